@@ -1,0 +1,1 @@
+"""Data sets: every adapter makes a clip table."""

@@ -1,0 +1,14 @@
+"""Shared fixtures."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real clips and annotations that lies beside the project for development; absent on a user's machine."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not (folder / "clips").is_dir():
+        pytest.skip("the folder ../shared with real clips and annotations is absent")
+    return folder
