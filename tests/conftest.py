@@ -3,6 +3,10 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("lift", deadline=None, derandomize=True)
+settings.load_profile("lift")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,212 @@
+"""The model: parity with an independent reference, exact sizes, symmetry, saving."""
+
+import json
+
+import pytest
+import torch
+from reference_lift import ReferenceLiFT
+
+from lift.geometry import curvature, reverse_time, temporal_moments
+from lift.model import LiFT, LiFTConfig, sinusoidal_positions
+
+SMALL = {"feature_dim": 24, "latent_dim": 16, "depth": 2, "heads": 8}
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def lightning_checkpoint(reference: ReferenceLiFT, path):
+    state = {f"model.{key}": value for key, value in reference.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 458, "global_step": 834003, "pytorch-lightning_version": "2.4.0"}, path)
+    return path
+
+
+@pytest.fixture
+def small() -> LiFT:
+    torch.manual_seed(0)
+    return LiFT(LiFTConfig(**SMALL)).eval()
+
+
+def test_published_size():
+    model = LiFT(LiFTConfig())
+    assert parameters(model.encoder) == 7_543_680
+    assert parameters(model.decoder) == 1_184_640
+    assert parameters(model) == 8_728_320
+
+
+@pytest.mark.parametrize("shape", [{"feature_dim": 384, "dim": 384, "depth": 4}, {"feature_dim": 40, "dim": 16, "depth": 1}])
+def test_parity_with_the_reference_through_the_official_checkpoint(tmp_path, shape):
+    torch.manual_seed(1)
+    reference = ReferenceLiFT(**shape, length=5000 if shape["dim"] == 16 else 64).eval()
+    model = LiFT.from_official_checkpoint(lightning_checkpoint(reference, tmp_path / "released.ckpt"))
+    x = torch.randn(3, 16, shape["feature_dim"])
+    with torch.no_grad():
+        static, dynamic, reconstruction = reference(x)
+        output = model(x)
+    torch.testing.assert_close(output.static, static, atol=1e-5, rtol=0)
+    torch.testing.assert_close(output.dynamic, dynamic, atol=1e-5, rtol=0)
+    torch.testing.assert_close(output.reconstruction, reconstruction, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model.embed(x), torch.cat([static, dynamic], dim=1), atol=1e-5, rtol=0)
+
+
+def test_official_state_dict_loads_into_the_reference():
+    model = LiFT(LiFTConfig(**SMALL, max_frames=50)).eval()
+    reference = ReferenceLiFT(24, 16, 2, length=50).eval()
+    state = {key.removeprefix("model."): value for key, value in model.official_state_dict().items()}
+    reference.load_state_dict(state)  # strict: every name and shape
+    x = torch.randn(2, 9, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(reference(x)[2], model(x).reconstruction, atol=1e-5, rtol=0)
+
+
+def test_official_checkpoint_with_wrong_keys_lists_them(tmp_path):
+    reference = ReferenceLiFT(24, 16, 2, length=50)
+    path = lightning_checkpoint(reference, tmp_path / "broken.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["state_dict"]["model.encoder.extra.weight"] = checkpoint["state_dict"].pop("model.encoder.cls_static")
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match=r"missing keys \['model.encoder.cls_static'\].*\['model.encoder.extra.weight'\]"):
+        LiFT.from_official_checkpoint(path)
+    torch.save({"state_dict": {"head.weight": torch.zeros(2)}}, path)
+    with pytest.raises(ValueError, match="not a LiFT checkpoint"):
+        LiFT.from_official_checkpoint(path)
+
+
+def test_official_checkpoint_is_read_with_weights_only(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "executed"), "w"))
+
+    torch.save({"state_dict": {}, "payload": Payload()}, tmp_path / "evil.ckpt")
+    with pytest.raises(Exception, match="[Ww]eights"):
+        LiFT.from_official_checkpoint(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_models_without_a_counterpart_are_not_exported(small):
+    with pytest.raises(ValueError, match="equivariance"):
+        LiFT(LiFTConfig(**SMALL, symmetry="equivariant")).official_state_dict()
+    small.set_feature_statistics(torch.ones(24), torch.ones(24))
+    with pytest.raises(ValueError, match="standardise"):
+        small.official_state_dict()
+
+
+def test_positions_beyond_the_trained_length_interpolate_over_time():
+    trained, longer = sinusoidal_positions(100, 32, max_frames=100), sinusoidal_positions(199, 32, max_frames=100)
+    torch.testing.assert_close(longer[::2], trained, atol=1e-5, rtol=0)
+    between = longer[1::2]
+    midpoint = (trained[:-1] + trained[1:]) / 2
+    assert (between - midpoint).abs().max() < 0.13, "between its neighbours in time, at every frequency"
+    assert LiFT(LiFTConfig(**SMALL, max_frames=4)).eval()(torch.randn(1, 9, 24)).reconstruction.shape == (1, 9, 24)
+
+
+def test_the_latent_path_is_a_line_and_decode_walks_on_it(small):
+    x = torch.randn(2, 11, 24)
+    with torch.no_grad():
+        output = small(x)
+        halfway = small.decode(output.static, output.dynamic, torch.tensor([0.5]))
+    assert curvature(output.latents.double()).max() < 1e-3
+    torch.testing.assert_close(halfway[:, 0], output.reconstruction[:, 5], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("straightening", ["penalty", "none"])
+def test_free_paths_have_the_codes_of_their_least_squares_line(straightening):
+    model = LiFT(LiFTConfig(**SMALL, straightening=straightening)).eval()
+    x = torch.randn(2, 9, 24)
+    output = model(x)
+    mean, slope = temporal_moments(output.latents)
+    torch.testing.assert_close(output.dynamic, slope)
+    torch.testing.assert_close(output.static + output.dynamic / 2, mean)
+    assert curvature(output.latents.double()).max() > 0.1
+    torch.testing.assert_close(model.embed(x), torch.cat([output.static, output.dynamic], -1))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 16, 33])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_equivariance_is_exact_for_any_weights_and_length(frames, seed):
+    torch.manual_seed(seed)
+    model = LiFT(LiFTConfig(**SMALL, symmetry="equivariant")).eval()
+    x = torch.randn(4, frames, 24)
+    with torch.no_grad():
+        (c, v), (c_reversed, v_reversed) = model.encode(x), model.encode(reverse_time(x))
+        forward, backward = model(x).reconstruction, model(reverse_time(x)).reconstruction
+    torch.testing.assert_close(c_reversed, c, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(v_reversed, -v, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(backward, reverse_time(forward), atol=1e-5, rtol=0)
+
+
+def test_the_published_model_is_not_equivariant(small):
+    x = torch.randn(4, 16, 24)
+    static, static_reversed = small.encode(x)[0], small.encode(reverse_time(x))[0]
+    assert (static - static_reversed).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_one_and_two_frames_work(small, frames):
+    output = small(torch.randn(2, frames, 24))
+    assert output.reconstruction.shape == (2, frames, 24) and output.reconstruction.isfinite().all()
+
+
+def test_standardisation_lives_in_the_model(small):
+    x = torch.randn(2, 8, 24)
+    mean, std = torch.full((24,), 5.0), torch.full((24,), 100.0)
+    with torch.no_grad():
+        plain = small(x)
+        small.set_feature_statistics(mean, std)
+        scaled = small(x * 100 + 5)
+    torch.testing.assert_close(scaled.static, plain.static, atol=1e-4, rtol=0)
+    torch.testing.assert_close(scaled.reconstruction, plain.reconstruction * 100 + 5, atol=1e-2, rtol=1e-4)
+
+
+def test_save_and_load(small, tmp_path):
+    small.set_feature_statistics(torch.randn(24), torch.rand(24) + 1)
+    small.config.backbone = {"name": "made-up", "weights_hash": "0"}
+    small.save_pretrained(tmp_path / "model", model_card_kwargs={"training_data": "forty made-up clips"})
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    loaded = LiFT.from_pretrained(tmp_path / "model")
+    x = torch.randn(2, 8, 24)
+    assert torch.equal(loaded.embed(x), small.embed(x))
+    assert loaded.config == small.config and not loaded.training
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["latent_dim"] == 16
+    assert "forty made-up clips" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_half_precision_files_load_as_float32(small, tmp_path):
+    small.half().save_pretrained(tmp_path)
+    assert LiFT.from_pretrained(tmp_path).feature_mean.dtype == torch.float32
+
+
+def test_loading_prints_nothing_on_standard_output(small, tmp_path, capsys):
+    small.save_pretrained(tmp_path)
+    capsys.readouterr()
+    LiFT.from_pretrained(tmp_path)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no LiFT model here"):
+        LiFT.from_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        LiFT.from_pretrained("./nowhere")
+
+
+def test_features_of_another_size_are_refused(small):
+    with pytest.raises(ValueError, match=r"\(batch, frames, 24\), got \(2, 8, 25\)"):
+        small(torch.randn(2, 8, 25))
+    with pytest.raises(ValueError, match=r"got \(8, 24\)"):
+        small.embed(torch.randn(8, 24))
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [("latent_dim", 15), ("heads", 0), ("dropout", 1.0), ("straightening", "bent"), ("symmetry", "mirror"), ("depth", 1.5)],
+)
+def test_wrong_configurations_name_the_field(field, value):
+    with pytest.raises(ValueError, match=field):
+        LiFTConfig(**{**SMALL, field: value})
+
+
+def test_equivariance_is_for_lines():
+    with pytest.raises(ValueError, match="line"):
+        LiFTConfig(symmetry="equivariant", straightening="none")
