@@ -14,9 +14,9 @@ reproduce: .venv/installed
 	@echo "figures and tables: $$(python -c "import yaml; print(yaml.safe_load(open('params/$(PROFILE).yaml'))['profiles']['$(PROFILE)']['gallery'])")/README.md"
 
 test: .venv/installed
-	python tests/check_notebooks.py
-	nbdev_test --n_workers 2 --do_print
-	pytest
+	pytest tests/test_notebooks.py
+	nbdev_test --n_workers 2
+	pytest --ignore tests/test_notebooks.py
 
 bench: .venv/installed
 	python benchmarks/run.py

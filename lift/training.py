@@ -13,11 +13,8 @@ import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import lightning
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -25,6 +22,13 @@ from .geometry import reverse_time
 from .losses import LiFTLoss
 from .model import LiFT, LiFTConfig
 from .store import FeatureStore
+
+try:
+    import lightning
+    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+except ImportError as error:
+    raise ImportError('training needs Lightning: pip install "lift[train]"') from error
 
 # %% ../nbs/07_training.ipynb #2893d4d5
 @dataclass
