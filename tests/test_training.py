@@ -1,0 +1,170 @@
+"""Training from a store: it learns, resumes, refuses another recipe, and is the same twice."""
+
+import dataclasses
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lift.model import LiFT, LiFTConfig
+from lift.store import FeatureStore
+from lift.training import LiFTModule, StoreDataset, TrainingConfig, fit, losses_by_epoch, split_ids
+
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+CONFIG = LiFTConfig(feature_dim=8, latent_dim=8, depth=1, heads=2, dropout=0.0)
+RECIPE = TrainingConfig(epochs=3, batch_size=16, learning_rate=3e-3)
+
+
+def make_store(path: Path, clips: int = 64, name: str = "made up") -> FeatureStore:
+    generator = torch.Generator().manual_seed(0)
+    start, direction = torch.randn(2, clips, 1, 8, generator=generator)
+    features = 3 + 2 * (start + torch.linspace(0, 1, 6)[:, None] * direction)
+    store = FeatureStore.create(path, {"name": name, "weights_hash": "0"}, frames=6, dim=8)
+    store.append([f"clip-{n:03d}" for n in range(clips)], features)
+    return store
+
+
+@pytest.fixture
+def store(tmp_path) -> FeatureStore:
+    return make_store(tmp_path / "store")
+
+
+def test_it_learns_and_leaves_a_model_that_loads(store, tmp_path):
+    model = fit(store, CONFIG, dataclasses.replace(RECIPE, epochs=25), tmp_path / "out", progress=False)
+    losses = losses_by_epoch(tmp_path / "out")
+    assert list(losses["epoch"]) == list(range(25))
+    assert losses["validation/reconstruction"].iloc[-1] < 0.6 * losses["validation/reconstruction"].iloc[0]
+    loaded = LiFT.from_pretrained(tmp_path / "out")
+    x = store.read(store.ids[:3])
+    assert torch.equal(loaded.embed(x), model.embed(x))
+    assert loaded.config.backbone == store.description
+    assert "clips" in (tmp_path / "out" / "README.md").read_text()
+    assert list((tmp_path / "out" / "log").rglob("events.out.tfevents.*")), "TensorBoard"
+
+
+def test_the_saved_model_is_the_one_of_the_lowest_validation_loss(store, tmp_path):
+    fit(store, CONFIG, dataclasses.replace(RECIPE, epochs=6, learning_rate=0.3), tmp_path / "out", progress=False)
+    losses = losses_by_epoch(tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"validation loss {losses['validation/loss'].min():.4f}" in card
+    assert losses["validation/loss"].min() < losses["validation/loss"].iloc[-1], "the last epoch is not the best one here"
+
+
+def test_same_seed_same_weights_other_seed_other_weights(store, tmp_path):
+    first, again, other = (
+        fit(store, CONFIG, dataclasses.replace(RECIPE, seed=seed), tmp_path / name, progress=False)
+        for name, seed in (("first", 0), ("again", 0), ("other", 1))
+    )
+    x = store.read(store.ids[:3])
+    assert torch.equal(first.embed(x), again.embed(x))
+    assert not torch.equal(first.embed(x), other.embed(x))
+
+
+def test_standardisation_is_of_the_training_clips_and_can_be_off(store, tmp_path):
+    ids = store.ids[:32]
+    model = fit(store, CONFIG, RECIPE, tmp_path / "on", train_ids=ids, validation_ids=store.ids[32:], progress=False)
+    torch.testing.assert_close(model.feature_mean, store.read(ids).mean((0, 1)), atol=1e-3, rtol=1e-3)
+    raw = dataclasses.replace(RECIPE, standardise=False)
+    assert not fit(store, CONFIG, raw, tmp_path / "off", progress=False).feature_mean.any()
+
+
+def test_resuming_goes_on_and_ends_as_an_undisturbed_run(store, tmp_path):
+    whole = fit(store, CONFIG, dataclasses.replace(RECIPE, epochs=4), tmp_path / "whole", progress=False)
+    fit(store, CONFIG, dataclasses.replace(RECIPE, epochs=2), tmp_path / "parts", progress=False)
+    parts = fit(store, CONFIG, dataclasses.replace(RECIPE, epochs=4), tmp_path / "parts", progress=False)
+    assert list(losses_by_epoch(tmp_path / "parts")["epoch"]) == [0, 1, 2, 3]
+    assert parts.embed(store.read(store.ids[:2])).shape == whole.embed(store.read(store.ids[:2])).shape
+
+
+def test_a_killed_run_resumes(tmp_path):
+    make_store(tmp_path / "store")
+    script = textwrap.dedent("""
+        import sys
+        from lift.model import LiFTConfig
+        from lift.training import TrainingConfig, fit
+        fit(sys.argv[1], LiFTConfig(feature_dim=8, latent_dim=8, depth=1, heads=2, dropout=0.0),
+            TrainingConfig(epochs=int(sys.argv[3]), batch_size=16), sys.argv[2], progress=False)
+    """)
+    command = [sys.executable, "-c", script, str(tmp_path / "store"), str(tmp_path / "out")]
+    victim = subprocess.Popen([*command, "100000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    last = tmp_path / "out" / "checkpoints" / "last.ckpt"
+    for _ in range(600):
+        if last.exists() and last.stat().st_size:
+            break
+        time.sleep(0.1)
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.wait()
+    reached = torch.load(last, weights_only=True)["epoch"]
+    subprocess.run([*command, str(reached + 3)], check=True, capture_output=True)
+    assert torch.load(last, weights_only=True)["epoch"] == reached + 2
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_another_recipe_in_the_same_folder_is_refused_by_name(store, tmp_path):
+    fit(store, CONFIG, RECIPE, tmp_path / "out", progress=False)
+    with pytest.raises(ValueError, match="training.learning_rate"):
+        fit(store, CONFIG, dataclasses.replace(RECIPE, learning_rate=1.0), tmp_path / "out", progress=False)
+    with pytest.raises(ValueError, match="model.depth"):
+        fit(store, dataclasses.replace(CONFIG, depth=2), RECIPE, tmp_path / "out", progress=False)
+    with pytest.raises(ValueError, match="data.name"):
+        fit(make_store(tmp_path / "other", name="other"), CONFIG, RECIPE, tmp_path / "out", progress=False)
+
+
+def test_feature_dimensions_that_differ_are_refused(store, tmp_path):
+    with pytest.raises(ValueError, match="8 dimensions.*feature_dim is 9"):
+        fit(store, LiFTConfig(feature_dim=9, latent_dim=8, heads=2), RECIPE, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_few_clips_are_refused():
+    with pytest.raises(ValueError, match="at least 2 clips"):
+        split_ids(["only"], 0.1, seed=0)
+
+
+def test_split_is_disjoint_and_complete():
+    ids = [str(n) for n in range(50)]
+    train, validation = split_ids(ids, 0.1, seed=3)
+    assert sorted(train + validation) == sorted(ids) and len(validation) == 5
+    assert split_ids(ids, 0.1, seed=3) == (train, validation) != split_ids(ids, 0.1, seed=4)
+
+
+def test_a_batch_is_one_read(store):
+    dataset = StoreDataset(store, store.ids)
+    torch.testing.assert_close(dataset.__getitems__([5, 2]), torch.stack([dataset[5], dataset[2]]))
+
+
+def test_augmentation_reverses_half_of_the_clips():
+    seen = []
+
+    class Spy(LiFTModule):
+        def _step(self, batch, split):
+            seen.append(batch)
+            return batch.sum()
+
+    x = torch.arange(6.0)[None, :, None].expand(400, 6, 8)
+    torch.manual_seed(0)
+    for symmetry in ("augment", "none"):
+        config = dataclasses.replace(CONFIG, symmetry=symmetry)
+        Spy(LiFT(config), RECIPE).training_step(x, 0)
+    reversed_clips = (seen[0][:, 0, 0] == 5).float().mean()
+    assert 0.4 < reversed_clips < 0.6 and torch.equal(seen[1], x)
+
+
+@pytest.mark.parametrize("field, value", [("epochs", 0), ("validation_fraction", 1.0), ("learning_rate", -1.0)])
+def test_wrong_recipes_name_the_field(field, value):
+    with pytest.raises(ValueError, match=field):
+        TrainingConfig(**{field: value})
+
+
+def test_the_recipe_is_written_down(store, tmp_path):
+    fit(store, CONFIG, RECIPE, tmp_path / "out", progress=False)
+    recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    assert recipe["training.seed"] == "0" and recipe["model.latent_dim"] == "8"
