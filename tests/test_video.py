@@ -1,0 +1,528 @@
+"""Every frame of a test video carries its own number, so that a decoder's answer can be checked frame by frame."""
+
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import threading
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lift import video
+from lift.video import (
+    VideoError,
+    VideoFile,
+    VideoInfo,
+    frame_range,
+    probe_video,
+    read_clip,
+    read_frames,
+    sample_indices,
+    write_video,
+)
+
+os.environ.setdefault("SVT_LOG", "1")
+HEIGHT, WIDTH, BLOCK = 96, 128, 16
+FRAMES = 60
+# file name: codec and its options
+FILES = {
+    "h264.mp4": ("libx264", {}),
+    "h264.mkv": ("libx264", {}),
+    "h264.avi": ("libx264", {}),  # no presentation stamps
+    "intra.mp4": ("libx264", {"g": "1"}),
+    "short_groups.mp4": ("libx264", {"g": "7", "bf": "2"}),
+    "open_h264.mp4": ("libx264", {"x264-params": "open-gop=1:keyint=12:min-keyint=12:bframes=3:scenecut=0"}),
+    "hevc.mp4": ("libx265", {}),
+    "open_hevc.mp4": ("libx265", {"x265-params": "log-level=error:pools=1:open-gop=1:keyint=12:bframes=4"}),
+    "vp8.webm": ("libvpx", {}),
+    "vp8_alternate.webm": ("libvpx", {"auto-alt-ref": "1", "lag-in-frames": "20", "arnr-maxframes": "7", "g": "30"}),
+    "vp9.webm": ("libvpx-vp9", {"auto-alt-ref": "1", "lag-in-frames": "20"}),
+    "av1.mp4": ("libsvtav1", {}),
+}
+NOT_FOR_DECORD = {"h264.avi", "open_h264.mp4", "open_hevc.mp4", "av1.mp4"}
+
+
+def stamped(number: int) -> np.ndarray:
+    """A moving picture with its number in 4 x 3 blocks, black or white."""
+    frame = np.empty((HEIGHT, WIDTH, 3), np.uint8)
+    frame[..., 0] = (np.arange(WIDTH) * 2 + number * 3) % 256
+    frame[..., 1] = np.arange(HEIGHT)[:, None] * 2
+    frame[..., 2] = 90
+    for bit in range(12):
+        row, column = divmod(bit, 4)
+        frame[row * BLOCK : (row + 1) * BLOCK, column * BLOCK : (column + 1) * BLOCK] = 255 * (number >> bit & 1)
+    return frame
+
+
+def stamp(frame: np.ndarray) -> int:
+    scale = frame.shape[0] / HEIGHT
+    centres = [(int((bit // 4 + 0.5) * BLOCK * scale), int((bit % 4 + 0.5) * BLOCK * scale)) for bit in range(12)]
+    return sum(int(frame[y, x].mean() > 127) << bit for bit, (y, x) in enumerate(centres))
+
+
+def stamps(frames: np.ndarray) -> list[int]:
+    return [stamp(frame) for frame in frames]
+
+
+def copy_packets(source: Path, target: Path, change) -> Path:
+    """Remux; `change(number, bytes)` gives the new payload, or None to leave the packet out."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            payload = change(number, bytes(packet))
+            if payload is None:
+                continue
+            copy = av.Packet(payload)
+            copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+            copy.time_base, copy.is_keyframe, copy.stream = packet.time_base, packet.is_keyframe, stream
+            new.mux(copy)
+    return target
+
+
+def hide(*numbers: int):
+    """Clear VP8's show-frame bit of these packets."""
+    return lambda number, data: bytes([data[0] & ~0x10]) + data[1:] if number in numbers else data
+
+
+def write_variable(path: Path, milliseconds: list[int]) -> Path:
+    """A video whose frames come at these times."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"g": "12"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, moment in enumerate(milliseconds):
+            frame = av.VideoFrame.from_ndarray(stamped(number), format="rgb24")
+            frame.pts, frame.time_base = moment, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def turn(source: Path, target: Path, a: int, b: int, c: int, d: int) -> Path:
+    """Copy an MP4 with another display matrix in its track header."""
+    data = bytearray(source.read_bytes())
+    at = data.find(b"tkhd") + 4 + 40  # the matrix of a version 0 track header
+    one = 1 << 16
+    data[at : at + 36] = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+    target.write_bytes(data)
+    return target
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("videos")
+    for name, (codec, options) in FILES.items():
+        write_video(folder / name, map(stamped, range(FRAMES)), codec=codec, options=options)
+    return {name: folder / name for name in FILES}
+
+
+@pytest.fixture(scope="session")
+def long_clip(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    return write_video(path, map(stamped, range(3000)), options={"preset": "ultrafast"})
+
+
+# sampling
+
+
+@given(n_frames=st.integers(1, 10_000), k=st.integers(1, 64))
+def test_samples_are_sorted_spread_evenly_and_hold_both_ends(n_frames, k):
+    indices = sample_indices(n_frames, k)
+    assert indices.dtype == np.int64 and len(indices) == k
+    assert indices[0] == 0 and (k == 1 or indices[-1] == n_frames - 1)
+    steps = np.diff(indices)
+    assert (steps >= 0).all() and (len(steps) == 0 or steps.max() - steps.min() <= 1)
+    assert len(set(indices.tolist())) == min(n_frames, k)
+
+
+@given(n_frames=st.integers(1, 10_000), k=st.integers(2, 64))
+def test_samples_follow_the_equation(n_frames, k):
+    exact = [i * (n_frames - 1) / (k - 1) for i in range(k)]
+    indices = sample_indices(n_frames, k)
+    assert all(abs(index - value) <= 1 and index <= value + 1e-9 for index, value in zip(indices, exact, strict=True))
+
+
+@pytest.mark.parametrize("arguments", [(0, 16), (16, 0), (-1, 1)])
+def test_nothing_cannot_be_sampled(arguments):
+    with pytest.raises(ValueError, match="at least 1"):
+        sample_indices(*arguments)
+
+
+# frames
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("decoder", ["auto", "decord", "pyav"])
+def test_every_frame_is_the_one_asked_for(clips, name, decoder):
+    if decoder == "decord" and name in NOT_FOR_DECORD:
+        pytest.skip("decord cannot be trusted with this file")
+    info = probe_video(clips[name])
+    assert info.frame_count == FRAMES and info.duration == pytest.approx(FRAMES / 24, abs=2e-3)
+    assert info.frames_per_second == pytest.approx(24) and (info.width, info.height) == (WIDTH, HEIGHT)
+    assert info.times == pytest.approx(np.arange(FRAMES) / 24, abs=1e-3)
+    with VideoFile(clips[name], decoder=decoder) as opened:
+        assert stamps(opened.read(range(FRAMES))) == list(range(FRAMES))
+        assert stamps(opened.read([40, 3, 3, 59, 0])) == [40, 3, 3, 59, 0]  # any order, repeated, backwards
+    for number in range(0, FRAMES, 7):
+        with VideoFile(clips[name], decoder=decoder) as opened:
+            assert stamps(opened.read([number])) == [number]
+    numbers = np.random.default_rng(0).integers(0, FRAMES, (20, 4))
+    with VideoFile(clips[name], decoder=decoder) as opened:
+        assert [stamps(opened.read(row)) for row in numbers] == numbers.tolist()
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES) - NOT_FOR_DECORD))
+@pytest.mark.parametrize("size", [None, 48, 77])
+def test_both_decoders_give_the_same_pixels(clips, name, size):
+    numbers = sample_indices(FRAMES, 16)
+    frames = read_frames(clips[name], numbers, size, "decord")
+    assert np.array_equal(frames, read_frames(clips[name], numbers, size, "pyav"))
+    assert np.array_equal(frames, read_frames(clips[name], numbers, size))
+
+
+@pytest.mark.parametrize("name", sorted(NOT_FOR_DECORD))
+def test_decord_is_not_asked_where_it_would_err(clips, name):
+    with pytest.raises(VideoError, match="decord"):
+        read_frames(clips[name], [5], decoder="decord")
+
+
+def test_a_packet_that_shows_nothing_is_no_frame(clips, tmp_path):
+    path = copy_packets(clips["vp8.webm"], tmp_path / "hidden.webm", hide(10, 30, 59))
+    shown = [number for number in range(FRAMES) if number not in (10, 30, 59)]
+    assert probe_video(path).frame_count == len(shown)
+    assert len(set(np.diff(stamps(read_frames(path, range(len(shown))))))) <= 2
+    with pytest.raises(VideoError, match="decord: counts 60 frames, the file shows 57"):
+        read_frames(path, [5], decoder="decord")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+def test_clips_of_one_and_two_frames(tmp_path, count, suffix, decoder):
+    path = write_video(tmp_path / f"short{suffix}", map(stamped, range(count)))
+    assert probe_video(path).duration == pytest.approx(count / 24, abs=2e-3)
+    assert stamps(read_clip(path, 4, decoder=decoder)) == sample_indices(count, 4).tolist()
+
+
+def test_no_index_gives_no_frame(clips):
+    assert read_frames(clips["h264.mp4"], [], size=48).shape == (0, 48, 64, 3)
+
+
+@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+def test_colours_survive(tmp_path, decoder):
+    colours = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]], np.uint8)
+    path = write_video(tmp_path / "colours.mp4", np.broadcast_to(colours[:, None, None], (3, 64, 64, 3)))
+    assert np.abs(read_frames(path, range(3), decoder=decoder).mean((1, 2)) - colours).max() < 4
+
+
+# size and orientation
+
+
+def test_size_is_the_short_side_and_never_enlarges(clips):
+    assert read_frames(clips["vp9.webm"], [0], size=48).shape == (1, 48, 64, 3)
+    assert read_frames(clips["vp9.webm"], [0], size=500).shape == (1, HEIGHT, WIDTH, 3)
+    assert stamps(read_frames(clips["vp9.webm"], [21, 42], size=48)) == [21, 42]
+    with pytest.raises(ValueError, match="size=0"):
+        read_frames(clips["vp9.webm"], [0], size=0)
+
+
+@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+@pytest.mark.parametrize(("degrees", "matrix"), [(90, (0, 1, -1, 0)), (180, (-1, 0, 0, -1)), (270, (0, -1, 1, 0))])
+def test_a_turned_phone_gives_upright_frames(clips, tmp_path, decoder, degrees, matrix):
+    path = turn(clips["h264.mp4"], tmp_path / "turned.mp4", *matrix)
+    upright = np.rot90(read_frames(clips["h264.mp4"], [9, 33]), -degrees // 90, axes=(1, 2))
+    assert probe_video(path).rotation == degrees
+    assert np.array_equal(read_frames(path, [9, 33], decoder=decoder), upright)
+    small = read_frames(path, [9, 33], size=48, decoder=decoder)
+    assert small.shape == (2, *((64, 48) if degrees % 180 else (48, 64)), 3)
+    assert np.array_equal(small, read_frames(path, [9, 33], size=48, decoder="pyav"))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "mirror"),
+    [
+        ((-1, 0, 0, 1), lambda frames: frames[:, :, ::-1]),
+        ((1, 0, 0, -1), lambda frames: frames[:, ::-1]),
+        ((0, 1, 1, 0), lambda frames: frames.transpose(0, 2, 1, 3)),
+        ((0, -1, -1, 0), lambda frames: frames[:, ::-1, ::-1].transpose(0, 2, 1, 3)),
+    ],
+)
+def test_a_mirrored_picture_is_turned_too(clips, tmp_path, matrix, mirror):
+    path = turn(clips["h264.mp4"], tmp_path / "mirrored.mp4", *matrix)
+    assert np.array_equal(read_frames(path, [9, 33]), mirror(read_frames(clips["h264.mp4"], [9, 33])))
+    with pytest.raises(VideoError, match="mirrors"):
+        read_frames(path, [9], decoder="decord")
+
+
+def test_a_display_matrix_at_an_angle_is_refused(clips, tmp_path):
+    path = turn(clips["h264.mp4"], tmp_path / "sheared.mp4", 1, 1, -1, 1)
+    with pytest.raises(VideoError, match="no quarter turn"):
+        probe_video(path)
+
+
+# time
+
+
+def info_of(times: list[float], duration: float) -> VideoInfo:
+    rate = len(times) / duration
+    return VideoInfo("clip.mp4", len(times), rate, duration, 8, 8, 0, "h264", np.asarray(times))
+
+
+@given(
+    gaps=st.lists(st.integers(5, 200), min_size=1, max_size=60),
+    start=st.floats(0, 0.999),
+    length=st.floats(1e-3, 1),
+)
+def test_a_range_holds_exactly_the_frames_of_its_time(gaps, start, length):
+    times = (np.cumsum(gaps) - gaps[0]) / 1000
+    info = info_of(times, times[-1] + 0.04)
+    start, end = start * info.duration, start * info.duration + length * info.duration
+    inside = frame_range(info, start, min(end, info.duration))
+    assert len(inside) >= 1 and inside[0] >= 0 and inside[-1] < len(times)
+    if len(inside) > 1:
+        assert (times[inside] >= start - 2e-3).all() and (times[inside] <= end + 2e-3).all()
+        missed = np.delete(times, inside)
+        assert not ((missed > start + 2e-3) & (missed < end - 2e-3)).any()
+    else:
+        assert times[inside[0]] <= end + 2e-3
+
+
+def test_a_range_without_ends_is_the_whole_file():
+    info = info_of(np.arange(50) / 25, 2.0)
+    assert frame_range(info) == frame_range(info, float("nan"), float("nan")) == frame_range(info, 0, 2.9) == range(50)
+    assert frame_range(info, 1) == range(25, 50) and frame_range(info, None, 0.4) == range(11)
+    assert frame_range(info, 1.01, 1.02) == range(25, 26) and frame_range(info, 1.99) == range(49, 50)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "cause"),
+    [
+        (1, 1, "start 1 s is not before end 1 s"),
+        (1.5, 1, "start 1.5 s is not before end 1 s"),
+        (2, 3, "start 2 s is past the end of the video at 2.000 s"),
+        (0, 3.1, "end 3.1 s is past the end of the video at 2.000 s"),
+        (0, float("inf"), "end inf s is past the end"),
+        (-0.5, 1, "start -0.5 s is before the beginning"),
+    ],
+)
+def test_a_range_the_file_does_not_have_is_refused(start, end, cause):
+    with pytest.raises(VideoError, match=cause):
+        frame_range(info_of(np.arange(50) / 25, 2.0), start, end)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+def test_variable_frame_rate_goes_by_true_time(tmp_path, suffix, decoder):
+    moments = np.r_[0, np.cumsum(np.random.default_rng(3).integers(8, 160, 79))]  # milliseconds
+    path = write_variable(tmp_path / f"variable{suffix}", moments.tolist())
+    info = probe_video(path)
+    assert info.times == pytest.approx(moments / 1000, abs=1e-3)
+    numbers = np.flatnonzero((moments >= 1000) & (moments <= 3000))
+    inside = frame_range(info, 1, 3)
+    assert list(inside) == numbers.tolist() and inside.start != round(1 * info.frames_per_second)
+    assert stamps(read_frames(path, range(80), decoder=decoder)) == list(range(80))
+    assert stamps(read_clip(path, 8, 1, 3, decoder=decoder)) == numbers[sample_indices(len(numbers), 8)].tolist()
+
+
+@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+def test_many_ranges_of_a_long_file_opened_once(long_clip, decoder):
+    with VideoFile(long_clip, size=48, decoder=decoder) as opened:
+        for start in (100.0, 3.0, 60.5, 124.5, 0.0):
+            inside = frame_range(opened.info, start, min(start + 2, opened.info.duration))
+            numbers = inside.start + sample_indices(len(inside), 16)
+            assert stamps(opened.read_clip(16, start, min(start + 2, opened.info.duration))) == numbers.tolist()
+
+
+def test_the_frames_before_a_range_are_not_decoded(long_clip, monkeypatch):
+    decoded = []
+    number = video._PyAVReader._number
+    monkeypatch.setattr(video._PyAVReader, "_number", lambda self, picture: decoded.append(1) or number(self, picture))
+    with VideoFile(long_clip, decoder="pyav") as opened:
+        assert stamps(opened.read([2900, 2905])) == [2900, 2905]
+    assert 2 <= len(decoded) <= 2 * 250  # x264 sets a key frame every 250 frames
+
+
+# faults
+
+
+def test_errors_name_the_file_and_the_cause(clips, tmp_path):
+    with pytest.raises(VideoError, match="gone.mp4: no such file"):
+        probe_video(tmp_path / "gone.mp4")
+    with pytest.raises(VideoError, match="is a directory"):
+        probe_video(tmp_path)
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(VideoError, match="empty.mp4: the file is empty"):
+        probe_video(tmp_path / "empty.mp4")
+    with pytest.raises(ValueError, match="choose auto, decord or pyav"):
+        read_frames(clips["h264.mp4"], [0], decoder="opencv")
+
+
+@pytest.mark.parametrize("name", ["words.mp4", "words.txt", "noise.mp4"])
+def test_other_files_are_not_videos(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"opening and closing\n" * 80 if "words" in name else np.random.default_rng(0).bytes(9000))
+    with pytest.raises(VideoError, match="not a video"):
+        probe_video(path)
+
+
+def test_sound_is_not_a_video(tmp_path):
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 16000
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode(None))
+    with pytest.raises(VideoError, match="no video stream, only audio"):
+        probe_video(path)
+
+
+@pytest.mark.parametrize("indices", [[60], [-1], [0, 1000], [0.5], [[0, 1]], ["0"]])
+@pytest.mark.parametrize("decoder", ["auto", "decord", "pyav"])
+def test_a_frame_that_is_not_there_is_an_error(clips, indices, decoder):
+    with pytest.raises(VideoError, match="no frame|not a list of whole numbers"):
+        read_frames(clips["h264.mp4"], indices, decoder=decoder)
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "h264.mkv", "vp8.webm", "vp9.webm", "av1.mp4", "h264.avi"])
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_truncated_files_are_refused(clips, tmp_path, name, share):
+    data = clips[name].read_bytes()
+    path = tmp_path / name
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(VideoError, match="truncated"):
+        read_clip(path)
+
+
+def test_a_truncated_file_with_its_index_in_front_is_refused(clips, tmp_path):
+    with av.open(str(clips["h264.mp4"])) as old:
+        with av.open(str(tmp_path / "front.mp4"), "w", options={"movflags": "faststart"}) as new:
+            stream = new.add_stream_from_template(old.streams.video[0])
+            for packet in old.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    new.mux(packet)
+    assert probe_video(tmp_path / "front.mp4").frame_count == FRAMES
+    data = (tmp_path / "front.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: int(len(data) * 0.6)])
+    with pytest.raises(VideoError, match="truncated: the file ends inside frame"):
+        read_clip(tmp_path / "cut.mp4")
+
+
+def test_damage_is_an_error_that_names_both_decoders_and_never_a_repeated_frame(clips, tmp_path):
+    path = copy_packets(clips["short_groups.mp4"], tmp_path / "hole.mp4", lambda n, data: bytes(len(data)) if n == 30 else data)
+    with pytest.raises(VideoError, match=r"hole.mp4: decord: .*; pyav: frame \d+ "):
+        read_frames(path, range(FRAMES))
+    with VideoFile(path) as opened:
+        assert stamps(opened.read([0, 5, 13])) == [0, 5, 13]  # the sound part stays readable
+        with pytest.raises(VideoError, match="hole.mp4"):
+            opened.read(range(28, 35))
+        assert stamps(opened.read([55, 59])) == [55, 59]
+
+
+def test_packets_before_the_first_key_frame_are_no_frames(clips, tmp_path):
+    path = copy_packets(clips["short_groups.mp4"], tmp_path / "late.mkv", lambda n, data: None if n == 0 else data)
+    frames = read_frames(path, range(probe_video(path).frame_count))
+    assert stamps(frames) == list(range(7, FRAMES))
+
+
+def test_a_broken_decord_leaves_the_work_to_pyav(clips, monkeypatch):
+    def broken(self, index, width, height):
+        raise video._DecoderFault("is out of order")
+
+    monkeypatch.setattr(video._DecordReader, "__init__", broken)
+    assert stamps(read_frames(clips["h264.mp4"], [7, 8])) == [7, 8]
+    with pytest.raises(VideoError, match="decord: is out of order"):
+        read_frames(clips["h264.mp4"], [7], decoder="decord")
+
+
+def test_a_decoder_that_hangs_is_given_up():
+    release = threading.Event()
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match="no answer"):
+        video._within(0.1, release.wait)
+    assert time.monotonic() - began < 5
+    release.set()
+
+
+def test_an_error_survives_the_way_from_a_worker():
+    error = pickle.loads(pickle.dumps(VideoError("a.mp4", "is broken")))
+    assert (error.path, error.cause, str(error)) == ("a.mp4", "is broken", "a.mp4: is broken")
+
+
+# writing
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "hevc.mp4", "vp9.webm", "h264.mkv"])
+def test_the_same_frames_give_the_same_bytes(clips, tmp_path, name):
+    again = write_video(tmp_path / f"again{Path(name).suffix}", map(stamped, range(FRAMES)), codec=FILES[name][0])
+    assert again.read_bytes() == clips[name].read_bytes()
+
+
+def test_all_frames_can_be_key_frames(clips):
+    with av.open(str(clips["intra.mp4"])) as container:
+        assert all(packet.is_keyframe for packet in container.demux(video=0) if packet.size)
+
+
+@pytest.mark.parametrize("rate", [24, 29.97, 30000 / 1001, 12.5])
+def test_the_frame_rate_is_kept(tmp_path, rate):
+    path = write_video(tmp_path / "rate.mp4", map(stamped, range(10)), frames_per_second=rate)
+    assert probe_video(path).frames_per_second == pytest.approx(rate, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("frames", "options", "cause"),
+    [
+        ([], {}, "no frame to write"),
+        (np.zeros((2, 95, 128, 3), np.uint8), {}, "even sizes, got 128 x 95"),
+        (np.zeros((2, 96, 128, 3), np.float32), {}, "frame 0 is float32"),
+        (np.zeros((2, 96, 128), np.uint8), {}, "frame 0 is uint8"),
+        ([np.zeros((96, 128, 3), np.uint8), np.zeros((64, 128, 3), np.uint8)], {}, "frame 1 has shape"),
+        (np.zeros((2, 96, 128, 3), np.uint8), {"codec": "no-such-codec"}, "cannot be written with no-such-codec"),
+        (np.zeros((2, 96, 128, 3), np.uint8), {"frames_per_second": 0}, "cannot be written"),
+    ],
+)
+def test_a_bad_video_is_not_written_and_leaves_nothing(tmp_path, frames, options, cause):
+    with pytest.raises(VideoError, match=cause):
+        write_video(tmp_path / "bad.mp4", frames, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_writer_leaves_the_old_video(clips, tmp_path):
+    path = write_video(tmp_path / "kept.mp4", map(stamped, range(4)))
+    before = path.read_bytes()
+
+    def interrupted():
+        yield stamped(0)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_video(path, interrupted())
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+# the rest
+
+
+def test_importing_the_module_brings_no_decoder():
+    code = "import sys, lift.video; print(sorted({'av', 'decord', 'torch', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_real_clips(shared):
+    paths = sorted(path for path in (shared / "clips").iterdir() if path.suffix in (".mp4", ".webm"))
+    assert paths
+    for path in paths:
+        info = probe_video(path)
+        frames = read_clip(path, size=112, decoder="decord")
+        assert frames.shape[0] == 16 and min(frames.shape[1:3]) == min(112, info.width, info.height)
+        assert np.array_equal(frames, read_clip(path, size=112, decoder="pyav"))
+        assert frames.std() > 5 and len({frame.tobytes() for frame in frames}) > 8
