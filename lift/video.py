@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .decoding import READERS, DecoderFault, VideoError, VideoInfo, index_video
+from .decoding import DecoderFault, DecordReader, PyAVReader, VideoError, VideoInfo, index_video
 
 # %% ../nbs/03_video.ipynb #562b5a65
 def sample_indices(
@@ -102,6 +102,9 @@ def probe_video(path: str | Path) -> VideoInfo:
     return index_video(path).info
 
 # %% ../nbs/03_video.ipynb #98b39d08
+_READERS = {"decord": DecordReader, "pyav": PyAVReader}
+
+
 class VideoFile:
     """A video opened once for any number of reads, to be used in a `with` block; `VideoError` where it is none."""
 
@@ -111,11 +114,11 @@ class VideoFile:
         size: int | None = None,  # short side of the frames in pixels; never enlarged; None: as stored
         decoder: str = "auto",  # "auto" | "decord" | "pyav"
     ):
-        if decoder not in ("auto", *READERS):
+        if decoder not in ("auto", *_READERS):
             raise ValueError(f"decoder={decoder!r}: choose auto, decord or pyav")
         self._index = index_video(path)
         self._shape = _reduced(self.info.width, self.info.height, size)
-        self._order = list(READERS) if decoder == "auto" else [decoder]
+        self._order = list(_READERS) if decoder == "auto" else [decoder]
         self._faults: dict[str, str] = {}
         self._open: dict = {}
 
@@ -155,7 +158,7 @@ class VideoFile:
 
     def _reader(self, name: str):
         if name not in self._open:
-            self._open[name] = READERS[name](self._index, *self._shape)
+            self._open[name] = _READERS[name](self._index, *self._shape)
         return self._open[name]
 
     def _drop(self, name: str) -> None:

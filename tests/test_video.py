@@ -423,7 +423,9 @@ def test_a_truncated_file_with_its_index_in_front_is_refused(clips, tmp_path):
 
 
 def test_damage_is_an_error_that_names_both_decoders_and_never_a_repeated_frame(clips, tmp_path):
-    blank = lambda number, data: bytes(len(data)) if number == 30 else data  # noqa: E731
+    def blank(number: int, data: bytes) -> bytes:
+        return bytes(len(data)) if number == 30 else data
+
     path = copy_packets(clips["short_groups.mp4"], tmp_path / "hole.mp4", blank)
     with pytest.raises(VideoError, match=r"hole.mp4: decord: .*; pyav: frame \d+ "):
         read_frames(path, range(FRAMES))
