@@ -1,0 +1,127 @@
+"""The command line: the whole way of the data, exit codes, one-line errors."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lift.video import write_video
+
+LIFT = Path(sys.executable).parent / "lift"
+
+
+def lift(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run([LIFT, *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+
+
+def succeed(*arguments: object) -> dict:
+    result = lift(*arguments)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout) if "--json" in arguments else {}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def benchmark(folder) -> Path:
+    out = folder / "benchmark"
+    succeed("synth", out, "--clips", 3, "--validation-clips", 2, "--size", 96)
+    return out
+
+
+@pytest.fixture(scope="module")
+def store(folder, benchmark) -> Path:
+    succeed("extract", benchmark / "clips.csv", folder / "store", "--frames", 8)
+    return folder / "store"
+
+
+@pytest.fixture(scope="module")
+def model(folder, benchmark, store) -> Path:
+    options = ("--latent-dim", 16, "--depth=1", "--heads", 2, "--epochs", 2, "--learning-rate", "1e-3", "--no-progress")
+    succeed("train", store, folder / "model", "--clips", benchmark / "clips.csv", *options)
+    return folder / "model"
+
+
+def test_the_whole_way_from_nothing_to_a_result(folder, benchmark, store, model):
+    clips = pd.read_csv(benchmark / "clips.csv")
+    embedded = succeed("embed", store, "--out", folder / "all.parquet", "--model", model, "--json")
+    assert embedded["embedded"] == len(clips) and embedded["dimension"] == 32 and embedded["failed"] == {}
+    summary = succeed("probe", folder / "all.parquet", benchmark / "clips.csv", "--out", folder / "results", "--json")
+    assert summary["groups"] == clips["group"].nunique() and 0 <= summary["low"] <= summary["mean"] <= summary["high"] <= 100
+    assert list((folder / "results").iterdir())
+
+
+def test_training_uses_the_training_split_only(model, benchmark):
+    trained = (pd.read_csv(benchmark / "clips.csv")["split"] == "train").sum()
+    assert f"{trained} clips of the split train" in (model / "README.md").read_text()
+
+
+def test_extract_again_does_nothing_again(folder, benchmark, store):
+    result = succeed("extract", benchmark / "clips.csv", store, "--frames", 8, "--json")
+    assert not result["failed"]
+    assert len(result["skipped"]) if isinstance(result["skipped"], list) else result["skipped"] > 0
+
+
+def test_embed_with_the_packaged_model(folder, benchmark):
+    video = sorted((benchmark / "videos").glob("*.mp4"))[0]
+    result = succeed("embed", video, "--out", folder / "one.parquet", "--json")
+    table = pd.read_parquet(folder / "one.parquet")
+    assert list(table.columns) == ["clip_id", "embedding"] and table["clip_id"][0] == str(video)
+    assert np.isfinite(table["embedding"][0]).all() and len(table["embedding"][0]) == result["dimension"]
+
+
+def test_embed_names_what_it_cannot_read_and_does_the_rest(folder, tmp_path):
+    write_video(tmp_path / "good.mp4", np.random.default_rng(0).integers(0, 255, (20, 64, 64, 3), dtype=np.uint8))
+    (tmp_path / "broken.mp4").write_bytes(b"this is no video")
+    result = lift("embed", tmp_path, "--out", tmp_path / "out.parquet")
+    assert result.returncode == 1 and "broken.mp4" in result.stderr and "Traceback" not in result.stderr
+    assert [Path(name).name for name in pd.read_parquet(tmp_path / "out.parquet")["clip_id"]] == ["good.mp4"]
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("embed", "nowhere.mp4", "--out", "x.parquet"), "nowhere.mp4"),
+        (("extract", "nowhere.csv", "store"), "nowhere.csv"),
+        (("train", "nowhere", "out"), "nowhere"),
+        (("probe", "nowhere.parquet", "nowhere.csv", "--out", "x"), "nowhere"),
+        (("synth", "out", "--difficulty", "impossible"), "impossible"),
+    ],
+)
+def test_errors_are_one_line_that_names_the_cause(arguments, words, tmp_path):
+    result = lift(*arguments, cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith("lift: ") and result.stderr.count("\n") == 1 and words in result.stderr
+
+
+@pytest.mark.parametrize("option, words", [(("--latnt-dim", "8"), "--latnt-dim"), (("--epochs", "many"), "--epochs")])
+def test_a_wrong_training_option_is_named(store, tmp_path, option, words):
+    result = lift("train", store, tmp_path / "out", *option)
+    assert result.returncode == 1 and words in result.stderr and not (tmp_path / "out").exists()
+
+
+def test_a_config_file_and_an_option_that_wins_over_it(store, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("latent_dim: 8\nheads: 2\ndepth: 1\nepochs: 1\n")
+    succeed("train", store, tmp_path / "out", "--config", tmp_path / "recipe.yaml", "--latent-dim", 16, "--no-progress")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["latent_dim"], config["depth"]) == (16, 1)
+
+
+def test_a_store_of_another_backbone_is_refused(store, tmp_path):
+    other = tmp_path / "other"
+    (tmp_path / "store").mkdir()
+    result = lift("extract", store.parent / "benchmark" / "clips.csv", store, "--frames", 8, "--backbone", "efficientnet_lite1")
+    assert result.returncode == 1 and "efficientnet_lite" in result.stderr and not other.exists()
+
+
+def test_doctor_says_what_is_here():
+    result = succeed("doctor", "--json")
+    assert result["extras"]["train"] == "ready"
+    assert "efficientnet_lite0" in json.dumps(result["backbones"])
