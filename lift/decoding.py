@@ -220,6 +220,8 @@ def index_video(path: str | Path) -> VideoIndex:
         rate = float(stream.average_rate or stream.guessed_rate or 25)  # 25 is FFmpeg's own guess
         degrees, upright, mirrored = _orientation(picture, path)
         fault = "the display matrix mirrors the picture" if mirrored else None
+        if not {"mp4", "matroska"} & set(container.format.name.split(",")):
+            fault = f"{container.format.name} is not a container it seeks well in"
         if stamps is None:
             times, duration, keys, seek = np.arange(count) / rate, count / rate, np.zeros(1, np.int64), None
             fault = "frames carry no presentation stamps"

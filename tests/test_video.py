@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -37,6 +38,7 @@ FILES = {
     "h264.mp4": ("libx264", {}),
     "h264.mkv": ("libx264", {}),
     "h264.avi": ("libx264", {}),  # no presentation stamps
+    "h264.ts": ("libx264", {"g": "12"}),  # no index: seeking is a guess
     "intra.mp4": ("libx264", {"g": "1"}),
     "short_groups.mp4": ("libx264", {"g": "7", "bf": "2"}),
     "open_h264.mp4": ("libx264", {"x264-params": "open-gop=1:keyint=12:min-keyint=12:bframes=3:scenecut=0"}),
@@ -47,7 +49,7 @@ FILES = {
     "vp9.webm": ("libvpx-vp9", {"auto-alt-ref": "1", "lag-in-frames": "20"}),
     "av1.mp4": ("libsvtav1", {}),
 }
-NOT_FOR_DECORD = {"h264.avi", "open_h264.mp4", "open_hevc.mp4", "av1.mp4"}
+NOT_FOR_DECORD = {"h264.ts", "h264.avi", "open_h264.mp4", "open_hevc.mp4", "av1.mp4"}
 
 
 def stamped(number: int) -> np.ndarray:
@@ -201,6 +203,40 @@ def test_a_packet_that_shows_nothing_is_no_frame(clips, tmp_path):
     assert len(set(np.diff(stamps(read_frames(path, range(len(shown))))))) <= 2
     with pytest.raises(VideoError, match="decord: counts 60 frames, the file shows 57"):
         read_frames(path, [5], decoder="decord")
+
+
+def test_a_frame_that_never_comes_is_neither_repeated_nor_replaced(clips, tmp_path, monkeypatch):
+    path = copy_packets(clips["vp8.webm"], tmp_path / "hidden.webm", hide(30, 50))
+    after = round(51 * 1000 / 24)
+    monkeypatch.setattr(decoding, "_hidden", lambda packet, codec: abs(packet.pts - after) < 5)  # a wrong index
+    assert probe_video(path).frame_count == FRAMES - 1
+    with pytest.raises(VideoError, match="frame 50 is missing"):
+        read_frames(path, [50])  # frame 51 follows, which the index does not know
+    monkeypatch.setattr(decoding, "_hidden", lambda packet, codec: False)
+    with pytest.raises(VideoError, match="decord: .*duplicate frames.*; pyav: frame 30 is missing"):
+        read_frames(path, range(FRAMES))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("fragments.mp4", {"movflags": "frag_keyframe+empty_moov"}), ("live.mkv", {"live": "1"}), ("flash.flv", {})],
+)
+def test_containers_without_an_index(clips, tmp_path, name, options):
+    with av.open(str(clips["short_groups.mp4"])) as old, av.open(str(tmp_path / name), "w", options=options) as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                new.mux(packet)
+    numbers = np.random.default_rng(1).integers(0, FRAMES, (20, 4))
+    with VideoFile(tmp_path / name) as opened:
+        assert [stamps(opened.read(row)) for row in numbers] == numbers.tolist()
+
+
+def test_a_seek_that_lands_too_late_is_done_again_from_an_earlier_key_frame(clips):
+    index = decoding.index_video(clips["short_groups.mp4"])
+    late = replace(index, key_stamps=index.key_stamps + 7 * 512)  # one group of pictures
+    assert stamps(decoding.PyAVReader(late, WIDTH, HEIGHT).read(np.array([30, 31]))) == [30, 31]
 
 
 @pytest.mark.parametrize("count", [1, 2])
