@@ -1,0 +1,176 @@
+"""Speed and memory of the pipeline against a plain reference, as ratios measured in one run: `make bench`.
+
+The reference is what one writes first: every frame through PIL and torchvision transforms, one clip after the other,
+float32, eager, everything in one process and kept in memory. Both sides see the same clips, rendered here, in turn.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from lift.backbones import Backbone, create_backbone
+from lift.data.clips import read_clips
+from lift.data.synthetic import synthesise
+from lift.extraction import extract
+from lift.figures import benchmark_ratios, save_figure, set_style
+from lift.model import LiFT, LiFTConfig
+from lift.store import FeatureStore
+from lift.tables import provenance, save_json, save_table
+from lift.video import read_clip
+
+FRAMES = 16
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def in_turn(reference: Callable[[], object], ours: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Median wall times of both, run in turn after one call each that warms caches."""
+    reference(), ours()
+    pairs = [(seconds(reference), seconds(ours)) for _ in range(repeats)]
+    return tuple(float(np.median(times)) for times in zip(*pairs, strict=True))
+
+
+def reference_transform(preprocessing: dict, size: int) -> Callable[[Image.Image], torch.Tensor]:
+    """PIL and torchvision: resize, centre crop, tensor, normalise."""
+    return transforms.Compose(
+        [
+            transforms.Resize(round(size * 256 / 224), interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(size),
+            transforms.ToTensor(),
+            transforms.Normalize(preprocessing["mean"], preprocessing["std"]),
+        ]
+    )
+
+
+def reference_clip(path: str, transform: Callable) -> torch.Tensor:
+    """The frames of a clip one at a time: `(T, 3, S, S)` float32."""
+    return torch.stack([transform(Image.fromarray(frame)) for frame in read_clip(path, FRAMES)])
+
+
+@torch.inference_mode()
+def reference_extract(paths: list[str], transform: Callable, network: torch.nn.Module) -> torch.Tensor:
+    """Features of every clip, one clip after the other: `(N, T, D)`."""
+    return torch.stack([network(reference_clip(path, transform)) for path in paths])
+
+
+def decoding(paths: list[str], backbone: Backbone, repeats: int) -> tuple[float, float]:
+    """Decoding with preprocessing, one process each."""
+    transform = reference_transform(backbone.description["preprocessing"], backbone.input_size)
+
+    def ours() -> None:
+        for path in paths:
+            backbone.transform(torch.from_numpy(read_clip(path, FRAMES)))
+
+    return in_turn(lambda: [reference_clip(path, transform) for path in paths], ours, repeats)
+
+
+def extraction(paths: list[str], name: str, weights: str | None, repeats: int) -> tuple[float, float, float]:
+    """From files to features, and the smallest cosine between both sides' features."""
+    plain = create_backbone(name, weights, device="cpu", precision="float32", fast=False)
+    backbone = create_backbone(name, weights, device="cpu")
+    transform = reference_transform(plain.description["preprocessing"], plain.input_size)
+    table = pd.DataFrame({"clip_id": paths, "path": paths, "start": np.nan, "end": np.nan})
+    kept = {}
+
+    def reference() -> None:
+        kept["reference"] = reference_extract(paths, transform, plain.network)
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            extract(table, Path(folder) / "store", backbone, FRAMES, progress=False)
+            kept["ours"] = FeatureStore.open(Path(folder) / "store").read(paths)
+
+    times = in_turn(reference, ours, repeats)
+    cosine = torch.nn.functional.cosine_similarity(kept["reference"], kept["ours"], dim=-1).min()
+    return (*times, float(cosine))
+
+
+@torch.inference_mode()
+def embedding(repeats: int) -> tuple[float, float]:
+    """512 clips through a published-size LiFT (random weights): a full forward pass a clip, against codes alone in batches."""
+    model = LiFT(LiFTConfig()).eval()
+    features = torch.randn(512, FRAMES, 384)
+
+    def reference() -> None:
+        for clip in features:
+            output = model(clip[None])
+            torch.cat([output.static, output.dynamic], dim=-1)
+
+    return in_turn(reference, lambda: [model.embed(batch) for batch in features.split(64)], repeats)
+
+
+MEMORY_SCRIPT = """
+import json, resource, sys
+import numpy as np, pandas as pd
+from lift.backbones import create_backbone
+from lift.extraction import extract
+paths = json.load(open(sys.argv[1]))
+clips = int(sys.argv[2])
+table = pd.DataFrame({"clip_id": [str(n) for n in range(clips)], "path": [paths[n % len(paths)] for n in range(clips)], "start": np.nan, "end": np.nan})
+extract(table, sys.argv[3], create_backbone("efficientnet_lite0", device="cpu"), progress=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def memory(paths: list[str], clips: int) -> float:
+    """Peak memory (MiB) of the process that extracts `clips` clips with EfficientNet-Lite0."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "paths.json").write_text(json.dumps(paths))
+        command = [sys.executable, "-c", MEMORY_SCRIPT, f"{folder}/paths.json", str(clips), f"{folder}/store"]
+        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def row(task: str, reference: float, ours: float, unit: str, note: str = "") -> dict:
+    """One line of the table: how many times better ours is."""
+    print(f"{task}: {reference / ours:.2f} x ({reference:.3g} against {ours:.3g} {unit}) {note}", flush=True)
+    return {"task": task, "ratio": reference / ours, "reference": reference, "ours": ours, "unit": unit, "note": note}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("figures"), help="folder for benchmark.*")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--clips", type=int, default=1, help="clips a sign and group to render")
+    arguments = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        synthesise(Path(folder), arguments.clips, validation_clips=1, workers=2)
+        paths = [str(Path(folder) / path) for path in read_clips(Path(folder) / "clips.csv")["path"]]
+        lite = create_backbone("efficientnet_lite0", device="cpu")
+        rows.append(row("decoding and preprocessing", *decoding(paths, lite, arguments.repeats), "s"))
+        for name, label, weights in (
+            ("efficientnet_lite0", "extraction, EfficientNet-Lite0", None),
+            ("dinov2_vits14_reg", "extraction, ViT-S/14 (random weights)", "random"),
+        ):
+            some = paths if weights is None else paths[:16]
+            reference, ours, cosine = extraction(some, name, weights, arguments.repeats)
+            rows.append(row(label, reference, ours, "s", f"cosine of features at least {cosine:.5f}"))
+        rows.append(row("LiFT embedding, codes alone", *embedding(arguments.repeats), "s"))
+        few, many = memory(paths, 100), memory(paths, 1000)
+        rows.append(row("memory, 100 clips against 1,000", few, many, "MiB"))
+    table = pd.DataFrame(rows)
+    caption = f"Speed and memory against a plain reference, medians of {arguments.repeats} runs in turn on {len(paths)} rendered clips, CPU."
+    save_table(table, arguments.out, "benchmark", digits={"ratio": 2, "reference": 2, "ours": 2}, caption=caption)
+    set_style()
+    save_figure(benchmark_ratios(table), arguments.out, "benchmark_ratios", caption=caption)
+    save_json({"rows": rows, "provenance": provenance("benchmark", 0)}, arguments.out, "benchmark")
+
+
+if __name__ == "__main__":
+    main()
