@@ -235,7 +235,7 @@ def test_containers_without_an_index(clips, tmp_path, name, options):
 
 def test_a_seek_that_lands_too_late_is_done_again_from_an_earlier_key_frame(clips):
     index = decoding.index_video(clips["short_groups.mp4"])
-    late = replace(index, key_stamps=index.key_stamps + 7 * 512)  # one group of pictures
+    late = replace(index, key_stamps=index.key_stamps + 14 * 512)  # two groups of pictures
     assert stamps(decoding.PyAVReader(late, WIDTH, HEIGHT).read(np.array([30, 31]))) == [30, 31]
 
 
