@@ -183,7 +183,7 @@ def _best_precision(precision: str, network: nn.Module, device: torch.device) ->
 class Backbone(nn.Module):
     """A frozen image model over clips: frames `(B, T, 3, S, S)` to features `(B, T, D)` float32; make it with `create_backbone`."""
 
-    chunk = 32  # frames a forward pass on a CPU: larger ones fall out of its caches
+    chunk = 8  # frames a forward pass on a CPU: activations of more fall out of its caches
 
     def __init__(self, name: str, network: nn.Module, origin: str, device: torch.device, precision: torch.dtype, fast: bool):
         super().__init__()
