@@ -1,0 +1,285 @@
+"""Probes: the paper's protocol, honest intervals, paired tests, and what is refused or left out by name."""
+
+import json
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import RidgeClassifier
+from sklearn.neighbors import KNeighborsClassifier
+
+from lift.probes import PROBES, ProbeError, compare_groups, compare_many, probe_classes, probe_groups
+
+
+def make_groups(groups=4, train=12, validation=10, dim=6, signal=1.0, noise=1.0, seed=0):
+    """A chiral clip table and embeddings with the sign in the first dimension."""
+    generator = np.random.default_rng(seed)
+    rows = [
+        {"group": f"g{g}", "split": split, "chiral_label": n % 2}
+        for g in range(groups)
+        for split, count in (("train", train), ("validation", validation))
+        for n in range(count)
+    ]
+    clips = pd.DataFrame(rows).assign(clip_id=[f"c{n}" for n in range(len(rows))])
+    x = noise * generator.normal(size=(len(rows), dim))
+    x[:, 0] += signal * (2 * clips["chiral_label"] - 1)
+    return clips, pd.DataFrame(x.astype(np.float32), index=pd.Index(clips["clip_id"], name="clip_id"))
+
+
+def test_the_protocol_is_ridge_classifier_with_its_defaults_per_group():
+    clips, embeddings = make_groups()
+    results = probe_groups(embeddings, clips)
+    scores = []
+    for _, rows in clips.groupby("group"):
+        train, validation = rows[rows["split"] == "train"], rows[rows["split"] == "validation"]
+        classifier = RidgeClassifier().fit(embeddings.loc[train["clip_id"]].astype(float), train["chiral_label"])
+        scores.append(100 * classifier.score(embeddings.loc[validation["clip_id"]].astype(float), validation["chiral_label"]))
+    assert results.table["accuracy"].tolist() == pytest.approx(scores)
+    assert results.summary()["mean"] == pytest.approx(np.mean(scores), abs=1e-3)
+
+
+def test_the_mean_weighs_every_group_the_same():
+    clips, embeddings = make_groups(groups=2, signal=0.0, noise=0.0)
+    strong = clips["group"] == "g0"
+    embeddings.loc[strong.to_numpy(), 0] = (2.0 * clips.loc[strong, "chiral_label"] - 1).to_numpy()
+    many = clips[(clips["group"] == "g0") & (clips["split"] == "validation")]
+    drop = many["clip_id"].iloc[2:]
+    results = probe_groups(embeddings, clips[~clips["clip_id"].isin(drop)])
+    assert results.table["n_validation"].tolist() == [2, 10]
+    assert results.summary()["mean"] == pytest.approx((100 + 50) / 2)
+
+
+@pytest.mark.parametrize("probe", [*PROBES, KNeighborsClassifier(3)], ids=str)
+def test_separable_is_100_and_permuted_labels_are_at_chance(probe):
+    clips, embeddings = make_groups(signal=10.0, train=60)
+    assert probe_groups(embeddings, clips, probe).summary()["mean"] == 100
+    generator = np.random.default_rng(0)
+    clips, embeddings = make_groups(groups=20, signal=10.0, validation=20)
+    shuffled = clips.groupby(["group", "split"])["chiral_label"].transform(lambda signs: generator.permutation(signs.to_numpy()))
+    summary = probe_groups(embeddings, clips.assign(chiral_label=shuffled), probe).summary()
+    assert 40 < summary["mean"] < 60
+
+
+def test_balanced_accuracy_is_not_fooled_by_an_uneven_group():
+    clips, embeddings = make_groups(groups=1, signal=0.0, noise=0.0, train=12, validation=10)
+    keep = (clips["chiral_label"] == 1) | clips["clip_id"].isin(clips.groupby("split")["clip_id"].first())
+    row = probe_groups(embeddings, clips[keep]).table.iloc[0]
+    assert row["accuracy"] == pytest.approx(100 * 5 / 6) and row["balanced_accuracy"] == pytest.approx(50)
+
+
+def test_the_order_of_the_tables_and_the_call_do_not_matter():
+    clips, embeddings = make_groups()
+    first, again = probe_groups(embeddings, clips, seed=3), probe_groups(embeddings.iloc[::-1], clips, seed=3)
+    assert first.summary() == again.summary()
+    pd.testing.assert_frame_equal(first.table, again.table)
+    assert probe_groups(embeddings, clips, seed=4).summary()["low"] != first.summary()["low"] or first.summary()["low"] == 100
+
+
+def test_groups_that_cannot_be_scored_are_named_and_never_scored():
+    clips, embeddings = make_groups(groups=6)
+    group, train, sign = clips["group"], clips["split"] == "train", clips["chiral_label"] == 1
+    gone = (group == "g0") & train & sign  # one class missing in training
+    gone |= (group == "g1") & ~train & ~sign  # one class missing in validation
+    gone |= (group == "g2") & train  # no training at all
+    gone |= (group == "g3") & ~train  # no validation at all
+    gone |= (group == "g4") & train & (clips["clip_id"] != clips.loc[(group == "g4") & train, "clip_id"].iloc[0])
+    results = probe_groups(embeddings, clips[~gone])
+    assert results.table["group"].tolist() == ["g5"] and set(results.predictions["group"]) == {"g5"}
+    assert results.excluded == {
+        "g0": "training clips of label 0 only",
+        "g1": "validation clips of label 1 only",
+        "g2": "no training clips",
+        "g3": "no validation clips",
+        "g4": "fewer than 2 training clips",
+    }
+    assert "left out: g2: no training clips" in repr(results)
+    with pytest.raises(ProbeError, match="no group can be scored: g0: training clips of label 0 only"):
+        probe_groups(embeddings, clips[~gone & (group == "g0")])
+
+
+def test_clips_without_an_embedding_are_named_or_refused():
+    clips, embeddings = make_groups()
+    results = probe_groups(embeddings.drop(index=["c3", "c50"]), clips)
+    assert results.missing == ["c3", "c50"] and results.summary()["missing_clips"] == 2
+    assert "2 clips without an embedding: c3, c50" in repr(results)
+    with pytest.raises(ProbeError, match="2 clips of the table have no embedding: c3, c50"):
+        probe_groups(embeddings.drop(index=["c3", "c50"]), clips, missing="raise")
+    with pytest.raises(ProbeError, match="no clip of the table has an embedding"):
+        probe_groups(embeddings.set_axis([f"other-{n}" for n in range(len(embeddings))]), clips)
+    with pytest.raises(ProbeError, match="missing must be"):
+        probe_groups(embeddings, clips, missing="ignore")
+
+
+def test_bad_tables_are_refused_by_name():
+    clips, embeddings = make_groups()
+    holed = embeddings.copy()
+    holed.loc["c7", 2] = np.nan
+    with pytest.raises(ProbeError, match="NaN or infinite values: c7"):
+        probe_groups(holed, clips)
+    with pytest.raises(ProbeError, match="embedded twice: c0"):
+        probe_groups(pd.concat([embeddings, embeddings.iloc[:1]]), clips)
+    with pytest.raises(ProbeError, match="in the table twice: c0"):
+        probe_groups(embeddings, pd.concat([clips, clips.iloc[:1]]))
+    with pytest.raises(ProbeError, match="lacks the column group, chiral_label"):
+        probe_groups(embeddings, clips.drop(columns=["group", "chiral_label"]))
+    with pytest.raises(ProbeError, match="chiral_label must be 0 or 1 .* c0"):
+        probe_groups(embeddings, clips.assign(chiral_label=[2, *clips["chiral_label"][1:]]))
+    with pytest.raises(ProbeError, match="no clip of split 'validation'"):
+        probe_groups(embeddings, clips[clips["split"] == "train"])
+    with pytest.raises(ProbeError, match="no probe 'forest'; choose one of ridge"):
+        probe_groups(embeddings, clips, "forest")
+
+
+def test_clips_outside_the_protocol_are_ignored():
+    clips, embeddings = make_groups()
+    more = clips.assign(clip_id="x" + clips["clip_id"], split="test")
+    plain = clips.iloc[:5].assign(clip_id=[f"y{n}" for n in range(5)], group=None, chiral_label=np.nan)
+    results = probe_groups(embeddings, pd.concat([clips, more, plain], ignore_index=True))
+    assert results.missing == [] and results.summary() == probe_groups(embeddings, clips).summary()
+
+
+def test_many_dimensions_and_few_clips_are_quick():
+    clips, embeddings = make_groups(groups=14, train=80, validation=20, dim=20480)
+    start = time.perf_counter()
+    probe_groups(embeddings, clips, bootstrap=100)
+    assert time.perf_counter() - start < 20  # 1 s on a quiet machine; the primal solution would take minutes
+
+
+def test_the_interval_covers_the_truth():
+    """Validation sets of uneven groups whose true accuracies are known: about 95 % of intervals hold the true mean."""
+    generator = np.random.default_rng(0)
+    sizes = [40, 20, 12, 8, 6, 5, 4, 4]
+    trials, covered = 60, 0
+    for trial in range(trials):
+        truth = generator.uniform(0.55, 0.9, len(sizes))
+        results = answered([generator.random(n) < p for n, p in zip(sizes, truth, strict=True)], bootstrap=300, seed=trial)
+        summary = results.summary()
+        covered += summary["low"] <= 100 * truth.mean() <= summary["high"]
+    assert 0.85 <= covered / trials <= 0.99
+
+
+class SignOfFirst(ClassifierMixin, BaseEstimator):
+    """A probe that needs no training."""
+
+    def fit(self, x, y):
+        return self
+
+    def predict(self, x):
+        return (x[:, 0] > 0).astype(int)
+
+
+def answered(correct, bootstrap=200, seed=0):
+    """Results whose answers are right or wrong as asked."""
+    clips, embeddings = [], []
+    for g, right in enumerate(correct):
+        sign = np.arange(len(right)) % 2
+        clips.append(pd.DataFrame({"group": f"g{g:02d}", "split": "validation", "chiral_label": sign}))
+        clips.append(pd.DataFrame({"group": f"g{g:02d}", "split": "train", "chiral_label": [0, 1]}))
+        embeddings += [np.where(right, 2 * sign - 1, 1 - 2 * sign), np.array([-1, 1])]
+    table = pd.concat(clips, ignore_index=True)
+    table["clip_id"] = [f"c{n}" for n in range(len(table))]
+    return probe_groups(pd.DataFrame(np.concatenate(embeddings), index=table["clip_id"]), table, SignOfFirst(), bootstrap, seed)
+
+
+def test_a_perfect_small_group_is_not_said_to_be_certain():
+    results = answered([np.ones(6, bool), np.array([True, False] * 3)])
+    assert results.table["accuracy"].tolist() == [100, 50]
+    assert 50 < results.table["low"][0] < 70 and results.table["high"][0] == pytest.approx(100)
+
+
+def test_a_difference_is_found_and_none_is_not_made_up():
+    generator = np.random.default_rng(0)
+    better, worse = (answered([generator.random(30) < p for _ in range(10)]) for p in (0.9, 0.65))
+    found = compare_groups(better, worse)
+    assert found["difference"] == pytest.approx(better.summary()["mean"] - worse.summary()["mean"], abs=2e-3)
+    assert found["low"] > 0 and max(found["p_value"], found["p_value_groups"], found["p_value_mcnemar"]) < 0.01
+    assert compare_groups(worse, better)["difference"] == -found["difference"]
+    same = compare_groups(better, better)
+    assert same["difference"] == 0 and same["p_value"] == same["p_value_groups"] == same["p_value_mcnemar"] == 1
+    p_values = []
+    for _ in range(20):
+        one, other = (answered([generator.random(20) < 0.7 for _ in range(7)], bootstrap=10) for _ in range(2))
+        p_values.append(compare_groups(one, other, bootstrap=300)["p_value"])
+    assert np.mean(np.array(p_values) < 0.05) < 0.2 and np.mean(p_values) > 0.3
+
+
+def test_only_the_same_clips_can_be_compared():
+    clips, embeddings = make_groups()
+    whole = probe_groups(embeddings, clips)
+    with pytest.raises(ProbeError, match="groups scored in one of the two results only: g3"):
+        compare_groups(whole, probe_groups(embeddings, clips[clips["group"] != "g3"]))
+    lone = clips.loc[clips["split"] == "validation", "clip_id"].iloc[0]
+    with pytest.raises(ProbeError, match=f"clips scored in one of the two results only: {lone}"):
+        compare_groups(whole, probe_groups(embeddings.drop(index=lone), clips))
+
+
+def test_several_comparisons_are_corrected_as_statsmodels_does():
+    multipletests = pytest.importorskip("statsmodels.stats.multitest").multipletests
+    clips, _ = make_groups()
+    results = {f"signal {signal}": probe_groups(make_groups(signal=signal)[1], clips) for signal in (0.0, 0.3, 0.6, 2.0)}
+    table = compare_many(results, "signal 2.0")
+    assert table["method"].tolist() == ["signal 0.0", "signal 0.3", "signal 0.6"]
+    assert table["p_value_holm"].tolist() == pytest.approx(multipletests(table["p_value"], method="holm")[1])
+    with pytest.raises(ProbeError, match="comparing with 'lift'"):
+        compare_many(results, "lift")
+
+
+def test_results_are_saved_whole(tmp_path):
+    clips, embeddings = make_groups()
+    results = probe_groups(embeddings.drop(index="c3"), clips)
+    results.save(tmp_path / "new")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["groups.csv", "predictions.csv", "summary.json"]
+    summary = json.loads((tmp_path / "new" / "summary.json").read_text())
+    assert summary["mean"] == results.summary()["mean"] and summary["missing"] == ["c3"] and summary["probe"] == "ridge"
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "new" / "groups.csv"), results.table)
+    assert results.to_frame(model="LiFT").columns[:2].tolist() == ["model", "group"]
+
+
+def make_classes(classes=8, clips=400, dim=20, offset=1000.0, seed=0):
+    generator = np.random.default_rng(seed)
+    label = generator.integers(classes, size=clips)
+    x = offset + generator.normal(size=(classes, dim))[label] + generator.normal(size=(clips, dim))
+    ids = [f"c{n}" for n in range(clips)]
+    split = np.where(np.arange(clips) % 4 == 3, "validation", "train")
+    table = pd.DataFrame({"clip_id": ids, "split": split, "label": [f"class {n}" for n in label]})
+    return table, pd.DataFrame(x.astype(np.float32), index=ids)
+
+
+@pytest.mark.parametrize("classes, clips, dim", [(2, 200, 10), (8, 400, 20), (6, 60, 90)])
+@pytest.mark.parametrize("chunk", [None, 7])
+def test_the_streamed_ridge_is_scikit_learns(classes, clips, dim, chunk):
+    table, embeddings = make_classes(classes, clips, dim)
+    parts = embeddings if chunk is None else (embeddings[start : start + chunk] for start in range(0, clips, chunk))
+    results = probe_classes(parts, table)
+    train, validation = table[table["split"] == "train"], table[table["split"] == "validation"]
+    reference = RidgeClassifier().fit(embeddings.loc[train["clip_id"]].astype(float), train["label"])
+    scores = reference.decision_function(embeddings.loc[validation["clip_id"]].astype(float))
+    answers = results.predictions.set_index("clip_id").loc[validation["clip_id"]]
+    assert answers["predicted"].tolist() == reference.predict(embeddings.loc[validation["clip_id"]].astype(float)).tolist()
+    assert results.summary()["top1"] == pytest.approx(100 * (answers["predicted"] == answers["label"]).mean(), abs=1e-3)
+    if classes >= 6:
+        own = scores[np.arange(len(scores)), np.searchsorted(reference.classes_, validation["label"])]
+        top5 = ((scores > own[:, None]).sum(1) < 5).mean()
+        assert results.summary()["top5"] == pytest.approx(100 * top5, abs=1e-3)
+    else:
+        assert "top5" not in results.summary()
+
+
+def test_classes_name_what_is_missing_and_unseen(tmp_path):
+    table, embeddings = make_classes()
+    table.loc[table["split"] == "validation", "label"] = ["new", *table.loc[table["split"] == "validation", "label"][1:]]
+    results = probe_classes(embeddings.drop(index=["c0", "c3"]), table)
+    assert results.missing == ["c0", "c3"] and results.unseen == [] and results.n_train == 299
+    results = probe_classes(embeddings, table)
+    assert results.unseen == ["new"]
+    assert results.predictions.set_index("clip_id").loc["c3", "rank"] == 0, "a label without training counts as wrong"
+    results.save(tmp_path)
+    assert json.loads((tmp_path / "summary.json").read_text())["unseen"] == ["new"]
+    with pytest.raises(ProbeError, match="embedded twice: c1"):
+        probe_classes([embeddings[:2], embeddings[1:]], table)
+    with pytest.raises(ProbeError, match="2 clips of the table have no embedding"):
+        probe_classes(embeddings.drop(index=["c0", "c3"]), table, missing="raise")
+    with pytest.raises(ProbeError, match="training clips of 2 classes"):
+        probe_classes(embeddings, table[table["label"].isin(["class 1"])])
