@@ -48,7 +48,7 @@ def _group_has_label(table: pd.DataFrame) -> pd.Series:
 # %% ../../nbs/10_clips.ipynb #787d9904
 def _schema(columns: list[str]) -> pa.DataFrameSchema:
     """The pandera schema of a clip table that has these columns."""
-    text = pa.Check(_is_text, error="must be text and not empty; read files with read_clips, which keeps 00123 as it is")
+    text = pa.Check(_is_text, error="must be text and not empty; read_clips keeps 00123 as it is")
     seconds = pa.Check(_is_seconds, error="must be a number of seconds from 0 up; leave it empty for the whole file")
     split = pa.Check.isin(SPLITS, error=f"must be one of {', '.join(SPLITS)}")
     sign = pa.Check(lambda values: _numbers(values).isin([0, 1]), error="must be 0 or 1")
@@ -138,7 +138,7 @@ def read_clips(path: str | Path) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         raise ClipTableError(f"{path}: is not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
     except pd.errors.EmptyDataError as error:
-        raise ClipTableError(f"{path}: is empty; a clip table has a line of column names and one line a clip") from error
+        raise ClipTableError(f"{path}: is empty; give a line of column names and one line a clip") from error
     except pd.errors.ParserError as error:
         raise ClipTableError(f"{path}: is not a CSV table ({str(error).strip()}); quote cells with a comma") from error
     try:
