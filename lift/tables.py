@@ -17,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 # %% ../nbs/21_tables.ipynb #ce3f0e27
@@ -24,7 +25,7 @@ def _cell(value: Any, digits: int = 1) -> str:
     """Text of one cell: floats rounded to `digits`, a missing value as `-`."""
     if value is None or value is pd.NA or value is pd.NaT or value != value or str(value).strip() == "":
         return "-"
-    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}f}" if isinstance(value, (float, np.floating)) else str(value)
 
 
 def with_interval(mean: float, low: float, high: float, digits: int = 1) -> str:
