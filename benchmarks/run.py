@@ -165,7 +165,8 @@ def main() -> None:
         few, many = memory(paths, 100), memory(paths, 1000)
         rows.append(row("memory, 100 clips against 1,000", few, many, "MiB"))
     table = pd.DataFrame(rows)
-    caption = f"Speed and memory against a plain reference, medians of {arguments.repeats} runs in turn on {len(paths)} rendered clips, CPU."
+    medians = f"medians of {arguments.repeats} runs in turn on {len(paths)} rendered clips, CPU"
+    caption = f"Speed and memory against a plain reference, {medians}."
     save_table(table, arguments.out, "benchmark", digits={"ratio": 2, "reference": 2, "ours": 2}, caption=caption)
     set_style()
     save_figure(benchmark_ratios(table), arguments.out, "benchmark_ratios", caption=caption)

@@ -7,15 +7,18 @@ __all__ = ['RANDOM_SEED', 'FrameTransform', 'WeightsError', 'list_backbones', 'B
 
 # %% ../nbs/04_backbones.ipynb #c6cd63b1
 import hashlib
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pandas as pd
 import timm
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -112,10 +115,10 @@ def _load_by_name(network: nn.Module, weights: dict[str, Tensor], origin: str) -
 def _from_hub(timm_name: str, options: dict) -> nn.Module:
     """The network with hub weights; without network or cache a `WeightsError` that says how to bring them."""
     try:
+        if not _in_hub_cache(timm_name):
+            socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)  # without a network: an error now, not after retries
         return timm.create_model(timm_name, pretrained=True, num_classes=0, **options)
     except Exception as error:  # hub, http and file errors of many libraries: all mean that the weights cannot be had
-        if "Unknown model" in str(error):
-            raise WeightsError(f"{timm_name}: no such backbone; `lift doctor` names those of lift, timm.list_models() all others") from error
         raise WeightsError(
             f"{timm_name}: its weights cannot be reached ({type(error).__name__}). On a machine with a network run "
             f"`hf download timm/{timm_name}`, or give a local file with weights=FILE; weights='random' only for tests"
@@ -126,10 +129,10 @@ def _make_network(name: str, weights: str | None) -> tuple[nn.Module, str]:
     """The frozen network, classifier removed, and where its weights came from."""
     source = _CATALOGUE.get(name, _Source(name))
     options = dict(source.options)
-    if weights is None and source.package is None:
-        return _from_hub(source.timm_name, options), f"timm/{source.timm_name}"
     if source.timm_name.split(".")[0] not in timm.list_models():
         raise WeightsError(f"{name}: no such backbone; `lift doctor` names those of lift, timm.list_models() all others")
+    if weights is None and source.package is None:
+        return _from_hub(source.timm_name, options), f"timm/{source.timm_name}"
     with torch.random.fork_rng():
         torch.manual_seed(RANDOM_SEED)
         network = timm.create_model(source.timm_name, pretrained=False, **options)
@@ -200,7 +203,12 @@ class Backbone(nn.Module):
             "weights_hash": _hash(network),
             "dim": self.dim,
             "input_size": self.input_size,
-            "preprocessing": {"resize": self.transform.resize, "interpolation": "bicubic", "mean": list(data["mean"]), "std": list(data["std"])},
+            "preprocessing": {
+                "resize": self.transform.resize,
+                "interpolation": "bicubic",
+                "mean": list(data["mean"]),
+                "std": list(data["std"]),
+            },
         }
         self.register_buffer("mean", 255 * torch.tensor(data["mean"]).view(3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(data["std"]).view(3, 1, 1))
