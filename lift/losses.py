@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .geometry import curvature, displacement
+from .geometry import displacement
 
 # %% ../nbs/02_losses.ipynb #45bd1dfc
 def orthogonality_loss(static: Tensor, dynamic: Tensor) -> Tensor:
