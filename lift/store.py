@@ -8,7 +8,9 @@ __all__ = ['StoreError', 'StoreMismatchError', 'FeatureStore']
 # %% ../nbs/05_store.ipynb #9fd3b835
 import json
 import os
+import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -30,17 +32,39 @@ class StoreMismatchError(StoreError):
     """The store was made by another backbone, with other weights, or with other frames than those asked for."""
 
 
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name != "posix":  # elsewhere a folder cannot be opened
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it to disk and rename it; an error leaves `path` as it was."""
+    """Let `write` fill a temporary file beside `path`, flush and rename it; an error leaves `path` as it was."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        _flush(temporary)
         os.replace(temporary, path)
+        _flush(path.parent)
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         raise StoreError(f"{path}: could not be written ({error}); what was stored before is intact") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StoreError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise StoreError(f"{path}: holds no JSON object")
+    return content
 
 
 def _write_json(path: Path, content: dict) -> None:
@@ -49,11 +73,35 @@ def _write_json(path: Path, content: dict) -> None:
 
 # %% ../nbs/05_store.ipynb #dbf20e8b
 def _differences(ours: dict, theirs: dict) -> str:
-    """The fields in which two descriptions differ, with both values."""
-    names = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    """The fields that differ, with both values; where the same weights came from does not matter."""
+    names = sorted(name for name in (ours.keys() | theirs.keys()) - {"weights"} if ours.get(name) != theirs.get(name))
     return "; ".join(f"{name}: {ours.get(name)!r} in the store, {theirs.get(name)!r} asked for" for name in names)
 
+# %% ../nbs/05_store.ipynb #5a0e51c1
+def _read_part(path: Path) -> list[str]:
+    """Clip ids of an index part, in the order of their rows."""
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read(["clip_id"], use_threads=False)["clip_id"].to_pylist()
+    except (pa.ArrowException, KeyError, OSError) as error:
+        remedy = "delete it and extract again: its clips will be redone"
+        raise StoreError(f"{path}: not readable ({error}); {remedy}") from error
+
+
+def _read_rows(path: Path, rows: list[int]) -> Tensor:
+    """Rows `(n, T, D)` float16 of a shard, which is a memory map: only these are touched."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor("features")[rows]  # (n, T, D)
+    except (SafetensorError, OSError, IndexError) as error:
+        part = path.parents[1] / "index" / f"{path.stem}.parquet"
+        raise StoreError(f"{path}: not readable ({error}); delete it and {part}, then extract again") from error
+
 # %% ../nbs/05_store.ipynb #712ac3d0
+_HEADER = ("description", "frames", "dim")
+_STALE_SECONDS = 3600.0
+
+
 class FeatureStore:
     """Features `(T, D)` of clips by id, in a folder; open with `create`, `open` or `open_or_create`."""
 
@@ -61,19 +109,25 @@ class FeatureStore:
         self.path, self.header = path, header
         self._rows: dict[str, tuple[str, int]] = {}  # clip id -> (shard name, row)
         self._indexed: set[str] = set()
+        self._swept = False
         self.refresh()
 
     @classmethod
-    def create(cls, path: str | Path, description: dict, frames: int, dim: int) -> "FeatureStore":
-        """A new store for features `(frames, dim)` of the backbone that `description` describes."""
+    def create(
+        cls, path: str | Path, description: dict, frames: int, dim: int, sampling: dict | None = None
+    ) -> "FeatureStore":
+        """A new store for features `(frames, dim)` of the backbone that `description` describes.
+
+        `sampling` records how frames were chosen and decoded; without it, no two samplings are told apart.
+        """
         path = Path(path)
         if (path / "store.json").exists():
             raise StoreError(f"{path}: there is a feature store already; open it, or choose another folder")
         for folder in (path / "shards", path / "index"):
             folder.mkdir(parents=True, exist_ok=True)
-        header = {"description": description, "frames": frames, "dim": dim, "dtype": "float16", "lift": __version__}
-        _write_json(path / "store.json", header)
-        return cls(path, json.loads(json.dumps(header)))
+        header = {"description": description, "frames": frames, "dim": dim, "sampling": sampling}
+        _write_json(path / "store.json", {**header, "dtype": "float16", "lift": __version__})
+        return cls.open(path)
 
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":
@@ -81,27 +135,41 @@ class FeatureStore:
         file = Path(path) / "store.json"
         if not file.is_file():
             raise FileNotFoundError(f"{path}: no feature store here (no store.json); `lift extract` makes one")
-        try:
-            return cls(Path(path), json.loads(file.read_text(encoding="utf-8")))
-        except json.JSONDecodeError as error:
-            raise StoreError(f"{file}: not readable as JSON ({error}); the store's header is damaged") from error
+        header = _read_json(file)
+        if absent := [name for name in _HEADER if name not in header]:
+            raise StoreError(f"{file}: the header of a feature store, but without {', '.join(absent)}")
+        return cls(Path(path), header)
 
     @classmethod
-    def open_or_create(cls, path: str | Path, description: dict, frames: int, dim: int) -> "FeatureStore":
+    def open_or_create(
+        cls, path: str | Path, description: dict, frames: int, dim: int, sampling: dict | None = None
+    ) -> "FeatureStore":
         """The store at `path`, made if it is not there; `StoreMismatchError` if it holds other features than these."""
         if not (Path(path) / "store.json").is_file():
-            return cls.create(path, description, frames, dim)
+            return cls.create(path, description, frames, dim, sampling)
         store = cls.open(path)
-        wanted = {**json.loads(json.dumps(description)), "frames": frames, "dim": dim}
-        differs = _differences({**store.description, "frames": store.frames, "dim": store.dim}, wanted)
-        if differs:
-            raise StoreMismatchError(f"{path} holds other features ({differs}): choose another store, or delete it")
+        store.check(description, frames, dim, sampling)
         return store
+
+    def check(self, description: dict, frames: int, dim: int, sampling: dict | None = None) -> None:
+        """`StoreMismatchError` unless the store is for features like these."""
+        ours = {**self.description, "frames": self.frames, "dim": self.dim}
+        wanted = {**description, "frames": frames, "dim": dim}
+        if sampling and self.sampling:
+            ours, wanted = {**ours, "sampling": self.sampling}, {**wanted, "sampling": sampling}
+        differs = _differences(ours, json.loads(json.dumps(wanted)))
+        if differs:
+            raise StoreMismatchError(f"{self.path} holds other features ({differs}): choose another store")
 
     @property
     def description(self) -> dict:
         """The backbone, its weights and preprocessing."""
         return self.header["description"]
+
+    @property
+    def sampling(self) -> dict | None:
+        """How frames were chosen and decoded, where that was recorded."""
+        return self.header.get("sampling")
 
     @property
     def frames(self) -> int:
@@ -115,8 +183,8 @@ class FeatureStore:
 
     @property
     def ids(self) -> list[str]:
-        """The clips in the store, in the order of their shards."""
-        return list(self._rows)
+        """The clips in the store, sorted."""
+        return sorted(self._rows)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -125,18 +193,16 @@ class FeatureStore:
         return clip_id in self._rows
 
     def __repr__(self) -> str:
-        return f"FeatureStore({self.path}: {len(self)} clips of {self.frames} x {self.dim}, {self.description.get('name')})"
+        name = self.description.get("name")
+        return f"FeatureStore({self.path}: {len(self)} clips of {self.frames} x {self.dim}, {name})"
 
     def refresh(self) -> None:
         """Take in what other writers have committed since."""
         for part in sorted((self.path / "index").glob("*.parquet")):
             if part.stem in self._indexed:
                 continue
-            try:
-                ids = pq.read_table(part, columns=["clip_id"])["clip_id"].to_pylist()
-            except (pa.ArrowException, OSError) as error:
-                raise StoreError(f"{part}: not readable ({error}); delete it and extract again: its clips will be redone") from error
-            self._rows.update({clip_id: (part.stem, row) for row, clip_id in enumerate(ids)})
+            for row, clip_id in enumerate(_read_part(part)):
+                self._rows.setdefault(clip_id, (part.stem, row))
             self._indexed.add(part.stem)
 
     def append(self, ids: list[str], features: Tensor) -> None:
@@ -144,21 +210,39 @@ class FeatureStore:
 
         `StoreError` for ids given twice or stored already, a wrong shape, values that are not finite, and a full disk.
         """
-        features = self._checked(ids, features)
+        self.refresh()
+        half = self._checked(ids, features)  # (N, T, D)
         name = f"{len(self._indexed):06d}-{uuid.uuid4().hex[:8]}"
-        shard = self.path / "shards" / f"{name}.safetensors"
-        _write_atomically(shard, lambda temporary: save_file({"features": features}, temporary))
-        index = pa.table({"clip_id": ids, "row": list(range(len(ids)))})
-        _write_atomically(self.path / "index" / f"{name}.parquet", lambda temporary: pq.write_table(index, temporary))
-        self._rows.update({clip_id: (name, row) for row, clip_id in enumerate(ids)})
-        self._indexed.add(name)
+        shard, part = self.path / "shards" / f"{name}.safetensors", self.path / "index" / f"{name}.parquet"
+        index = pa.table({"clip_id": ids, "shard": [name] * len(ids), "row": list(range(len(ids)))})
+        try:
+            _write_atomically(shard, lambda temporary: save_file({"features": half}, temporary))
+            _write_atomically(part, lambda temporary: pq.write_table(index, temporary))
+        finally:
+            if not part.exists():  # no commit; an interrupt, though, may come just after one
+                shard.unlink(missing_ok=True)
+        self.refresh()
+        if not self._swept:
+            self._sweep(time.time() - _STALE_SECONDS)
+
+    def _sweep(self, before: float) -> None:
+        """Delete shards without an index part, and temporary files, last written `before` (Unix time)."""
+        shards = list((self.path / "shards").glob("*.safetensors"))  # listed first: a commit meanwhile is then seen
+        committed = {part.stem for part in (self.path / "index").glob("*.parquet")}
+        for path in [*(shard for shard in shards if shard.stem not in committed), *self.path.rglob(".*.part")]:
+            if path.stat().st_mtime < before:
+                path.unlink(missing_ok=True)
+        self._swept = True
 
     def _checked(self, ids: list[str], features: Tensor) -> Tensor:
         if not ids or features.shape != (len(ids), self.frames, self.dim):
-            raise StoreError(f"expected features ({len(ids)}, {self.frames}, {self.dim}) for {len(ids)} clips, got {tuple(features.shape)}")
-        known = sorted({i for i in ids if i in self} | {i for i in ids if ids.count(i) > 1})
+            shape = (len(ids), self.frames, self.dim)
+            raise StoreError(f"expected features {shape} for {len(ids)} clips, got {tuple(features.shape)}")
+        if nameless := [clip_id for clip_id in ids if not isinstance(clip_id, str)]:
+            raise StoreError(f"clip ids are text, got {nameless[0]!r}")
+        known = [clip_id for clip_id, times in Counter(ids).items() if times > 1 or clip_id in self]
         if known:
-            raise StoreError(f"{self.path}: stored already or given twice: {', '.join(known[:5])}")
+            raise StoreError(f"{self.path}: stored already or given twice: {', '.join(map(str, known[:5]))}")
         half = features.detach().to("cpu", torch.float16).contiguous()  # (N, T, D)
         finite = half.flatten(1).isfinite().all(1)  # (N,)
         if not finite.all():
@@ -167,11 +251,9 @@ class FeatureStore:
         return half
 
     def read(self, ids: Iterable[str] | None = None) -> Tensor:
-        """Features `(N, T, D)` float32 of `ids` in their order, of all clips if None; `KeyError` names ids that are not here."""
+        """Features `(N, T, D)` float32 of `ids` in their order, of all if None; `KeyError` names an id that is not here."""
         ids = self.ids if ids is None else list(ids)
-        missing = [clip_id for clip_id in ids if clip_id not in self._rows]
-        if missing:
-            raise KeyError(f"{self.path}: {len(missing)} clips are not in the store, the first is {missing[0]!r}")
+        self._require(ids)
         wanted: dict[str, list[tuple[int, int]]] = {}
         for place, clip_id in enumerate(ids):
             shard, row = self._rows[clip_id]
@@ -179,21 +261,21 @@ class FeatureStore:
         out = torch.empty(len(ids), self.frames, self.dim)  # (N, T, D)
         for shard, pairs in wanted.items():
             places, rows = zip(*pairs, strict=True)
-            out[list(places)] = self._read_rows(shard, list(rows)).float()
+            out[list(places)] = _read_rows(self.path / "shards" / f"{shard}.safetensors", list(rows)).float()
         return out
 
-    def _read_rows(self, shard: str, rows: list[int]) -> Tensor:
-        path = self.path / "shards" / f"{shard}.safetensors"
-        try:
-            with safe_open(path, framework="pt") as file:
-                return file.get_tensor("features")[rows]  # (n, T, D), a memory map: only these rows are touched
-        except (SafetensorError, OSError) as error:
-            part = self.path / "index" / f"{shard}.parquet"
-            raise StoreError(f"{path}: not readable ({error}); delete it and {part}, then extract again") from error
+    def _require(self, ids: list[str]) -> None:
+        missing = [clip_id for clip_id in ids if clip_id not in self._rows]
+        if missing:
+            raise KeyError(f"{self.path}: {len(missing)} clips are not in the store, the first is {missing[0]!r}")
 
     def statistics(self, ids: Iterable[str] | None = None, batch_size: int = 256) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation `(D,)` of each feature over clips and frames, in bounded memory and float64."""
-        ids = self.ids if ids is None else list(ids)
+        ids = list(self._rows if ids is None else ids)
+        if not ids:
+            raise StoreError(f"{self.path}: statistics need at least one clip")
+        self._require(ids)
+        ids.sort(key=self._rows.__getitem__)  # as they lie on the disk
         total, squares = torch.zeros(2, self.dim, dtype=torch.float64)
         origin = self.read(ids[:1]).double().mean((0, 1))  # (D,), keeps the squares small
         for start in range(0, len(ids), batch_size):
@@ -208,7 +290,7 @@ class FeatureStore:
     def failures(self) -> dict[str, str]:
         """Clips that could not be made, with the cause; a clip that was made later is no failure."""
         path = self.path / "failures.json"
-        recorded = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        recorded = _read_json(path) if path.exists() else {}
         return {clip_id: cause for clip_id, cause in recorded.items() if clip_id not in self}
 
     def record_failures(self, causes: dict[str, str]) -> None:

@@ -1,0 +1,429 @@
+"""Extraction: the same features however it is run, every failure named, nothing lost to a kill, a crash or a full disk."""
+
+import errno
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from lift import extraction
+from lift import store as store_module
+from lift.extraction import WorkItem, decode_item, extract, work_items
+from lift.store import FeatureStore, StoreError, StoreMismatchError
+from lift.video import read_clip, write_video
+
+SIZE = 32  # pixels
+DEADLY, HANGING, FAULTY = 250, 200, 150  # red levels at which the transforms below misbehave
+
+
+def transform(frames: torch.Tensor) -> torch.Tensor:
+    return frames.permute(0, 3, 1, 2).contiguous()  # (T, 3, H, W)
+
+
+def misbehave(frames: torch.Tensor) -> torch.Tensor:
+    """Does to a worker what a decoder may do to it, on the clips painted for it."""
+    red = float(frames[..., 0].float().mean())
+    if abs(red - DEADLY) < 10:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if abs(red - HANGING) < 10:
+        time.sleep(600)
+    if abs(red - FAULTY) < 10:
+        raise RuntimeError("DataLoader of my own is broken")
+    return transform(frames)
+
+
+class Colours(nn.Module):
+    """A backbone with weights and a matrix product, so that batches matter if they can."""
+
+    dim = 8
+    description = {"name": "colours", "weights_hash": "0"}
+
+    def __init__(self, transform=transform, before=lambda: None):
+        super().__init__()
+        self.transform, self.before = transform, before
+        self.weight = torch.randn(3 * 16, self.dim, generator=torch.Generator().manual_seed(0))
+
+    @torch.inference_mode()
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        self.before()
+        cells = nn.functional.adaptive_avg_pool2d(frames.flatten(0, 1).float() / 255, 4).flatten(1)  # (B * T, 48)
+        return (cells @ self.weight).unflatten(0, frames.shape[:2])  # (B, T, 8)
+
+
+def paint(path: Path, number: int, red: int | None = None, frames: int = 6) -> None:
+    """A tiny video of its own: noise about a level that moves, or all red."""
+    generator = np.random.default_rng(number)
+    picture = generator.integers(20, 120, (1, SIZE, SIZE, 3)) + np.linspace(0, 80, frames)[:, None, None, None]
+    if red is not None:
+        picture = np.broadcast_to(np.array([red, 20, 20]), (frames, SIZE, SIZE, 3))
+    write_video(path, picture.astype(np.uint8))
+
+
+def make_table(names: list[str]) -> pd.DataFrame:
+    ids = [Path(name).stem for name in names]
+    return pd.DataFrame({"clip_id": ids, "path": names, "start": np.nan, "end": np.nan})
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    """40 whole videos and some that are none or do harm."""
+    folder = tmp_path_factory.mktemp("videos")
+    for number in range(40):
+        paint(folder / f"{number:02d}.mp4", number)
+    paint(folder / "long.mp4", 99, frames=96)
+    for name, red in (("05-deadly", DEADLY), ("06-hanging", HANGING), ("07-faulty", FAULTY)):
+        paint(folder / f"{name}.mp4", 0, red)
+    (folder / "08-empty.mp4").touch()
+    (folder / "09-text.mp4").write_text("no video at all")
+    (folder / "10-truncated.mp4").write_bytes((folder / "00.mp4").read_bytes()[:1500])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return make_table([f"{number:02d}.mp4" for number in range(40)])
+
+
+def run(table: pd.DataFrame, store, videos: Path, backbone: nn.Module | None = None, **options):
+    options = {"frames": 4, "workers": 0, "progress": False, **options}
+    return extract(table, store, backbone or Colours(), video_root=videos, **options)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(videos, table, tmp_path_factory) -> torch.Tensor:
+    """Features `(40, 4, 8)` of the whole table, one clip after the other, without `extract`."""
+    backbone = Colours()
+    clips = [transform(torch.from_numpy(read_clip(videos / path, 4))) for path in table["path"]]
+    return torch.cat([backbone(clip[None]) for clip in clips]).half().float()
+
+
+def assert_complete(store: Path, undisturbed: torch.Tensor) -> None:
+    opened = FeatureStore.open(store)
+    assert opened.ids == [f"{number:02d}" for number in range(40)] and opened.failures == {}
+    assert torch.equal(opened.read(), undisturbed)
+
+
+# What comes out
+
+
+@pytest.mark.parametrize("workers, batch_size, shard_clips", [(0, 8, 64), (1, 1, 7), (2, 3, 1), (2, 64, 1000)])
+def test_features_do_not_depend_on_how_they_are_made(tmp_path, videos, table, undisturbed, workers, batch_size, shard_clips):
+    shuffled = table.sample(frac=1, random_state=0)
+    report = run(shuffled, tmp_path / "store", videos, workers=workers, batch_size=batch_size, shard_clips=shard_clips)
+    assert (report.done, report.skipped, report.failed) == (40, 0, {})
+    assert_complete(tmp_path / "store", undisturbed)
+    assert not multiprocessing.active_children()
+
+
+def test_what_is_done_is_not_done_again(tmp_path, videos, table, undisturbed):
+    store = FeatureStore.create(tmp_path / "store", Colours.description, frames=4, dim=8)
+    assert run(table[:30], store, videos).done == 30
+    report = run(table, store, videos)
+    assert (report.done, report.skipped) == (10, 30)
+    seen = []
+    assert run(table, store, videos, Colours(before=lambda: seen.append(1)), workers=2).skipped == 40 and not seen
+    assert_complete(store.path, undisturbed)
+
+
+def test_parts_of_a_file_are_read_with_it_open(tmp_path, videos, monkeypatch):
+    opened = []
+
+    class Counted(extraction.VideoFile):
+        def __init__(self, path, size=None):
+            opened.append(path)
+            super().__init__(path, size)
+
+    monkeypatch.setattr(extraction, "VideoFile", Counted)
+    starts = np.linspace(0, 3, 20)
+    parts = pd.DataFrame({"clip_id": [f"part-{n:02d}" for n in range(20)], "path": "long.mp4", "start": starts, "end": starts + 0.5})
+    report = run(parts.sample(frac=1, random_state=1), tmp_path / "store", videos)
+    assert report.done == 20 and opened == [str(videos / "long.mp4")] * 3
+    expected = Colours()(transform(torch.from_numpy(read_clip(videos / "long.mp4", 4, starts[7], starts[7] + 0.5)))[None])
+    assert torch.equal(FeatureStore.open(tmp_path / "store").read(["part-07"]), expected.half().float())
+
+
+def test_paths_are_below_the_root_or_absolute(tmp_path, videos):
+    clips = make_table(["00.mp4", str(videos / "01.mp4"), str(tmp_path / "söme dir" / "a clip.mp4")])
+    (tmp_path / "söme dir").mkdir()
+    paint(tmp_path / "söme dir" / "a clip.mp4", 3)
+    assert run(clips, tmp_path / "store", videos).done == 3
+
+
+def test_fewer_frames_in_the_file_than_asked_for_repeat(tmp_path, videos):
+    run(make_table(["00.mp4"]), tmp_path / "store", videos, frames=12)
+    x = FeatureStore.open(tmp_path / "store").read()[0]  # (12, 8)
+    assert x.shape == (12, 8) and torch.equal(x[0], x[1]) and not torch.equal(x[0], x[-1])
+
+
+def test_a_smaller_decode_is_another_sampling(tmp_path, videos, table):
+    run(table[:2], tmp_path / "small", videos, size=16)
+    run(table[:2], tmp_path / "full", videos)
+    small, full = (FeatureStore.open(tmp_path / name) for name in ("small", "full"))
+    assert not torch.equal(small.read(), full.read()) and small.description == full.description == Colours.description
+    with pytest.raises(StoreMismatchError, match="short_side"):
+        run(table, full, videos, size=16)
+
+
+def test_a_backbone_by_name(tmp_path, videos, table, monkeypatch):
+    asked = []
+    monkeypatch.setattr(extraction, "create_backbone", lambda name: asked.append(name) or Colours())
+    assert run(table[:3], tmp_path / "store", videos, "colours").done == 3 and asked == ["colours"]
+
+
+def test_the_unit_of_work_needs_nothing_around_it(videos):
+    item = WorkItem(str(videos / "00.mp4"), (("whole", float("nan"), float("nan")), ("late", 99.0, 100.0)))
+    (whole, frames), (late, cause) = decode_item(item, transform, 4, None)
+    assert (whole, late) == ("whole", "late") and frames.shape == (4, 3, SIZE, SIZE) and frames.dtype == np.uint8
+    assert "00.mp4" in cause and "99" in cause
+
+
+def test_items_keep_files_together_and_small():
+    table = make_table([f"{n % 2}.mp4" for n in range(20)]).assign(clip_id=[f"{n}" for n in range(20)], start=range(20), end=None)
+    items = work_items(table, "videos")
+    assert [(Path(item.path).name, len(item.clips)) for item in items] == [("0.mp4", 8), ("0.mp4", 2), ("1.mp4", 8), ("1.mp4", 2)]
+    assert [start for item in items[:2] for _, start, _ in item.clips] == list(range(0, 20, 2))
+
+
+# The report
+
+
+def test_the_report_says_it_in_a_line_and_in_json(tmp_path, videos, table):
+    report = run(pd.concat([table[:3], make_table(["08-empty.mp4"])]), tmp_path / "store", videos)
+    first, cause = str(report).splitlines()
+    assert "3 clips done" in first and "clips/s" in first and "1 failed" in first and "08-empty" in cause
+    content = json.loads(report.to_json())
+    assert content["done"] == 3 and set(content["failed"]) == {"08-empty"} and content["clips_per_second"] > 0
+
+
+def test_one_progress_bar_or_none(tmp_path, videos, table, capsys):
+    run(table[:3], tmp_path / "store", videos, progress=True)
+    assert "3/3" in (shown := capsys.readouterr().err) and "clip/s" in shown
+    run(table, tmp_path / "store", videos, progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+# Failures
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_clip_that_fails_is_named_with_its_cause_and_the_others_go_on(tmp_path, videos, table, undisturbed, workers):
+    bad = ["08-empty.mp4", "09-text.mp4", "10-truncated.mp4", "11-missing.mp4", "07-faulty.mp4"]
+    late = make_table(["00.mp4"]).assign(clip_id="late", start=50.0, end=51.0)
+    clips = pd.concat([make_table(bad), table, late])
+    report = run(clips, tmp_path / "store", videos, Colours(misbehave), workers=workers)
+    assert report.done == 40 and set(report.failed) == {*(Path(name).stem for name in bad), "late"}
+    causes = {"08-empty": "empty", "09-text": "not a video", "10-truncated": "truncated", "11-missing": "no such file"}
+    causes |= {"07-faulty": "RuntimeError: DataLoader of my own", "late": "past the end"}
+    for clip_id, cause in causes.items():
+        assert cause in report.failed[clip_id] and ".mp4" in report.failed[clip_id]
+    store = FeatureStore.open(tmp_path / "store")
+    assert store.failures == report.failed and torch.equal(store.read([f"{n:02d}" for n in range(40)]), undisturbed)
+
+
+def test_a_clip_that_is_mended_is_no_failure_any_more(tmp_path, videos):
+    clips = make_table(["mended.mp4"])
+    assert run(clips, tmp_path / "store", tmp_path).failed
+    paint(tmp_path / "mended.mp4", 1)
+    assert run(clips, tmp_path / "store", tmp_path).done == 1
+    assert FeatureStore.open(tmp_path / "store").failures == {}
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e5])
+def test_features_that_cannot_be_stored_are_a_failure_of_their_clip(tmp_path, videos, table, value):
+    class Broken(Colours):
+        def forward(self, frames):
+            features = super().forward(frames)
+            return torch.where(features == features[1], value, features)
+
+    report = run(table[:4], tmp_path / "store", videos, Broken())
+    assert report.done == 3 and list(report.failed) == ["01"] and "float16" in report.failed["01"]
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.3])
+def test_a_clip_that_kills_its_worker_is_named_and_the_run_goes_on(tmp_path, videos, table, undisturbed, pause):
+    """With a pause the worker dies while the main process is busy in the backbone or in a commit, not while it waits."""
+    handler = signal.getsignal(signal.SIGCHLD)
+    clips = pd.concat([table, make_table(["05-deadly.mp4"])])
+    backbone = Colours(misbehave, before=lambda: time.sleep(pause))
+    report = run(clips, tmp_path / "store", videos, backbone, workers=2, batch_size=4, shard_clips=4)
+    assert report.done == 40 and list(report.failed) == ["05-deadly"]
+    assert "05-deadly.mp4" in report.failed["05-deadly"] and "died" in report.failed["05-deadly"]
+    assert torch.equal(FeatureStore.open(tmp_path / "store").read([f"{n:02d}" for n in range(40)]), undisturbed)
+    assert not multiprocessing.active_children()
+    assert handler in (signal.SIG_DFL, None) or signal.getsignal(signal.SIGCHLD) is handler
+
+
+def test_a_decoder_that_hangs_is_named_and_the_run_goes_on(tmp_path, videos, table):
+    clips = pd.concat([table[:8], make_table(["06-hanging.mp4"])])
+    report = run(clips, tmp_path / "store", videos, Colours(misbehave), workers=1, timeout=1.5)
+    assert report.done == 8 and list(report.failed) == ["06-hanging"] and "hung" in report.failed["06-hanging"]
+    assert not multiprocessing.active_children()
+
+
+# Runs that end early
+
+
+def at_call(number: int, act):
+    """A function that acts at its call `number`, from 1."""
+    calls = []
+
+    def count() -> None:
+        calls.append(1)
+        if len(calls) == number:
+            act()
+
+    return count
+
+
+def raise_it(fault: BaseException):
+    raise fault
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    "act, kind",
+    [
+        (lambda: signal.raise_signal(signal.SIGINT), KeyboardInterrupt),
+        (lambda: raise_it(RuntimeError("out of memory")), RuntimeError),
+    ],
+)
+def test_an_interrupt_or_an_error_keeps_what_is_done(tmp_path, videos, table, undisturbed, workers, act, kind):
+    with pytest.raises(kind):
+        run(table, tmp_path / "store", videos, Colours(before=at_call(4, act)), workers=workers, batch_size=5)
+    assert len(FeatureStore.open(tmp_path / "store")) >= 15
+    assert not multiprocessing.active_children()
+    assert run(table, tmp_path / "store", videos).skipped >= 15
+    assert_complete(tmp_path / "store", undisturbed)
+
+
+def test_an_interrupt_within_a_commit(tmp_path, videos, table, undisturbed, monkeypatch):
+    """Just after an index part got its name: the commit is done, though `append` never returned."""
+    store = FeatureStore.create(tmp_path / "store", Colours.description, frames=4, dim=8)
+    original = store_module._write_atomically
+
+    def interrupted(path, write):
+        original(path, write)
+        if path.suffix == ".parquet" and len(list(path.parent.iterdir())) == 2:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(store_module, "_write_atomically", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(table, store, videos, batch_size=5, shard_clips=5)
+    assert len(FeatureStore.open(tmp_path / "store")) == 10
+    run(table, store, videos)
+    assert_complete(tmp_path / "store", undisturbed)
+
+
+def test_a_full_disk_keeps_what_is_committed(tmp_path, videos, table, undisturbed, monkeypatch):
+    original, calls = store_module.save_file, []
+
+    def fill(*arguments):
+        calls.append(1)
+        if len(calls) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "save_file", fill)
+        with pytest.raises(StoreError, match="No space left"):
+            run(table, tmp_path / "store", videos, batch_size=5, shard_clips=5)
+    assert len(FeatureStore.open(tmp_path / "store")) == 10
+    assert run(table, tmp_path / "store", videos).done == 30
+    assert_complete(tmp_path / "store", undisturbed)
+
+
+def test_two_runs_may_fill_one_store(tmp_path, videos, table, undisturbed):
+    """Another machine commits clips of the same table while this one works on them."""
+    store = FeatureStore.create(tmp_path / "store", Colours.description, frames=4, dim=8)
+    other = FeatureStore.open(store.path)
+    backbone = Colours(before=at_call(3, lambda: other.append(["11", "39"], undisturbed[[11, 39]])))
+    report = run(table, store, videos, backbone, batch_size=5)
+    assert not report.failed
+    assert_complete(store.path, undisturbed)
+
+
+EXTRACT = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_extraction import Colours, make_table, run
+table = make_table([f"{{number:02d}}.mp4" for number in range(40)])
+run(table, {store!r}, Path({videos!r}), Colours(before=lambda: time.sleep(0.1)), workers=2, batch_size=2, shard_clips=3)
+"""
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path, videos, table, undisturbed):
+    code = EXTRACT.format(tests=str(Path(__file__).parent), store=str(tmp_path / "store"), videos=str(videos))
+    with subprocess.Popen([sys.executable, "-c", code]) as running:
+        while running.poll() is None and len(list((tmp_path / "store").glob("index/*.parquet"))) < 4:
+            time.sleep(0.01)
+        running.send_signal(signal.SIGKILL)
+    assert running.returncode == -signal.SIGKILL, "the run was to be killed before its end"
+    there = len(FeatureStore.open(tmp_path / "store"))
+    assert 12 <= there < 40
+    report = run(table, tmp_path / "store", videos, workers=2)
+    assert (report.skipped, report.done) == (there, 40 - there)
+    assert_complete(tmp_path / "store", undisturbed)
+
+
+def test_memory_does_not_grow_with_the_number_of_clips(tmp_path, videos, table):
+    """10 or 40 files, held uncompressed they would differ by 30 x 12 frames x 3 kB = 1.1 MB; arrays arrive from a worker."""
+
+    def peak(clips: pd.DataFrame, name: str) -> int:
+        tracemalloc.start()
+        run(clips, tmp_path / name, videos, workers=1, batch_size=2, shard_clips=4, frames=12)
+        try:
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(table[:10], "warm")
+    assert peak(table, "many") < peak(table[:10], "few") + 400_000
+
+
+# Bad input costs nothing
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda table: table.drop(columns="end"), "lacks the column end"),
+        (lambda table: table[:0], "empty"),
+        (lambda table: pd.concat([table, table[:1]]), "1 repeated clip ids, the first is '00'"),
+        (lambda table: table.assign(clip_id=range(len(table))), "clip_id.*no text"),
+        (lambda table: table.assign(path=None), "path.*no text"),
+        (lambda table: table.assign(start="soon"), "start.*no seconds"),
+    ],
+)
+def test_a_bad_table_is_refused_before_anything_is_made(tmp_path, videos, table, change, message):
+    with pytest.raises(ValueError, match=message):
+        run(change(table), tmp_path / "store", videos)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("name, value", [("frames", 0), ("workers", -1), ("batch_size", 0), ("size", 0)])
+def test_a_bad_number_is_refused_by_name(tmp_path, videos, table, name, value):
+    with pytest.raises(ValueError, match=f"{name} is at least"):
+        run(table, tmp_path / "store", videos, **{name: value})
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("as_path", [True, False])
+def test_a_store_of_other_features_is_refused(tmp_path, videos, table, as_path):
+    store = FeatureStore.create(tmp_path / "store", {**Colours.description, "weights_hash": "1"}, frames=4, dim=8)
+    with pytest.raises(StoreMismatchError, match="weights_hash"):
+        run(table, store.path if as_path else store, videos)
+    with pytest.raises(StoreMismatchError, match="frames: 4 in the store, 5 asked for"):
+        run(table, store.path if as_path else store, videos, frames=5)
