@@ -69,3 +69,9 @@ def test_no_command_is_left_unrun():
 def test_every_link_and_figure_leads_somewhere():
     targets = [target for target in re.findall(r"\]\(([^)#]+)\)", README) if not target.startswith("http")]
     assert targets and not [target for target in targets if not (ROOT / target).exists()]
+
+
+def test_the_result_table_is_the_one_that_the_demo_profile_wrote():
+    written = (ROOT / "figures" / "demo" / "table2_chiral_accuracy" / "accuracy.md").read_text(encoding="utf-8")
+    rows = [line for line in written.splitlines() if line.startswith("|")]
+    assert len(rows) > 8 and "\n".join(rows) in README
