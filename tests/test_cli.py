@@ -125,3 +125,21 @@ def test_doctor_says_what_is_here():
     result = succeed("doctor", "--json")
     assert result["extras"]["train"] == "ready"
     assert "efficientnet_lite0" in json.dumps(result["backbones"])
+
+
+def test_mine_writes_the_authors_layout_from_real_annotations(shared, tmp_path):
+    result = succeed("mine", "epic", shared / "annotations" / "epic100", tmp_path, "--json")
+    assert result["groups"] == 66 and len(list(tmp_path.glob("*.csv"))) == len(result["written"])
+
+
+def test_mine_and_doctor_refuse_what_is_not_there(tmp_path):
+    result = lift("mine", "kinetics", tmp_path, tmp_path / "out")
+    assert result.returncode == 1 and "ssv2, epic, charades" in result.stderr
+    result = lift("doctor", "--data", tmp_path / "nowhere")
+    assert result.returncode == 1 and "not a folder" in result.stderr
+
+
+def test_doctor_shows_what_each_data_set_lacks(tmp_path):
+    datasets = succeed("doctor", "--data", tmp_path, "--json")["datasets"]
+    assert len(datasets) == 6 and not any(status["found"] for status in datasets)
+    assert all(status["missing"] and status["layout"] and status["licence"] for status in datasets)
