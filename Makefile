@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export IN_TEST := 1
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: reproduce test bench sync clean wheel hooks lab
+.PHONY: reproduce test bench default-model sync clean wheel hooks lab
 
 reproduce: .venv/installed
 	dvc repro gallery@$(PROFILE)
@@ -20,6 +20,9 @@ test: .venv/installed
 
 bench: .venv/installed
 	python benchmarks/run.py
+
+default-model: .venv/installed
+	python tools/ship_model.py
 
 sync: .venv/installed
 	nbdev_export
