@@ -8,8 +8,8 @@ __all__ = ['STRAIGHTENINGS', 'SYMMETRIES', 'PACKAGED_MODEL', 'LiFTConfig', 'LiFT
 
 # %% ../nbs/01_model.ipynb #85294768
 import contextlib
+import io
 import math
-import sys
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -275,7 +275,7 @@ class LiFT(
         looks_local = folder.exists() or folder.is_absolute() or str(reference).startswith((".", "~"))
         if looks_local and not (folder / "model.safetensors").is_file():
             raise FileNotFoundError(f"{folder}: no LiFT model here (config.json and model.safetensors, as save_pretrained writes)")
-        with contextlib.redirect_stdout(sys.stderr):  # the hub mixin prints; standard output belongs to results
+        with contextlib.redirect_stdout(io.StringIO()):  # the hub mixin prints; standard output belongs to results
             model = super().from_pretrained(folder if looks_local else str(reference), **options)
         return model.eval()
 

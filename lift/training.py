@@ -224,6 +224,7 @@ def _run(
     last = out / "checkpoints" / "last.ckpt"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not have many workers.*")  # one read of the store is a whole batch
+        warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # inside Lightning
         warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # resuming is the point
         trainer.fit(module, train_loader, validation_loader, ckpt_path=last if last.exists() else None, weights_only=True)
 
