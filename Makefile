@@ -26,8 +26,8 @@ default-model: .venv/installed
 
 sync: .venv/installed
 	nbdev_export
+	jupyter nbconvert --clear-output --inplace nbs/paper/*.ipynb
 	nbdev_clean
-	nbdev_clean --clear_all --fname nbs/paper
 
 clean:
 	rm -rf runs build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
