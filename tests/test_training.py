@@ -38,9 +38,9 @@ def store(tmp_path) -> FeatureStore:
 
 
 def test_it_learns_and_leaves_a_model_that_loads(store, tmp_path):
-    model = fit(store, CONFIG, dataclasses.replace(RECIPE, epochs=25), tmp_path / "out", progress=False)
+    model = fit(store, CONFIG, dataclasses.replace(RECIPE, epochs=60), tmp_path / "out", progress=False)
     losses = losses_by_epoch(tmp_path / "out")
-    assert list(losses["epoch"]) == list(range(25))
+    assert list(losses["epoch"]) == list(range(60))
     assert losses["validation/reconstruction"].iloc[-1] < 0.6 * losses["validation/reconstruction"].iloc[0]
     loaded = LiFT.from_pretrained(tmp_path / "out")
     x = store.read(store.ids[:3])
