@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NOT_FOR_INFERENCE = [
     "lightning", "tensorboard", "papermill", "dvc", "jupyterlab", "nbdev", "fastcore", "IPython", "ipykernel",
-    "matplotlib", "seaborn", "statsmodels", "skimage", "tabulate", "transformers", "ray", "pytest",
+    "matplotlib", "seaborn", "statsmodels", "skimage", "transformers", "ray", "pytest",
 ]  # fmt: skip
 BLOCKER = f"""
 import sys
