@@ -30,7 +30,7 @@ def test_every_group_renders_and_moves(group):
 
 
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
-@pytest.mark.parametrize("split", scenes.PHOTOGRAPHS)
+@pytest.mark.parametrize("split", scenes.REGIONS)
 def test_every_difficulty_and_split_renders(difficulty, split):
     assert render_clip("door_open_close", 0, 3, split, difficulty, size=32).shape == (FRAMES, 32, 32, 3)
 
@@ -99,10 +99,11 @@ def test_amounts_rise_and_have_no_other_arrow(difficulty):
     assert np.abs(paths.std(0) - mirrored.std(0)).max() < 0.02
 
 
-def test_splits_share_no_photograph_and_no_hue():
-    for a, b in combinations(scenes.PHOTOGRAPHS, 2):
-        assert not set(scenes.PHOTOGRAPHS[a]) & set(scenes.PHOTOGRAPHS[b])
-        assert min(abs(x - y) for x in scenes.HUES[a] for y in scenes.HUES[b]) > 24
+def test_splits_share_no_region_of_a_photograph():
+    for a, b in combinations(scenes.REGIONS.values(), 2):
+        assert a[1] < b[0] or b[1] < a[0]
+    sides = [max(scenes.photograph("skimage/data/coffee.png", split).size) for split in scenes.REGIONS]
+    assert min(sides) >= 288, "a region is enlarged to what the stage cuts from"
 
 
 def test_sampled_frames_are_their_own_mirror():
@@ -124,7 +125,7 @@ def test_a_missing_package_says_which_extra_brings_it(monkeypatch):
     scenes.photograph.cache_clear()
     monkeypatch.setattr(scenes, "find_spec", lambda _: None)
     with pytest.raises(ImportError, match=r"skimage.*lift\[repro\]"):
-        scenes.photograph("skimage/data/coffee.png")
+        scenes.photograph("skimage/data/coffee.png", "train")
 
 
 def test_optional_packages_are_not_imported():
