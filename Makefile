@@ -4,11 +4,11 @@ PYTHON ?= python3
 SHELL := /bin/bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-export IN_TEST := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: reproduce test bench default-model sync clean wheel hooks lab
 
+reproduce: export IN_TEST := 1
 reproduce: .venv/installed
 	dvc repro gallery@$(PROFILE)
 	@echo "figures and tables: $$(python -c "import yaml; print(yaml.safe_load(open('params/$(PROFILE).yaml'))['profiles']['$(PROFILE)']['gallery'])")/README.md"
