@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from . import __version__
-from .geometry import temporal_moments
+from .geometry import reverse_time, temporal_moments
 from .model import LiFT
 from .store import FeatureStore
 from .video import VideoError, read_clip
@@ -37,6 +37,7 @@ BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda x: x.mean(1),  # (N, D)
     "concatenation": lambda x: x.flatten(1),  # (N, T * D)
     "last_minus_first": lambda x: x[:, -1] - x[:, 0],  # (N, D)
+    "late_minus_early": lambda x: x[:, -(x.shape[1] // 2) :].mean(1) - x[:, : max(x.shape[1] // 2, 1)].mean(1),  # (N, D)
     "slope": lambda x: temporal_moments(x)[1],  # (N, D)
     "moments": lambda x: torch.cat(temporal_moments(x), dim=-1),  # (N, 2 D)
 }
@@ -44,6 +45,7 @@ LIFT_METHODS: dict[str, Callable[[LiFT, Tensor], Tensor]] = {
     "lift": lambda model, x: model.embed(x),  # (N, 2 d)
     "lift_static": lambda model, x: model.encode(x)[0],  # (N, d)
     "lift_dynamic": lambda model, x: model.encode(x)[1],  # (N, d)
+    "lift_dynamic_odd": lambda model, x: model.encode(x)[1] - model.encode(reverse_time(x))[1],  # (N, d)
 }
 METHODS = (*BASELINES, *LIFT_METHODS)
 

@@ -18,7 +18,6 @@ import yaml
 from .backbones import create_backbone
 from .data.clips import read_clips
 from .embedding import embed_store
-from .geometry import reverse_time
 from .model import LiFT
 from .store import FeatureStore
 from .tables import provenance, save_json
@@ -72,14 +71,6 @@ class Run:
         ids = list(self.clips["clip_id"])
         model = (model or self.model) if method.startswith("lift") else None
         return pd.DataFrame(embed_store(self.store, method, model, ids), index=pd.Index(ids, name="clip_id"))
-
-    def odd_dynamic(self, model: LiFT | None = None) -> pd.DataFrame:
-        """The part of LiFT's dynamic code that is odd under time reversal, `z_d(x) - z_d(reverse x)`, of every clip."""
-        model, ids = model or self.model, list(self.clips["clip_id"])
-        with torch.inference_mode():
-            batches = (self.store.read(ids[start : start + 256]) for start in range(0, len(ids), 256))
-            odd = [model.encode(x)[1] - model.encode(reverse_time(x))[1] for x in batches]  # (B, d)
-        return pd.DataFrame(torch.cat(odd).numpy(), index=pd.Index(ids, name="clip_id"))
 
     def backbone_parameters(self) -> int:
         """Parameters of the frozen backbone."""
