@@ -72,6 +72,7 @@ def extract(
     video_root: Annotated[Path | None, typer.Option(help="What relative paths are relative to; the table's folder if not given.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16.")] = "auto",
+    grid: Annotated[int, typer.Option(help="2 appends the features of the 2 x 2 cells of each frame; 0 for the frame alone.")] = 0,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the backbone: slower to start, faster to run.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -81,7 +82,7 @@ def extract(
     from lift.extraction import extract as extract_features
 
     table = read_clips(clips)
-    model = create_backbone(backbone, weights, device=device, precision=precision, compile=compile)
+    model = create_backbone(backbone, weights, device=device, precision=precision, compile=compile, grid=grid)
     root = video_root or clips.parent
     report = extract_features(table, store, model, frames=frames, workers=workers, batch_size=batch_size, video_root=root)
     _report(dataclasses.asdict(report), as_json, str(report))
