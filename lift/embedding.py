@@ -255,7 +255,7 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
         self._check_parameters()
         paths = _as_paths(paths)
         model, backbone = self._load()
-        rows = np.full((len(paths), 2 * model.config.latent_dim), np.nan, dtype=np.float32)  # (N, 2d)
+        rows = np.full((len(paths), model.config.embedding_dim), np.nan, dtype=np.float32)  # (N, 2d)
         places, batch = [], []
         for place, clip in enumerate(self._read(paths, backbone.transform)):
             if isinstance(clip, VideoError):
@@ -307,8 +307,9 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """`static0, ..., dynamic0, ...`."""
-        size = self._load()[0].config.latent_dim
-        return np.array([f"{code}{n}" for code in ("static", "dynamic") for n in range(size)], dtype=object)
+        config = self._load()[0].config
+        sizes = {"static": config.latent_dim, "dynamic": config.degree * config.latent_dim}
+        return np.array([f"{code}{n}" for code, size in sizes.items() for n in range(size)], dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
