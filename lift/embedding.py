@@ -43,11 +43,15 @@ BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 LIFT_METHODS: dict[str, Callable[[LiFT, Tensor], Tensor]] = {
     "lift": lambda model, x: model.embed(x),  # (N, 2 d)
-    "lift_static": lambda model, x: model.encode(x)[0],  # (N, d)
-    "lift_dynamic": lambda model, x: model.encode(x)[1],  # (N, d)
-    "lift_dynamic_odd": lambda model, x: model.encode(x)[1] - model.encode(reverse_time(x))[1],  # (N, d)
+    "lift_static": lambda model, x: model.embed(x)[:, : model.config.latent_dim],  # (N, d)
+    "lift_dynamic": lambda model, x: _dynamic(model, x),  # (N, d)
+    "lift_dynamic_odd": lambda model, x: _dynamic(model, x) - _dynamic(model, reverse_time(x)),  # (N, d)
 }
 METHODS = (*BASELINES, *LIFT_METHODS)
+
+
+def _dynamic(model: LiFT, x: Tensor) -> Tensor:
+    return model.embed(x)[:, model.config.latent_dim :]
 
 
 def embed_features(features: Tensor, method: str, model: LiFT | None = None) -> np.ndarray:

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['ENCODERS', 'STRAIGHTENINGS', 'SYMMETRIES', 'PACKAGED_MODEL', 'LiFTConfig', 'LiFTOutput', 'sinusoidal_positions',
-           'TokenEncoder', 'LineEncoder', 'FreePathEncoder', 'EquivariantEncoder', 'LiFT']
+           'TokenEncoder', 'LineEncoder', 'FreePathEncoder', 'LiFT']
 
 # %% ../nbs/01_model.ipynb #85294768
 import contextlib
 import io
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -18,8 +19,9 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from .geometry import reverse_time, temporal_moments
+from .geometry import temporal_moments
 from .sequence_models import RecurrentEncoder, polynomial_path
+from .symmetry import EquivariantEncoder, SkipDecoder, moment_grams, solve_line
 
 # %% ../nbs/01_model.ipynb #5b914b19
 @dataclass
@@ -28,20 +30,21 @@ class LiFTConfig:
 
     feature_dim: int = 384  # D, the size of a frame's feature: 384 is DINOv2 ViT-S/14
     latent_dim: int = 384  # d, the size of each code; the embedding has 2d
-    depth: int = 4  # transformer layers of the encoder
+    depth: int = 4  # transformer layers of the encoder; 0 (equivariant only): the linear path alone, which is solved
     heads: int = 8  # attention heads; must divide latent_dim
     dropout: float = 0.1  # in the transformer layers, while training
     max_frames: int = 5000  # longer clips have their position encodings interpolated over time
     encoder: str = "transformer"  # "transformer": LiFT | "lstm": a recurrent auto-encoder, see lift.sequence_models
     degree: int = 1  # of the latent polynomial: 1 is LiFT's line; the dynamic code has degree * d numbers
     straightening: str = "line"  # "line": LiFT | "penalty": free latents, curvature loss | "none": free latents
-    symmetry: str = "none"  # "none": LiFT | "augment": trained on reversed clips too | "equivariant": exact, see EquivariantHeads
+    symmetry: str = "none"  # "none": LiFT | "augment": trained on reversed clips too | "equivariant": exact, see lift.symmetry
     backbone: dict | None = None  # the description of the frozen model that made the features
 
     def __post_init__(self):
         for name in ("feature_dim", "latent_dim", "depth", "heads", "max_frames", "degree"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"LiFTConfig.{name} must be a positive whole number, got {getattr(self, name)!r}")
+            least = 0 if name == "depth" and self.symmetry == "equivariant" else 1
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
+                raise ValueError(f"LiFTConfig.{name} must be a whole number of at least {least}, got {getattr(self, name)!r}")
         if self.latent_dim % self.heads or self.latent_dim % 2:
             raise ValueError(f"LiFTConfig.latent_dim ({self.latent_dim}) must be even and a multiple of heads ({self.heads})")
         if not 0 <= self.dropout < 1:
@@ -165,31 +168,6 @@ class FreePathEncoder(LineEncoder):
         static, dynamic, _ = self.encode(x)
         return static, dynamic
 
-# %% ../nbs/01_model.ipynb #ced286e9
-class EquivariantEncoder(LineEncoder):
-    """Codes `(c, v)` of a centred line with `encode(reverse(x)) = (c, -v)` exactly, for any weights and any T.
-
-    The tokens of the clip and of its reversal are averaged into an even part and an odd part; the mean and the slope of the
-    features, even and odd by nature, reach the codes by a linear path of their own.
-    """
-
-    origin = 0.5
-
-    def __init__(self, config: LiFTConfig):
-        super().__init__(config)
-        self.dynamic_head = _head(config.latent_dim, bias=False)
-        self.mean_path = nn.Linear(config.feature_dim, config.latent_dim)
-        self.slope_path = nn.Linear(config.feature_dim, config.latent_dim, bias=False)
-
-    def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`(B, T, D)` to the even code `(B, d)` and the odd code `(B, d)`."""
-        static, dynamic, _ = self(torch.cat([x, reverse_time(x)]))  # (2B, d)
-        (static, static_reversed), (dynamic, dynamic_reversed) = static.chunk(2), dynamic.chunk(2)
-        mean, slope = temporal_moments(x)  # (B, D), (B, D)
-        even = self.mean_path(mean) + (static + static_reversed) / 2  # (B, d)
-        odd = self.slope_path(slope) + (dynamic - dynamic_reversed) / 2  # (B, d)
-        return self.static_head(even), self.dynamic_head(odd)
-
 # %% ../nbs/01_model.ipynb #4ca194c1
 def _decoder(latent_dim: int, feature_dim: int) -> nn.Sequential:
     """Pointwise decoder `(..., d)` to `(..., D)` (paper section 3)."""
@@ -241,6 +219,8 @@ class LiFT(
         self.config = config
         self.encoder = _encoder(config)
         self.decoder = _decoder(config.latent_dim, config.feature_dim)
+        if config.symmetry == "equivariant":
+            self.decoder = SkipDecoder(config.latent_dim, config.feature_dim, self.decoder if config.depth else None)
         self.register_buffer("feature_mean", torch.zeros(config.feature_dim))
         self.register_buffer("feature_std", torch.ones(config.feature_dim))
 
@@ -267,7 +247,18 @@ class LiFT(
 
     def embed(self, x: Tensor) -> Tensor:
         """Features `(B, T, D)` to the embedding `[z_s, z_d]` `(B, 2d)`; nothing is decoded."""
-        return torch.cat(self.encode(x), dim=-1)
+        codes = self.encode(x)  # (B, d), (B, d)
+        return self.encoder.embedding(*codes) if self.config.symmetry == "equivariant" else torch.cat(codes, dim=-1)
+
+    def solve_line(self, clips: Iterable[Tensor], motion_weight: float = 10.0) -> None:
+        """Set the linear path of an equivariant model to the best one for `clips`, batches `(B, T, D)`; nothing is trained.
+
+        `ValueError` for a model without a linear path, and without a clip.
+        """
+        if self.config.symmetry != "equivariant":
+            raise ValueError(f"symmetry={self.config.symmetry!r} has no linear path to solve; symmetry='equivariant' has one")
+        grams = moment_grams(self.standardise(x) for x in clips)
+        solve_line(self.encoder, self.decoder, grams, motion_weight)
 
     def decode(self, static: Tensor, dynamic: Tensor, times: Tensor) -> Tensor:
         """Features `(B, K, D)` on the line of the codes `(B, d)` at `times` `(K,)` in [0, 1]."""
@@ -303,12 +294,12 @@ class LiFT(
         return _official_state_dict(self)
 
 # %% ../nbs/01_model.ipynb #23c651d0
-def _encoder(config: LiFTConfig) -> LineEncoder | RecurrentEncoder:
+def _encoder(config: LiFTConfig) -> LineEncoder | RecurrentEncoder | EquivariantEncoder:
     """The encoder that a configuration asks for."""
     if config.encoder == "lstm":
         return RecurrentEncoder(config.feature_dim, config.latent_dim, config.depth, config.dropout)
     if config.symmetry == "equivariant":
-        return EquivariantEncoder(config)
+        return EquivariantEncoder(config.feature_dim, config.latent_dim, TokenEncoder(config) if config.depth else None)
     return LineEncoder(config) if config.straightening == "line" else FreePathEncoder(config)
 
 # %% ../nbs/01_model.ipynb #ca2082fc

@@ -73,7 +73,7 @@ def test_standardisation_is_of_the_training_clips_and_can_be_off(store, tmp_path
     ids = store.ids[:32]
     model = fit(store, CONFIG, RECIPE, tmp_path / "on", train_ids=ids, validation_ids=store.ids[32:], progress=False)
     torch.testing.assert_close(model.feature_mean, store.read(ids).mean((0, 1)), atol=1e-3, rtol=1e-3)
-    raw = dataclasses.replace(RECIPE, standardise=False)
+    raw = dataclasses.replace(RECIPE, standardise="none")
     assert not fit(store, CONFIG, raw, tmp_path / "off", progress=False).feature_mean.any()
 
 
