@@ -139,7 +139,7 @@ def test_optional_packages_are_not_imported():
 
 def test_table_and_files(tmp_path):
     table = synthesise(tmp_path / "a", **SMALL)
-    assert table.clip_id.tolist()[:2] == ["lamp_on_off-train-1-0000", "lamp_on_off-train-1-0001"]
+    assert table.clip_id.tolist()[:2] == ["lamp_on_off-0000-train-1-0000", "lamp_on_off-0000-train-1-0001"]
     assert table.groupby(["group", "split", "chiral_label"]).size().unstack(1).to_numpy().tolist() == [[2, 1]] * 4
     assert all((tmp_path / "a" / path).stat().st_size > 0 for path in table.path)
     assert not any("/" == path[0] for path in table.path)
