@@ -62,6 +62,11 @@ class Run:
         """The LiFT that this profile trained."""
         return LiFT.from_pretrained(self.folder / "model")
 
+    @cached_property
+    def equivariant_model(self) -> LiFT:
+        """The time-symmetric model that this profile trained: an even code and a code that is odd under time reversal."""
+        return LiFT.from_pretrained(self.folder / "equivariant")
+
     def features(self, clips: pd.DataFrame) -> torch.Tensor:
         """Features `(N, T, D)` of the rows of a clip table."""
         return self.store.read(list(clips["clip_id"]))
@@ -106,6 +111,7 @@ def open_run(profile: str) -> Run:
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
         raise FileNotFoundError(f"no profile {profile!r}: {path} does not exist; the profiles are {known}")
     run = Run(profile, root, yaml.safe_load(path.read_text())["profiles"][profile])
-    if not (run.folder / "model" / "model.safetensors").is_file():
-        subprocess.run(["dvc", "repro", f"train@{profile}"], cwd=root, check=True)
+    for stage, model in (("train", "model"), ("train_equivariant", "equivariant")):
+        if not (run.folder / model / "model.safetensors").is_file():
+            subprocess.run(["dvc", "repro", f"{stage}@{profile}"], cwd=root, check=True)
     return run
