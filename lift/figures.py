@@ -300,20 +300,23 @@ def _size_keys(table: pd.DataFrame) -> list[Line2D]:
 
 # %% ../nbs/20_figures.ipynb #98ab91b9
 def ablation(table: pd.DataFrame) -> Figure:
-    """Mean accuracy at each `level` of each `factor`: columns with `mean`, `low`, `high` (percent)."""
-    require_columns(table, "ablation", "factor level mean low high")
-    factors = list(dict.fromkeys(table["factor"]))
-    counts = [int((table["factor"] == factor).sum()) for factor in factors]
-    size = (7, 0.7 + 0.34 * len(factors) + 0.3 * sum(counts))
-    layout = {"sharex": True, "height_ratios": counts, "squeeze": False, "layout": "constrained"}
-    figure, axes = plt.subplots(len(factors), figsize=size, **layout)
-    for (factor, style), axis in zip(series_styles(factors).items(), axes.flat, strict=True):
-        rows = table[table["factor"] == factor]
-        _dots(axis, rows, "mean", np.arange(len(rows)), style)
-        list_rows(axis, list(rows["level"].astype(str)))
-        axis.set_title(factor, loc="left", fontsize=11, fontweight="bold")
-        axis.grid()
-    axes.flat[-1].set_xlabel("mean accuracy over groups (%)")
+    """A column a `measure`, a block a `factor`, a row a `level`: columns with `mean`, `low`, `high` in the measure's units."""
+    require_columns(table, "ablation", "factor level measure mean low high")
+    measures = list(dict.fromkeys(table["measure"]))
+    levels = {factor: list(dict.fromkeys(rows["level"].astype(str))) for factor, rows in table.groupby("factor", sort=False)}
+    counts = [len(names) for names in levels.values()]
+    size = (2.4 + 2.9 * len(measures), 0.9 + 0.34 * len(levels) + 0.32 * sum(counts))
+    layout = {"sharex": "col", "sharey": "row", "height_ratios": counts, "squeeze": False, "layout": "constrained"}
+    figure, axes = plt.subplots(len(levels), len(measures), figsize=size, **layout)
+    for (factor, style), row in zip(series_styles(levels).items(), axes, strict=True):
+        for measure, axis in zip(measures, row, strict=True):
+            rows = table[(table["factor"] == factor) & (table["measure"] == measure)]
+            _dots(axis, rows, "mean", rows["level"].astype(str).map(levels[factor].index).to_numpy(), style)
+            list_rows(axis, [textwrap.fill(level, 26) for level in levels[factor]])
+            axis.grid()
+        row[0].set_title(factor, loc="left", fontsize=11, fontweight="bold")
+    for measure, axis in zip(measures, axes[-1], strict=True):
+        axis.set_xlabel(textwrap.fill(measure, 26))
     return figure
 
 # %% ../nbs/20_figures.ipynb #1f387fa1
