@@ -1,10 +1,11 @@
-# Two commands matter: `make reproduce` and `make test`. PROFILE is smoke, demo, full or paper.
+# Two commands matter: `make reproduce` and `make test`. PROFILE is smoke, demo, full or paper; paper wants LIFT_DATA=/data.
 PROFILE ?= demo
 PYTHON ?= python3
 SHELL := /bin/bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export OMP_WAIT_POLICY := PASSIVE
+export LIFT_DATA
 
 .PHONY: reproduce test bench default-model sync clean wheel hooks lab
 

@@ -43,13 +43,40 @@ class WorkItem(NamedTuple):
 Result = tuple[str, np.ndarray | str]
 
 
+class _LastVideo:
+    """The video that was opened last, kept open for the next item of the same file; close it in the end."""
+
+    def __init__(self, size: int | None):
+        self.size, self.file = size, None
+
+    def open(self, path: str) -> VideoFile:
+        if self.file is None or self.file.info.path != path:
+            self.close()
+            self.file = VideoFile(path, size=self.size)
+        return self.file
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+
 def decode_item(item: WorkItem, transform: Callable, frames: int, size: int | None) -> list[Result]:
     """Each clip of an item as transformed frames `(T, 3, S, S)` uint8, or the cause why not."""
+    with closing(_LastVideo(size)) as last:
+        return _decode_item(item, transform, frames, last)
+
+
+def _decode_item(item: WorkItem, transform: Callable, frames: int, last: _LastVideo) -> list[Result]:
+    """`decode_item` with the file left open, unless something went wrong in it."""
     try:
-        with VideoFile(item.path, size=size) as video:
-            return [(clip_id, _decode_clip(video, transform, frames, start, end)) for clip_id, start, end in item.clips]
+        video = last.open(item.path)
+        results = [(clip_id, _decode_clip(video, transform, frames, start, end)) for clip_id, start, end in item.clips]
     except Exception as error:  # a decoder may raise anything: it is the failure of this file, not of the run
-        return [(clip_id, _cause(item.path, error)) for clip_id, _, _ in item.clips]
+        results = [(clip_id, _cause(item.path, error)) for clip_id, _, _ in item.clips]
+    if any(isinstance(result, str) for _, result in results):
+        last.close()
+    return results
 
 
 def _decode_clip(video: VideoFile, transform: Callable, frames: int, start: float, end: float) -> np.ndarray | str:
@@ -150,14 +177,17 @@ class _Decoder:
     workers: int
     timeout: float  # seconds that one item may take
 
+    def __post_init__(self):
+        self.last = _LastVideo(self.size)  # every worker has a copy
+
     def __call__(self, item: WorkItem) -> list[Result]:
-        return decode_item(item, self.transform, self.frames, self.size)
+        return _decode_item(item, self.transform, self.frames, self.last)
 
     def _stream(self, items: list[WorkItem], workers: int) -> Iterator[list[Result]]:
         context = "fork" if sys.platform == "linux" else None
         options = {"timeout": self.timeout, "multiprocessing_context": context} if workers else {}
         results = iter(DataLoader(items, batch_size=None, collate_fn=self, num_workers=workers, **options))
-        with _DeathNotice() as notice:
+        with _DeathNotice() as notice, closing(self.last):
             while (result := notice.next(results)) is not None:
                 yield result
 

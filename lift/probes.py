@@ -394,5 +394,6 @@ def _rank(part: pd.DataFrame, label: np.ndarray, classes: pd.Index, weights: np.
     scores = part.to_numpy(np.float64) @ weights + intercepts  # (n, K)
     code = classes.get_indexer(label)  # (n,), -1 for a label that was not trained
     own = scores[np.arange(len(scores)), code]  # (n,)
-    rank = np.where(code < 0, 0, 1 + (scores > own[:, None]).sum(1))  # (n,)
+    ahead = (scores > own[:, None]) | ((scores == own[:, None]) & (np.arange(len(classes)) < code[:, None]))  # (n, K)
+    rank = np.where(code < 0, 0, 1 + ahead.sum(1))  # (n,), of equal scores the first class wins, as in argmax
     return pd.DataFrame({"clip_id": part.index, "label": label, "predicted": classes[scores.argmax(1)], "rank": rank})

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -195,11 +196,16 @@ def make_hmdb51(root: Path, real: bool = False) -> Path:
     return root
 
 
-def make_kinetics(root: Path, real: bool = False) -> Path:
-    """Kinetics-400: train and val lists; one class folder with underscores, one with spaces, one video absent."""
+def make_kinetics(root: Path, real: bool = False, more: int = 0) -> Path:
+    """Kinetics-400: train and val lists; one class folder with underscores, one with spaces, one video absent.
+
+    `more` clips a split of a second temporal class, and as many of a class that is not.
+    """
     header = ["label", "youtube_id", "time_start", "time_end", "split"]
     for split, key in (("train", "t"), ("val", "v")):
         rows = [("ski jumping", f"-{key}_aaaaaaa-", 10, 20, split), ("abseiling", f"{key}bbbbbbbbbb", 0, 10, split)]
+        for n in range(more):
+            rows += [("wrestling", f"{key}w{n:09d}", n, n + 10, split), ("abseiling", f"{key}d{n:09d}", n, n + 10, split)]
         for label, name, start, end, _ in rows:
             folder = label.replace(" ", "_") if split == "train" else label
             make_video(root / split / folder / f"{name}_{start:06d}_{end:06d}.mp4", 1, 25, real=real)
@@ -252,3 +258,18 @@ def make_chirality_lists(
         ]
         write_csv(folder / f"cia-{dataset}-{split}.csv", ["id", "template", "chiral_label", "chiral_triplet_id"], rows)
     return folder
+
+
+def make_all(root: Path, real: bool = True) -> Path:
+    """Every data set in its folder below `root`, as `LIFT_DATA` wants them; videos of a few frames (about 10 MB, 30 s)."""
+    make_ssv2(root / "ssv2", clips=1, real=real)
+    make_epic(root / "epic", real=real)
+    make_charades(root / "charades", real=real)
+    make_kinetics(root / "kinetics400", real=real, more=4)
+    make_ucf101(root / "ucf101", real=real)
+    make_hmdb51(root / "hmdb51", real=real)
+    return root
+
+
+if __name__ == "__main__":
+    print(make_all(Path(sys.argv[1])))

@@ -84,6 +84,7 @@ def test_unusable_actions_are_named_and_cost_nothing_else(root):
         "Charades_v1_train.csv TR000 (c077 1 x)": "is not of the form class start end",
     }
     assert table.loc[table["id_base"] == "TR000", "id"].tolist() == ["TR000_2.0_6.5"]
+    assert charades.chiral_clips(root, rule="all").attrs["unusable"] == table.attrs["unusable"], "mined lists keep the names"
 
 
 @pytest.mark.parametrize(

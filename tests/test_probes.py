@@ -283,3 +283,12 @@ def test_classes_name_what_is_missing_and_unseen(tmp_path):
         probe_classes(embeddings.drop(index=["c0", "c3"]), table, missing="raise")
     with pytest.raises(ProbeError, match="training clips of 2 classes"):
         probe_classes(embeddings, table[table["label"].isin(["class 1"])])
+
+
+def test_equal_scores_are_no_success():
+    """All clips are the same: whatever the probe answers, it is right on one class in four, not on all of them."""
+    ids = [f"{split}-{label}-{n}" for split in ("train", "validation") for label in "abcd" for n in range(3)]
+    clips = pd.DataFrame({"clip_id": ids, "split": [i.split("-")[0] for i in ids], "label": [i.split("-")[1] for i in ids]})
+    results = probe_classes(pd.DataFrame(1.0, index=ids, columns=range(3)), clips)
+    assert results.summary()["top1"] == 25
+    assert ((results.predictions["rank"] == 1) == (results.predictions["label"] == results.predictions["predicted"])).all()

@@ -11,14 +11,14 @@ from pathlib import Path
 import pandas as pd
 
 from lift.data.chiral import (
-    chiral_lists,
+    benchmark_clips,
+    check_rule,
     chiral_pairs,
     form_groups,
     locate_range,
     noun_groups,
     parse_range,
     range_id,
-    resolve_clips,
     sign_rows,
 )
 from lift.data.status import (
@@ -141,8 +141,7 @@ def mine(
 
     `rule` is `"published-like"` or `"all"`; `pairs` and `nouns` are CSV files that replace those of the package.
     """
-    if rule not in RULES:
-        raise DatasetError(f"rule {rule!r}: expected 'published-like' or 'all'")
+    check_rule(rule, RULES)
     table = read_annotations(annotations)
     merged, unusable = noun_groups("charades", nouns), table.attrs["unusable"]
     table = table.assign(group_noun=table["noun"].map(lambda name: merged.get(name, name)))
@@ -151,17 +150,16 @@ def mine(
     return rows
 
 # %% ../../nbs/14_charades.ipynb #b5dd40bb
+def _locate(id: str, videos: VideoFiles) -> dict[str, object]:
+    return locate_range(id, videos, _VIDEOS, (".mp4",))
+
+
 def chiral_clips(root: str | Path, lists: str | Path | None = None, rule: str = "published-like") -> pd.DataFrame:
     """The chiral benchmark as a clip table: from `lists`, or lists in `root`, or mined with `rule`.
 
     `attrs["source"]` says which; `attrs["missing"]` and `attrs["unusable"]` say what was left out.
     """
-    root = check_root(root)
-    videos = VideoFiles(root)
-    rows, source = chiral_lists(root, lists, "charades", lambda: mine(root, rule))
-    clips = resolve_clips(rows, root, lambda id: locate_range(id, videos, _VIDEOS, (".mp4",)))
-    clips.attrs["source"] = source
-    return clips
+    return benchmark_clips(root, "charades", mine, _locate, lists, rule)
 
 
 def describe(root: str | Path) -> DatasetStatus:

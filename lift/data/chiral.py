@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['NOUN_COLUMN', 'CIA_COLUMNS', 'chiral_pairs', 'noun_groups', 'published_groups', 'group_id', 'sign_rows',
            'form_groups', 'group_table', 'write_lists', 'find_lists', 'read_lists', 'range_id', 'parse_range',
-           'locate_range', 'resolve_clips', 'chiral_lists', 'statistics']
+           'locate_range', 'resolve_clips', 'check_rule', 'chiral_lists', 'benchmark_clips', 'statistics']
 
 # %% ../../nbs/11_chiral.ipynb #33c03e38
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -315,7 +315,7 @@ def resolve_clips(lists: pd.DataFrame, root: Path, locate: Callable[[str], dict[
 
     Clip ids are unique, so a clip that is in several groups is called `id@triplet` from the second on.
     """
-    rows, unusable = [], {}
+    rows, unusable = [], dict(lists.attrs.get("unusable", {}))
     again = lists.duplicated("id")
     for row, is_again in zip(lists.to_dict("records"), again, strict=True):
         try:
@@ -329,6 +329,13 @@ def resolve_clips(lists: pd.DataFrame, root: Path, locate: Callable[[str], dict[
     return finish_clips(table, root, unusable)
 
 
+# %% ../../nbs/11_chiral.ipynb #3c1d69f5
+def check_rule(rule: str, rules: Iterable[str] = ("published-like", "all")) -> None:
+    """Refuse a mining rule that is not one of `rules`."""
+    if rule not in rules:
+        raise DatasetError(f"rule {rule!r}: expected {' or '.join(map(repr, rules))}")
+
+
 def chiral_lists(
     root: Path, lists: str | Path | None, dataset: str, mine: Callable[[], pd.DataFrame]
 ) -> tuple[pd.DataFrame, str]:
@@ -337,9 +344,34 @@ def chiral_lists(
     folder = next((path for path in given if find_lists(path, dataset)), None)
     if folder is not None or lists is not None:
         return read_lists(folder or given[0], dataset), f"lists in {folder}"
+    mined = mine()
     with tempfile.TemporaryDirectory() as scratch:
-        write_lists(mine(), scratch, dataset)
-        return read_lists(scratch, dataset), "mined from the annotations"
+        write_lists(mined, scratch, dataset)
+        rows = read_lists(scratch, dataset)
+    rows.attrs["unusable"] = mined.attrs.get("unusable", {})
+    return rows, "mined from the annotations"
+
+
+def benchmark_clips(
+    root: str | Path,
+    dataset: str,
+    mine: Callable[..., pd.DataFrame],
+    locate: Callable[[str, VideoFiles], dict[str, object]],
+    lists: str | Path | None = None,
+    rule: str = "published-like",
+) -> pd.DataFrame:
+    """The chiral benchmark of a data set as a clip table: from `lists`, or lists in `root`, or mined with `mine(root, rule)`.
+
+    `locate(id, videos)` finds a video. `attrs["source"]` says which lists; `attrs["missing"]` and `attrs["unusable"]` say
+    what was left out.
+    """
+    root = check_root(root)
+    videos = VideoFiles(root)
+    rows, source = chiral_lists(root, lists, dataset, lambda: mine(root, rule))
+    clips = resolve_clips(rows, root, lambda id: locate(id, videos))
+    clips.attrs["source"] = source
+    return clips
+
 
 # %% ../../nbs/11_chiral.ipynb #136f8444
 def statistics(clips: pd.DataFrame) -> pd.DataFrame:

@@ -11,14 +11,14 @@ from pathlib import Path
 import pandas as pd
 
 from lift.data.chiral import (
-    chiral_lists,
+    benchmark_clips,
+    check_rule,
     chiral_pairs,
     form_groups,
     locate_range,
     noun_groups,
     parse_range,
     range_id,
-    resolve_clips,
     sign_rows,
 )
 from lift.data.status import (
@@ -134,8 +134,7 @@ def mine(
 
     `rule` is `"published-like"` or `"all"`; `pairs` and `nouns` are CSV files that replace those of the package.
     """
-    if rule not in RULES:
-        raise DatasetError(f"rule {rule!r}: expected 'published-like' or 'all'")
+    check_rule(rule, RULES)
     root = check_root(annotations)
     table = read_annotations(root)
     if table.attrs["narrated"]:
@@ -154,17 +153,16 @@ def mine(
     return rows
 
 # %% ../../nbs/13_epic.ipynb #1cfcf465
+def _locate(id: str, videos: VideoFiles) -> dict[str, object]:
+    return locate_range(id, videos, _VIDEOS, (".MP4", ".mp4"))
+
+
 def chiral_clips(root: str | Path, lists: str | Path | None = None, rule: str = "published-like") -> pd.DataFrame:
     """The chiral benchmark as a clip table: from `lists`, or lists in `root`, or mined with `rule`.
 
     `attrs["source"]` says which; `attrs["missing"]` and `attrs["unusable"]` say what was left out.
     """
-    root = check_root(root)
-    videos = VideoFiles(root)
-    rows, source = chiral_lists(root, lists, "epic", lambda: mine(root, rule))
-    clips = resolve_clips(rows, root, lambda id: locate_range(id, videos, _VIDEOS, (".MP4", ".mp4")))
-    clips.attrs["source"] = source
-    return clips
+    return benchmark_clips(root, "epic", mine, _locate, lists, rule)
 
 
 def describe(root: str | Path) -> DatasetStatus:

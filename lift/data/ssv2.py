@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .chiral import chiral_lists, chiral_pairs, form_groups, noun_groups, resolve_clips, sign_rows
+from .chiral import benchmark_clips, chiral_pairs, check_rule, form_groups, noun_groups, sign_rows
 from lift.data.status import (
     DatasetError,
     DatasetStatus,
@@ -168,8 +168,7 @@ def mine(
     `rule` is `"published-like"` or `"all"`; `pairs` and `nouns` are CSV files that replace those of the package.
     `attrs["clips_a_sign"]` is the k that was used.
     """
-    if rule not in ("published-like", "all"):
-        raise DatasetError(f"rule {rule!r}: expected 'published-like' or 'all'")
+    check_rule(rule)
     table = read_annotations(annotations)
     rows = _sign_templates(table, chiral_pairs("ssv2", pairs), noun_groups("ssv2", nouns))
     rows, level = _published_like(rows) if rule == "published-like" and not rows.empty else (rows, 0)
@@ -183,12 +182,7 @@ def chiral_clips(root: str | Path, lists: str | Path | None = None, rule: str = 
 
     `attrs["source"]` says which; `attrs["missing"]` and `attrs["unusable"]` say what was left out.
     """
-    root = check_root(root)
-    videos = VideoFiles(root)
-    rows, source = chiral_lists(root, lists, "ssv2", lambda: mine(root, rule))
-    clips = resolve_clips(rows, root, lambda id: _locate(id, videos))
-    clips.attrs["source"] = source
-    return clips
+    return benchmark_clips(root, "ssv2", mine, _locate, lists, rule)
 
 
 def describe(root: str | Path) -> DatasetStatus:

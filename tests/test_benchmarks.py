@@ -1,0 +1,152 @@
+"""The profile paper: its whole DAG is shown without data, and every stage runs on miniature copies of all data sets at once."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+import pytest
+from miniature import make_all, make_charades
+
+from lift.benchmarks import BENCHMARKS, STEPS, read_summary, run_step
+from lift.reproduction import Run, find_run
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+STAGES = [*(f"real_{step}" for step in ("clips", *STEPS)), "real_paper"]
+NOTEBOOKS = [
+    "table4_real_benchmark_statistics", "table5_real_chiral_accuracy", "table6_standard_benchmarks", "figure5_group_size_noise",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """A copy of the sources in a repository of its own, with nothing made."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for folder in ("lift", "nbs", "params"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+    shutil.copy(ROOT / "dvc.yaml", copy / "dvc.yaml")
+    (copy / ".gitignore").write_text("runs/\n")
+    (copy / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc" / "config", copy / ".dvc" / "config")
+    subprocess.run(["git", "init", "--quiet", copy], check=True)
+    return copy
+
+
+def dvc(checkout: Path, *arguments: str, data: Path | None = None) -> str:
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(checkout), "IN_TEST": "1"}
+    environment = {name: value for name, value in environment.items() if name != "LIFT_DATA"}
+    environment |= {"LIFT_DATA": str(data)} if data else {}
+    result = subprocess.run([BIN / "dvc", *arguments], cwd=checkout, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_the_whole_dag_is_shown_without_data(checkout):
+    shown = dvc(checkout, "repro", "--dry", "gallery@paper")
+    for stage in STAGES:
+        assert f"Running stage '{stage}@paper" in shown
+    assert all(notebook in shown for notebook in NOTEBOOKS) and "gallery@paper" in shown
+    assert not (checkout / "runs").exists()
+
+
+def test_paper_and_mini_have_the_same_stages(checkout):
+    stages = {}
+    for profile in ("paper", "mini"):
+        shown = dvc(checkout, "repro", "--dry", f"gallery@{profile}").splitlines()
+        stages[profile] = {line.replace(f"@{profile}", "@") for line in shown if line.startswith("Running")}
+    assert stages["paper"] == stages["mini"] and len(stages["mini"]) == 10
+
+
+def test_every_stage_runs_on_miniature_copies_of_all_data_sets(checkout, tmp_path_factory):
+    data = make_all(tmp_path_factory.mktemp("data"))
+    done = dvc(checkout, "repro", "gallery@mini", data=data)
+    assert all(f"Running stage '{stage}@mini" in done for stage in STAGES)
+    run = Run("mini", checkout, find_run("mini").parameters)
+    for kind in ("chiral", "classes"):
+        summary = read_summary(run, kind)
+        assert summary["value"].between(0, 100).all() and summary["reason"].isna().all(), summary
+    page = (checkout / "runs" / "mini" / "gallery" / "README.md").read_text()
+    assert all(notebook in page for notebook in NOTEBOOKS) and "random weights" in page and "nan" not in page
+    left_out = json.loads((checkout / "runs/mini/figures/table4_real_benchmark_statistics/left_out.json").read_text())
+    assert len(left_out["kinetics400"]["missing"]) == 2
+    assert "48 were there" in run_step(run, "features", progress=False) and "is there" in run_step(run, "model")
+    assert run_step(run, "embeddings", progress=False).count("were there") == 6
+
+
+@pytest.fixture
+def bare(tmp_path, monkeypatch) -> Run:
+    """The profile mini in a checkout where nothing was made, with a data folder that is empty."""
+    for name in ("dvc.yaml", "params/mini.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LIFT_DATA", str(tmp_path / "data"))
+    return find_run("mini")
+
+
+def execute(notebook: str, profile: str) -> None:
+    """The code cells of a paper notebook, in this process."""
+    matplotlib.use("agg")
+    space: dict = {}
+    for cell in json.loads((ROOT / "nbs" / "paper" / f"{notebook}.ipynb").read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), space)  # noqa: S102
+            if "parameters" in cell["metadata"].get("tags", []):
+                space["profile"] = profile
+
+
+def test_absent_data_sets_are_rows_and_the_needed_one_is_named_in_a_line(bare, capsys):
+    for step in ("clips", *STEPS):
+        told = run_step(bare, step, bare.root / "data", progress=False)
+        if step in ("model", "embeddings"):
+            assert "needs K400 in the folder kinetics400" in told and told.count("\n") == 0
+    for notebook in NOTEBOOKS:
+        execute(notebook, "mini")
+    figures = bare.folder / "figures"
+    tables = ["table4_real_benchmark_statistics/chiral", "table4_real_benchmark_statistics/clips", "table5_real_chiral_accuracy/accuracy"]
+    for path in [*tables, "table6_standard_benchmarks/top1", "figure5_group_size_noise/least_difference"]:
+        table = pd.read_csv(figures / f"{path}.csv", keep_default_na=False, dtype=str)
+        ours = table[~table.apply(lambda row: "published" in " ".join(row), axis=1)]
+        assert len(ours) and (ours == "not available here").any(axis=1).all(), path
+        assert not ours.isin(["", "nan"]).drop(columns="note", errors="ignore").any().any(), path
+    assert (figures / "table5_real_chiral_accuracy" / "accuracy_parameters_published.png").is_file()
+    assert "Charades: not available here" in capsys.readouterr().out
+
+
+def test_a_data_set_without_features_says_so(bare):
+    make_charades(bare.root / "data" / "charades")  # its videos are empty files
+    for step in ("clips", *STEPS):
+        told = run_step(bare, step, bare.root / "data", progress=False)
+        if step == "features":
+            assert "96 failed" in told and "TR000.mp4" in told
+    summary = read_summary(bare, "chiral").set_index("benchmark")
+    assert summary.loc["cia-charades", "reason"].eq("no video of it could be read").all()
+
+
+@pytest.mark.parametrize(
+    ("step", "profile", "data", "words"),
+    [
+        ("clips", "mini", None, "LIFT_DATA=/data"),
+        ("clips", "mini", "nowhere", "no such folder"),
+        ("clips", "mini", "dvc.yaml", "is a file"),
+        ("probe", "mini", "data", "no step 'probe'"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(bare, step, profile, data, words):
+    with pytest.raises(ValueError, match=words) as refused:
+        run_step(find_run(profile), step, data)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_synthetic_profile_has_no_real_benchmarks():
+    with pytest.raises(ValueError, match="profile smoke has no real data sets"):
+        run_step(find_run("smoke"), "clips", "data")
+    assert set(read_summary(Run("none", Path("nowhere"), {}), "chiral")["benchmark"]) == {
+        name for name, benchmark in BENCHMARKS.items() if benchmark.kind == "chiral"
+    }
