@@ -7,10 +7,7 @@ __all__ = ['RANDOM_SEED', 'FrameTransform', 'WeightsError', 'list_backbones', 'B
 
 # %% ../nbs/04_backbones.ipynb #c6cd63b1
 import hashlib
-import os
 import pickle
-import shutil
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -25,7 +22,8 @@ from safetensors.torch import load_file
 from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from .acceleration import GridNetwork, compile_network, fold_batch_norms, keep_freed_memory, mix_precision
 
 # %% ../nbs/04_backbones.ipynb #ded18bda
 @dataclass(frozen=True)
@@ -205,56 +203,6 @@ def _hash(network: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 # %% ../nbs/04_backbones.ipynb #2b894f5d
-def _normalised_convolutions(network: nn.Module, size: int) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Each convolution whose output goes into a batch norm, seen by running the network on one blank frame."""
-    outputs, pairs = {}, []
-
-    def leave(convolution: nn.Conv2d, _: tuple, output: Tensor) -> None:
-        outputs[id(output)] = convolution, output  # the tensor is kept, so that no other gets its id
-
-    def enter(norm: nn.BatchNorm2d, inputs: tuple) -> None:
-        if id(inputs[0]) in outputs:
-            pairs.append((outputs[id(inputs[0])][0], norm))
-
-    modules = list(network.modules())
-    hooks = [module.register_forward_hook(leave) for module in modules if isinstance(module, nn.Conv2d)]
-    hooks += [module.register_forward_pre_hook(enter) for module in modules if isinstance(module, nn.BatchNorm2d)]
-    with torch.inference_mode():
-        network(torch.zeros(1, 3, size, size))
-    for hook in hooks:
-        hook.remove()
-    return pairs
-
-
-def _fold_batch_norms(network: nn.Module, size: int) -> None:
-    """Fold each batch norm into the convolution before it; its activation stays."""
-    activations = {}
-    for convolution, norm in _normalised_convolutions(network, size):
-        convolution.weight, convolution.bias = fuse_conv_bn_weights(
-            convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        )
-        activations[norm] = getattr(norm, "act", nn.Identity())
-    for module in list(network.modules()):
-        for name, child in list(module.named_children()):
-            if child in activations:
-                setattr(module, name, activations[child])
-
-
-_KEPT_FLOAT32 = ("conv_stem", "blocks.0.", "blocks.1.1.", "blocks.2.0.", "blocks.3.0.")
-
-
-def _mix_precision(network: EfficientNet) -> None:
-    """bfloat16 for the convolutions of a folded EfficientNet but those that lose too much by it; float32 pooling."""
-
-    def cast(module: nn.Module, dtype: torch.dtype) -> None:
-        module.to(dtype).register_forward_pre_hook(lambda _, inputs: (inputs[0].to(dtype),))
-
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d):
-            cast(module, torch.float32 if name.startswith(_KEPT_FLOAT32) else torch.bfloat16)
-    cast(network.global_pool, torch.float32)
-
-
 def _best_device(device: str) -> torch.device:
     if device != "auto":
         return torch.device(device)
@@ -275,14 +223,6 @@ def _best_precision(precision: str, name: str, network: nn.Module, device: torch
 
 
 _PRECISIONS = ("float32", "bfloat16", "float16")
-
-
-def _compile(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network compiled with its weights frozen in; as it is, with a warning, where no C++ compiler is found."""
-    if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++"))):
-        warnings.warn("no C++ compiler (g++ or clang++) found: the backbone runs uncompiled", stacklevel=3)
-        return network
-    return torch.compile(network, options={"freezing": True} if device.type == "cpu" else None)
 
 # %% ../nbs/04_backbones.ipynb #bf016dcb
 class Backbone(nn.Module):
@@ -321,11 +261,13 @@ class Backbone(nn.Module):
             network.set_input_size((self.input_size, self.input_size))
         self.network = network.eval().requires_grad_(False)
         self.mixed = fast and precision == torch.bfloat16 and isinstance(network, EfficientNet)
+        if fast and device.type == "cpu":
+            keep_freed_memory()
         if fast:
-            _fold_batch_norms(self.network, self.input_size)
+            fold_batch_norms(self.network, self.input_size)
             self.network.to(memory_format=torch.channels_last)
         if self.mixed:
-            _mix_precision(self.network)
+            mix_precision(self.network)
         self.to(device)
 
     def preprocess(self, frames: Tensor) -> Tensor:
@@ -380,6 +322,7 @@ def create_backbone(
     precision: str = "auto",
     compile: bool = False,
     fast: bool = True,
+    grid: int = 0,
 ) -> Backbone:
     """A frozen backbone by name (`list_backbones`, or any timm id), or as a store or a LiFT model describes it.
 
@@ -387,15 +330,22 @@ def create_backbone(
     `precision`: "auto" (bfloat16 where it is fast and faithful), "float32", "bfloat16", "float16".
     `compile`: takes a minute once and pays on long runs; needs a C++ compiler on a CPU.
     `fast=False`: the network exactly as timm makes it.
+    `grid`: with 2, the feature of a frame is followed by those of its 2 x 2 cells, `D` is 5 times as large; 0 is the paper's.
     `WeightsError` where weights cannot be had or are not those described.
     """
     if isinstance(name, dict):
         return _recreate(name, weights, device, precision, compile, fast)
+    if grid < 0:
+        raise ValueError(f"grid is the number of cells along a side, 0 for none, got {grid}")
     network, origin = _make_network(name, weights)
     target = _best_device(device)
     backbone = Backbone(name, network, origin, target, _best_precision(precision, name, network, target, fast), fast)
+    if grid:
+        backbone.network = GridNetwork(backbone.network, grid)
+        backbone.dim *= 1 + grid**2
+        backbone.description |= {"grid": grid, "dim": backbone.dim}
     if compile:
-        backbone.network, backbone.pad = _compile(backbone.network, target), True
+        backbone.network, backbone.pad = compile_network(backbone.network, target), True
     return backbone
 
 
@@ -405,7 +355,7 @@ def _recreate(description: dict, weights: str | Path | None, *options: object) -
         raise WeightsError("the description of the backbone has no name: it does not say what made the features")
     if weights is None and description.get("weights") == "random":
         weights = "random"
-    backbone = create_backbone(name, weights, *options)
+    backbone = create_backbone(name, weights, *options, grid=description.get("grid", 0))
     expected, found = description.get("weights_hash"), backbone.description["weights_hash"]
     if expected and expected != found:
         detail = f"weights {found} are here, weights {expected} made the features"

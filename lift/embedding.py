@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from . import __version__
-from .geometry import temporal_moments
+from .geometry import reverse_time, temporal_moments
 from .model import LiFT
 from .store import FeatureStore
 from .video import VideoError, read_clip
@@ -37,15 +37,21 @@ BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda x: x.mean(1),  # (N, D)
     "concatenation": lambda x: x.flatten(1),  # (N, T * D)
     "last_minus_first": lambda x: x[:, -1] - x[:, 0],  # (N, D)
+    "late_minus_early": lambda x: x[:, -(x.shape[1] // 2) :].mean(1) - x[:, : max(x.shape[1] // 2, 1)].mean(1),  # (N, D)
     "slope": lambda x: temporal_moments(x)[1],  # (N, D)
     "moments": lambda x: torch.cat(temporal_moments(x), dim=-1),  # (N, 2 D)
 }
 LIFT_METHODS: dict[str, Callable[[LiFT, Tensor], Tensor]] = {
     "lift": lambda model, x: model.embed(x),  # (N, 2 d)
-    "lift_static": lambda model, x: model.encode(x)[0],  # (N, d)
-    "lift_dynamic": lambda model, x: model.encode(x)[1],  # (N, d)
+    "lift_static": lambda model, x: model.embed(x)[:, : model.config.latent_dim],  # (N, d)
+    "lift_dynamic": lambda model, x: _dynamic(model, x),  # (N, d)
+    "lift_dynamic_odd": lambda model, x: _dynamic(model, x) - _dynamic(model, reverse_time(x)),  # (N, d)
 }
 METHODS = (*BASELINES, *LIFT_METHODS)
+
+
+def _dynamic(model: LiFT, x: Tensor) -> Tensor:
+    return model.embed(x)[:, model.config.latent_dim :]
 
 
 def embed_features(features: Tensor, method: str, model: LiFT | None = None) -> np.ndarray:
@@ -253,7 +259,7 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
         self._check_parameters()
         paths = _as_paths(paths)
         model, backbone = self._load()
-        rows = np.full((len(paths), 2 * model.config.latent_dim), np.nan, dtype=np.float32)  # (N, 2d)
+        rows = np.full((len(paths), model.config.embedding_dim), np.nan, dtype=np.float32)  # (N, 2d)
         places, batch = [], []
         for place, clip in enumerate(self._read(paths, backbone.transform)):
             if isinstance(clip, VideoError):
@@ -305,8 +311,9 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """`static0, ..., dynamic0, ...`."""
-        size = self._load()[0].config.latent_dim
-        return np.array([f"{code}{n}" for code in ("static", "dynamic") for n in range(size)], dtype=object)
+        config = self._load()[0].config
+        sizes = {"static": config.latent_dim, "dynamic": config.degree * config.latent_dim}
+        return np.array([f"{code}{n}" for code, size in sizes.items() for n in range(size)], dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
         return True

@@ -151,26 +151,31 @@ def _mean_and_reach(values: np.ndarray) -> tuple[float, float]:
     return values.mean(), t.ppf(0.975, count - 1) * sem(values) if count > 1 else 0.0
 
 
+def _strip(axis: Axes, centre: float, values: np.ndarray, style: dict[str, str]) -> None:
+    """Points about `centre`, their mean and its interval."""
+    jitter = np.random.default_rng(0).uniform(-0.06, 0.06, len(values))
+    axis.scatter(centre + jitter, values, s=9, alpha=0.35, linewidths=0, color=style["color"])
+    look = {"markersize": 6, "capsize": 6, "ecolor": "#000000", "markeredgecolor": "#000000", "zorder": 4}
+    if len(values):
+        axis.errorbar(centre, *_mean_and_reach(values), **look, **style)
+
+
 def curvature_plot(table: pd.DataFrame) -> Figure:
-    """Curvature in each `space` for each `variant` (natural, reversed, shuffled): `curvature_degrees`, a row a clip."""
+    """How curves bend in each `space` for each `variant`: `curvature_degrees` and, where given, `straightness`, a row a clip."""
     require_columns(table, "curvature_plot", "space variant curvature_degrees")
     spaces, styles = list(dict.fromkeys(table["space"])), series_styles(table["variant"])
-    generator = np.random.default_rng(0)
-    width = 1.0 + len(spaces) * max(1.6, 0.7 * len(styles))
-    figure, axis = plt.subplots(figsize=(max(5.0, width), 4.2), layout="constrained")
-    for (place, space), (turn, variant) in product(enumerate(spaces), enumerate(styles)):
-        chosen = (table["space"] == space) & (table["variant"] == variant)
-        values = table.loc[chosen, "curvature_degrees"].dropna().to_numpy()
-        if not len(values):
-            continue
-        centre = place + 0.75 * ((turn + 0.5) / len(styles) - 0.5)
-        jitter = generator.uniform(-0.06, 0.06, len(values))
-        axis.scatter(centre + jitter, values, s=9, alpha=0.35, linewidths=0, color=styles[variant]["color"])
-        look = {"markersize": 6, "capsize": 6, "ecolor": "#000000", "markeredgecolor": "#000000", "zorder": 4}
-        axis.errorbar(centre, *_mean_and_reach(values), **look, **styles[variant])
-    labels = [textwrap.fill(space, 16) for space in spaces]
-    axis.set(xticks=range(len(spaces)), xticklabels=labels, ylabel="curvature (degrees)", ylim=(0, None))
-    axis.grid(axis="y")
+    names = {"curvature_degrees": "curvature (degrees)", "straightness": "straightness (chord / arc)"}
+    measures = [measure for measure in names if measure in table]
+    size = (max(5.0, 1 + 1.45 * len(spaces)), 0.8 + 3.2 * len(measures))
+    figure, axes = plt.subplots(len(measures), figsize=size, sharex=True, squeeze=False, layout="constrained")
+    for axis, measure in zip(axes.flat, measures, strict=True):
+        for (place, space), (turn, variant) in product(enumerate(spaces), enumerate(styles)):
+            chosen = (table["space"] == space) & (table["variant"] == variant)
+            centre = place + 0.75 * ((turn + 0.5) / len(styles) - 0.5)
+            _strip(axis, centre, table.loc[chosen, measure].dropna().to_numpy(), styles[variant])
+        axis.set(ylabel=names[measure], ylim=(0, None))
+        axis.grid(axis="y")
+    axes.flat[-1].set_xticks(range(len(spaces)), [textwrap.fill(space, 16) for space in spaces])
     legend_below(figure, series_keys(styles))
     return figure
 
@@ -300,20 +305,23 @@ def _size_keys(table: pd.DataFrame) -> list[Line2D]:
 
 # %% ../nbs/20_figures.ipynb #98ab91b9
 def ablation(table: pd.DataFrame) -> Figure:
-    """Mean accuracy at each `level` of each `factor`: columns with `mean`, `low`, `high` (percent)."""
-    require_columns(table, "ablation", "factor level mean low high")
-    factors = list(dict.fromkeys(table["factor"]))
-    counts = [int((table["factor"] == factor).sum()) for factor in factors]
-    size = (7, 0.7 + 0.34 * len(factors) + 0.3 * sum(counts))
-    layout = {"sharex": True, "height_ratios": counts, "squeeze": False, "layout": "constrained"}
-    figure, axes = plt.subplots(len(factors), figsize=size, **layout)
-    for (factor, style), axis in zip(series_styles(factors).items(), axes.flat, strict=True):
-        rows = table[table["factor"] == factor]
-        _dots(axis, rows, "mean", np.arange(len(rows)), style)
-        list_rows(axis, list(rows["level"].astype(str)))
-        axis.set_title(factor, loc="left", fontsize=11, fontweight="bold")
-        axis.grid()
-    axes.flat[-1].set_xlabel("mean accuracy over groups (%)")
+    """A column a `measure`, a block a `factor`, a row a `level`: columns with `mean`, `low`, `high` in the measure's units."""
+    require_columns(table, "ablation", "factor level measure mean low high")
+    measures = list(dict.fromkeys(table["measure"]))
+    levels = {factor: list(dict.fromkeys(rows["level"].astype(str))) for factor, rows in table.groupby("factor", sort=False)}
+    counts = [len(names) for names in levels.values()]
+    size = (2.4 + 2.9 * len(measures), 0.9 + 0.34 * len(levels) + 0.32 * sum(counts))
+    layout = {"sharex": "col", "sharey": "row", "height_ratios": counts, "squeeze": False, "layout": "constrained"}
+    figure, axes = plt.subplots(len(levels), len(measures), figsize=size, **layout)
+    for (factor, style), row in zip(series_styles(levels).items(), axes, strict=True):
+        for measure, axis in zip(measures, row, strict=True):
+            rows = table[(table["factor"] == factor) & (table["measure"] == measure)]
+            _dots(axis, rows, "mean", rows["level"].astype(str).map(levels[factor].index).to_numpy(), style)
+            list_rows(axis, [textwrap.fill(level, 30) for level in levels[factor]])
+            axis.grid()
+        row[0].set_title(factor, loc="left", fontsize=11, fontweight="bold")
+    for measure, axis in zip(measures, axes[-1], strict=True):
+        axis.set_xlabel(textwrap.fill(measure, 34))
     return figure
 
 # %% ../nbs/20_figures.ipynb #1f387fa1

@@ -14,8 +14,9 @@ from .geometry import displacement
 
 # %% ../nbs/02_losses.ipynb #45bd1dfc
 def orthogonality_loss(static: Tensor, dynamic: Tensor) -> Tensor:
-    """Mean absolute cosine between the codes `(B, d)` and `(B, d)` (paper section 3, weight 0.1)."""
-    return F.cosine_similarity(static, dynamic, dim=-1).abs().mean()
+    """Mean absolute cosine between the code `(B, d)` and each of the p codes in `(B, p * d)` (paper section 3, weight 0.1)."""
+    parts = dynamic.unflatten(-1, (-1, static.shape[-1]))  # (B, p, d); LiFT has p = 1
+    return F.cosine_similarity(static[:, None], parts, dim=-1).abs().mean()
 
 # %% ../nbs/02_losses.ipynb #c2e1042d
 def temporal_difference_loss(reconstruction: Tensor, target: Tensor) -> Tensor:

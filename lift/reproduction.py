@@ -18,7 +18,6 @@ import yaml
 from .backbones import create_backbone
 from .data.clips import read_clips
 from .embedding import embed_store
-from .geometry import reverse_time
 from .model import LiFT
 from .store import FeatureStore
 from .tables import provenance, save_json
@@ -63,6 +62,11 @@ class Run:
         """The LiFT that this profile trained."""
         return LiFT.from_pretrained(self.folder / "model")
 
+    @cached_property
+    def equivariant_model(self) -> LiFT:
+        """The time-symmetric model that this profile trained: an even code and a code that is odd under time reversal."""
+        return LiFT.from_pretrained(self.folder / "equivariant")
+
     def features(self, clips: pd.DataFrame) -> torch.Tensor:
         """Features `(N, T, D)` of the rows of a clip table."""
         return self.store.read(list(clips["clip_id"]))
@@ -72,14 +76,6 @@ class Run:
         ids = list(self.clips["clip_id"])
         model = (model or self.model) if method.startswith("lift") else None
         return pd.DataFrame(embed_store(self.store, method, model, ids), index=pd.Index(ids, name="clip_id"))
-
-    def odd_dynamic(self, model: LiFT | None = None) -> pd.DataFrame:
-        """The part of LiFT's dynamic code that is odd under time reversal, `z_d(x) - z_d(reverse x)`, of every clip."""
-        model, ids = model or self.model, list(self.clips["clip_id"])
-        with torch.inference_mode():
-            batches = (self.store.read(ids[start : start + 256]) for start in range(0, len(ids), 256))
-            odd = [model.encode(x)[1] - model.encode(reverse_time(x))[1] for x in batches]  # (B, d)
-        return pd.DataFrame(torch.cat(odd).numpy(), index=pd.Index(ids, name="clip_id"))
 
     def backbone_parameters(self) -> int:
         """Parameters of the frozen backbone."""
@@ -105,7 +101,7 @@ class Run:
 
 # %% ../nbs/22_reproduction.ipynb #3dd92460
 def find_run(profile: str) -> Run:
-    """The run of a profile as far as it has been made; `FileNotFoundError` for a profile without a file in params/."""
+    """The run of a profile as it is; `FileNotFoundError` for a profile without a file in params/."""
     root = repository()
     path = root / "params" / f"{profile}.yaml"
     if not path.is_file():
@@ -115,9 +111,9 @@ def find_run(profile: str) -> Run:
 
 
 def open_run(profile: str) -> Run:
-    """`find_run`; what it lacks of the synthetic benchmark is made first, by the stages that `make reproduce` runs."""
+    """`find_run`, but what the run lacks is made first, by the stages that `make reproduce` runs."""
     run = find_run(profile)
-    if not (run.folder / "model" / "model.safetensors").is_file():
-        subprocess.run(["dvc", "repro", f"train@{profile}"], cwd=run.root, check=True)
+    for stage, model in (("train", "model"), ("train_equivariant", "equivariant")):
+        if not (run.folder / model / "model.safetensors").is_file():
+            subprocess.run(["dvc", "repro", f"{stage}@{profile}"], cwd=run.root, check=True)
     return run
-

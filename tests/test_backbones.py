@@ -15,7 +15,7 @@ from sklearn.datasets import load_sample_image
 from torch import nn
 from torch.nn import functional as F
 
-from lift import backbones
+from lift import acceleration, backbones
 from lift.backbones import FrameTransform, WeightsError, create_backbone, list_backbones
 
 PALACE, DAISY = 698, 985
@@ -259,7 +259,7 @@ def test_folding_changes_nothing_in_other_architectures(name):
         norm.running_mean.normal_(std=0.1), norm.running_var.uniform_(0.5, 2), norm.bias.normal_(std=0.1)
     frames = torch.randn(1, 3, 64, 64)
     before = network(frames)
-    backbones._fold_batch_norms(network, 64)
+    acceleration.fold_batch_norms(network, 64)
     torch.testing.assert_close(network(frames), before, rtol=1e-3, atol=1e-3 * float(before.abs().max()))
 
 
@@ -309,7 +309,7 @@ def test_compile_without_a_compiler_says_so_and_runs(monkeypatch, pan):
 def test_compiled_network_sees_one_shape_only(monkeypatch, pan):
     seen = []
     plain = create_backbone("test_vit", "random", device="cpu", precision="float32")
-    monkeypatch.setattr(backbones, "_compile", lambda network, device: Spy(network, seen))
+    monkeypatch.setattr(backbones, "compile_network", lambda network, device: Spy(network, seen))
     padded = create_backbone("test_vit", "random", device="cpu", precision="float32", compile=True)
     frames = torch.cat([plain.preprocess(pan)] * 2, dim=1)[:, :5]  # 10 frames: a chunk and a rest
     torch.testing.assert_close(padded(frames), plain(frames), rtol=1e-4, atol=1e-5)

@@ -58,6 +58,7 @@ def test_baselines_are_what_their_names_say(features):
         "mean": x.mean(1),
         "concatenation": x.reshape(10, 30),
         "last_minus_first": x[:, -1] - x[:, 0],
+        "late_minus_early": x[:, 3:].mean(1) - x[:, :2].mean(1),
         "slope": slope,
         "moments": np.hstack([x.mean(1), slope]),
     }
@@ -75,6 +76,8 @@ def test_the_lift_methods_are_the_models_codes(features):
     assert both.shape == (10, 16) and both.dtype == np.float32
     np.testing.assert_array_equal(both, np.hstack([static, dynamic]))
     np.testing.assert_allclose(both, model.embed(features).detach().numpy(), atol=1e-6)
+    odd = embed_features(features, "lift_dynamic_odd", model)
+    np.testing.assert_allclose(odd, dynamic - embed_features(features.flip(1), "lift_dynamic", model), atol=1e-5)
 
 
 def test_time_reversal_of_every_method(features):
@@ -82,7 +85,7 @@ def test_time_reversal_of_every_method(features):
     forward, backward = ({m: embed_features(x, m, equivariant) for m in METHODS} for x in (features, features.flip(1)))
     for method in ("mean", "lift_static"):
         np.testing.assert_allclose(forward[method], backward[method], atol=1e-5)
-    for method in ("slope", "last_minus_first", "lift_dynamic"):
+    for method in ("slope", "last_minus_first", "late_minus_early", "lift_dynamic", "lift_dynamic_odd"):
         np.testing.assert_allclose(forward[method], -backward[method], atol=1e-5)
     for method in ("concatenation", "moments", "lift"):
         assert not np.allclose(forward[method], backward[method], atol=1e-2)

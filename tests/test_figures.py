@@ -75,13 +75,14 @@ TABLES = {
     "embedding_scatter": scatter(),
     "curvature_plot": pd.DataFrame(
         {"space": ["pixels", "the latent line of LiFT"] * 6, "variant": ["natural"] * 6 + ["shuffled"] * 6,
-         "curvature_degrees": np.arange(12.0)}
+         "curvature_degrees": np.arange(12.0), "straightness": 1 / np.arange(1, 13)}
     ),
     "group_accuracy": accuracies(),
     "mean_accuracy": means(),
     "accuracy_parameters": models(),
     "ablation": pd.DataFrame(
-        {"factor": ["loss", "loss", "frames"], "level": ["all", "none", 4], "mean": 70.0, "low": 68.0, "high": 72.0}
+        {"factor": ["loss", "loss", "frames"] * 2, "level": ["all", "none", 4] * 2, "measure": ["accuracy (%)"] * 3 + ["error"] * 3,
+         "mean": 70.0, "low": 68.0, "high": 72.0}
     ),
     "learning_curve": pd.concat([means().assign(clips_per_sign=size) for size in (1, 10, 100)]),
     "training_curves": pd.DataFrame(

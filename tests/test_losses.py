@@ -68,3 +68,9 @@ def test_all_terms_add_up():
 def test_negative_weights_are_refused_by_name():
     with pytest.raises(ValueError, match="curvature"):
         LiFTLoss(curvature=-1.0)
+
+
+def test_orthogonality_of_several_dynamic_codes_is_the_mean_over_them():
+    static, first, second = torch.randn(3, 4, 8)
+    parts = [orthogonality_loss(static, code) for code in (first, second)]
+    torch.testing.assert_close(orthogonality_loss(static, torch.cat([first, second], dim=-1)), sum(parts) / 2)

@@ -122,20 +122,6 @@ def test_free_paths_have_the_codes_of_their_least_squares_line(straightening):
     torch.testing.assert_close(model.embed(x), torch.cat([output.static, output.dynamic], -1))
 
 
-@pytest.mark.parametrize("frames", [1, 2, 3, 16, 33])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_equivariance_is_exact_for_any_weights_and_length(frames, seed):
-    torch.manual_seed(seed)
-    model = LiFT(LiFTConfig(**SMALL, symmetry="equivariant")).eval()
-    x = torch.randn(4, frames, 24)
-    with torch.no_grad():
-        (c, v), (c_reversed, v_reversed) = model.encode(x), model.encode(reverse_time(x))
-        forward, backward = model(x).reconstruction, model(reverse_time(x)).reconstruction
-    torch.testing.assert_close(c_reversed, c, atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(v_reversed, -v, atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(backward, reverse_time(forward), atol=1e-5, rtol=0)
-
-
 def test_the_published_model_is_not_equivariant(small):
     x = torch.randn(4, 16, 24)
     static, static_reversed = small.encode(x)[0], small.encode(reverse_time(x))[0]
@@ -210,3 +196,89 @@ def test_wrong_configurations_name_the_field(field, value):
 def test_equivariance_is_for_lines():
     with pytest.raises(ValueError, match="line"):
         LiFTConfig(symmetry="equivariant", straightening="none")
+
+
+def state_shapes(**fields) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in LiFT(LiFTConfig(**fields)).state_dict().items()}
+
+
+def test_degree_one_is_the_published_model_and_its_state_dict():
+    model = LiFT(LiFTConfig(degree=1, encoder="transformer"))
+    assert parameters(model) == 8_728_320 and model.config == LiFTConfig()
+    names = {key.removeprefix("model.") for key in model.official_state_dict()}
+    assert names == ReferenceLiFT(384, 384, 4, length=8).state_dict().keys()
+    assert model.config.embedding_dim == 768
+
+
+def test_the_model_that_ships_still_loads():
+    model = LiFT.from_pretrained()
+    assert (model.config.degree, model.config.encoder) == (1, "transformer")
+
+
+def test_a_higher_degree_changes_the_dynamic_head_alone():
+    plain, cubic = state_shapes(**SMALL), state_shapes(**SMALL, degree=3)
+    assert plain.keys() == cubic.keys()
+    assert {key for key in plain if plain[key] != cubic[key]} == {f"encoder.dynamic_head.{key}" for key in
+                                                                   ("0.weight", "0.bias", "1.weight", "1.bias")}  # fmt: skip
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_the_latent_path_is_a_polynomial_of_its_degree(degree):
+    torch.manual_seed(0)
+    model = LiFT(LiFTConfig(**SMALL, degree=degree)).eval()
+    with torch.no_grad():
+        output = model(torch.randn(2, 11, 24))
+    assert output.dynamic.shape == (2, degree * 16) and model.embed(torch.randn(2, 5, 24)).shape == (2, model.config.embedding_dim)
+    rest = output.latents.double()
+    for _ in range(degree):
+        rest = rest.diff(dim=1)
+        assert rest.abs().max() > 1e-3
+    assert rest.diff(dim=1).abs().max() < 1e-5, "differences of one order more vanish"
+
+
+@pytest.mark.parametrize("straightening", ["penalty", "none"])
+def test_the_recurrent_path_is_written_from_the_codes_alone(straightening):
+    torch.manual_seed(0)
+    model = LiFT(LiFTConfig(**SMALL, encoder="lstm", straightening=straightening)).eval()
+    x = torch.randn(3, 9, 24)
+    with torch.no_grad():
+        output = model(x)
+        decoded = model.decode(output.static, output.dynamic, torch.linspace(0, 1, 9))
+        backwards = model.embed(reverse_time(x))
+    torch.testing.assert_close(decoded, output.reconstruction, atol=1e-5, rtol=0)
+    assert curvature(output.latents.double()).max() > 0.01
+    assert (backwards - model.embed(x)).abs().max() > 1e-3, "it reads the order"
+
+
+RIVALS = [{"degree": 2}, {"degree": 3}, {"encoder": "lstm", "straightening": "none"}, {"straightening": "none"}]
+
+
+@pytest.mark.parametrize("fields", RIVALS, ids=str)
+def test_the_rivals_are_of_equal_size(fields):
+    shape = {"feature_dim": 1280, "latent_dim": 128}
+    assert parameters(LiFT(LiFTConfig(**shape, **fields))) == pytest.approx(parameters(LiFT(LiFTConfig(**shape))), rel=0.05)
+
+
+@pytest.mark.parametrize("fields", RIVALS, ids=str)
+def test_the_rivals_are_saved_and_loaded(fields, tmp_path):
+    model = LiFT(LiFTConfig(**SMALL, **fields)).eval()
+    model.save_pretrained(tmp_path)
+    loaded, x = LiFT.from_pretrained(tmp_path), torch.randn(2, 8, 24)
+    assert loaded.config == model.config and torch.equal(loaded.embed(x), model.embed(x))
+    with pytest.raises(ValueError, match="degree 1"):
+        model.official_state_dict()
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"encoder": "gru"}, "encoder must be one of transformer, lstm"),
+        ({"encoder": "lstm"}, "'penalty' or 'none'"),
+        ({"degree": 0}, "degree must be a whole number of at least 1"),
+        ({"degree": 2, "straightening": "none"}, "degree above 1"),
+        ({"degree": 2, "symmetry": "equivariant"}, "degree above 1"),
+    ],
+)
+def test_sequence_models_that_make_no_sense_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        LiFTConfig(**{**SMALL, **fields})

@@ -1,5 +1,6 @@
 """The rendered benchmark: classes differ in order alone, a seed gives the same bytes, a stopped run goes on."""
 
+import re
 import subprocess
 import sys
 from itertools import combinations
@@ -139,7 +140,9 @@ def test_optional_packages_are_not_imported():
 
 def test_table_and_files(tmp_path):
     table = synthesise(tmp_path / "a", **SMALL)
-    assert table.clip_id.tolist()[:2] == ["lamp_on_off-train-1-0000", "lamp_on_off-train-1-0001"]
+    first, second = table.clip_id.tolist()[:2]
+    assert re.fullmatch(r"lamp_on_off-[0-9a-f]{4}-train-1-0000", first) and second == first[:-1] + "1"
+    assert first not in set(synthesise(tmp_path / "seed", **{**SMALL, "seed": 7}).clip_id), "other pixels, another id"
     assert table.groupby(["group", "split", "chiral_label"]).size().unstack(1).to_numpy().tolist() == [[2, 1]] * 4
     assert all((tmp_path / "a" / path).stat().st_size > 0 for path in table.path)
     assert not any("/" == path[0] for path in table.path)

@@ -73,7 +73,7 @@ def test_standardisation_is_of_the_training_clips_and_can_be_off(store, tmp_path
     ids = store.ids[:32]
     model = fit(store, CONFIG, RECIPE, tmp_path / "on", train_ids=ids, validation_ids=store.ids[32:], progress=False)
     torch.testing.assert_close(model.feature_mean, store.read(ids).mean((0, 1)), atol=1e-3, rtol=1e-3)
-    raw = dataclasses.replace(RECIPE, standardise=False)
+    raw = dataclasses.replace(RECIPE, standardise="none")
     assert not fit(store, CONFIG, raw, tmp_path / "off", progress=False).feature_mean.any()
 
 
@@ -169,3 +169,31 @@ def test_the_recipe_is_written_down(store, tmp_path):
     fit(store, CONFIG, RECIPE, tmp_path / "out", progress=False)
     recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
     assert recipe["training.seed"] == "0" and recipe["model.latent_dim"] == "8"
+
+
+def test_a_line_without_a_network_is_solved_and_saved_without_an_epoch(store, tmp_path):
+    config = LiFTConfig(feature_dim=8, latent_dim=4, heads=2, depth=0, symmetry="equivariant")
+    model = fit(store, config, dataclasses.replace(RECIPE, orthogonality=0.0), tmp_path / "out", progress=False)
+    x = store.read(store.ids[:8])
+    with torch.no_grad():
+        error = ((model(x).reconstruction - x) / model.feature_std).square().mean()
+        unsolved = ((LiFT(config)(x).reconstruction - x) / model.feature_std).square().mean()
+    assert error < unsolved / 2
+    assert torch.equal(LiFT.from_pretrained(tmp_path / "out").embed(x), model.embed(x))
+    assert not list(tmp_path.glob("out/checkpoints/*")), "no epoch was run"
+
+
+def test_training_never_makes_a_solved_line_worse(store, tmp_path):
+    config = LiFTConfig(feature_dim=8, latent_dim=4, heads=2, depth=1, symmetry="equivariant")
+    wild = dataclasses.replace(RECIPE, learning_rate=10.0, orthogonality=0.0, epochs=2)
+    model = fit(store, config, wild, tmp_path / "wild", progress=False)
+    assert not model.encoder.static_head.weight.any(), "the line as it was solved, for training at this rate made it worse"
+    gentle = fit(store, config, dataclasses.replace(wild, learning_rate=1e-3, epochs=20), tmp_path / "gentle", progress=False)
+    assert gentle.encoder.static_head.weight.any()
+
+
+def test_global_standardisation_keeps_the_proportions_of_the_features(store, tmp_path):
+    model = fit(store, CONFIG, dataclasses.replace(RECIPE, standardise="global"), tmp_path / "out", progress=False)
+    assert model.feature_std.unique().numel() == 1
+    with pytest.raises(ValueError, match="standardise must be one of dimension, global, none"):
+        TrainingConfig(standardise="whitened")

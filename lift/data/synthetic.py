@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FRAMES', 'DIFFICULTIES', 'GROUPS', 'ENCODING', 'FRAMES_PER_SECOND', 'Difficulty', 'amount_path', 'Group',
-           'render_clip', 'plan_clips', 'synthesise', 'audit_chance']
+           'render_clip', 'SettingsMismatchError', 'plan_clips', 'synthesise', 'audit_chance']
 
 # %% ../../nbs/16_synthetic.ipynb #67004d70
 import json
@@ -157,14 +157,23 @@ FRAMES_PER_SECOND = 12
 _RECIPE = 2  # goes up whenever the same seed gives other frames
 
 
-def plan_clips(counts: dict[str, int], groups: Sequence[str]) -> pd.DataFrame:
-    """The clip table of a benchmark with `counts[split]` clips a sign and group; nothing is rendered."""
+class SettingsMismatchError(ValueError):
+    """A folder holds a benchmark of other settings than those asked for."""
+
+
+def _stamp(settings: dict) -> str:
+    """Four digits that tell benchmarks of other settings apart: a clip id means the same pixels wherever it stands."""
+    return f"{zlib.crc32(json.dumps(settings, sort_keys=True).encode()) & 0xFFFF:04x}"
+
+
+def plan_clips(counts: dict[str, int], groups: Sequence[str], stamp: str = "0000") -> pd.DataFrame:
+    """The clip table of a benchmark with `counts[split]` clips a sign and group, `stamp` in each id; nothing is rendered."""
     rows = []
     for name in groups:
         for split, count in counts.items():
             for sign in (1, 0):
                 for index in range(count):
-                    rows.append((f"{name}-{split}-{sign}-{index:04d}", split, name, sign, index))
+                    rows.append((f"{name}-{stamp}-{split}-{sign}-{index:04d}", split, name, sign, index))
     table = pd.DataFrame(rows, columns=["clip_id", "split", "group", "chiral_label", "index"])
     about = [(GROUPS[name], sign) for name, sign in zip(table["group"], table["chiral_label"], strict=True)]
     return table.assign(
@@ -189,7 +198,7 @@ def _prepare(out: Path, settings: dict) -> None:
     except ValueError as error:
         raise ValueError(f"{record}: is no JSON; delete the folder {out} or choose another one") from error
     if found != settings:
-        raise ValueError(f"{record}: holds {found}, asked for {settings}; delete {out} or choose another folder")
+        raise SettingsMismatchError(f"{record}: holds {found}, asked for {settings}; delete {out} or choose another folder")
 
 
 def _write(path: Path, group: str, sign: int, seed: tuple[int, int], split: str, difficulty: str, size: int) -> None:
@@ -223,8 +232,8 @@ def synthesise(
     """Render `clips` clips a sign and group for training, half as many (or `validation_clips`) for validation.
 
     Writes `out/videos/*.mp4` and then `out/clips.csv`, whose paths are relative to `out`, and returns that clip table.
-    `ValueError` for settings that are unknown or differ from those that `out` was made with; `OSError` where it cannot
-    be written, with all finished videos kept.
+    `ValueError` for settings that are unknown, `SettingsMismatchError` for others than `out` was made with; `OSError` where
+    it cannot be written, with all finished videos kept.
     """
     out, groups = Path(out), list(GROUPS) if groups is None else list(groups)
     counts = {"train": clips, "validation": max(clips // 2, 1) if validation_clips is None else validation_clips}
@@ -232,8 +241,9 @@ def synthesise(
     _require(groups, difficulty, size, list(counts))
     if min(counts.values()) < 1 or seed < 0 or workers < 1 or not groups:
         raise ValueError("clips, validation_clips and workers must be 1 or more, seed 0 or more, groups not empty")
-    _prepare(out, {"recipe": _RECIPE, "seed": seed, "difficulty": difficulty, "size": size})
-    plan = plan_clips(counts, groups)
+    settings = {"recipe": _RECIPE, "seed": seed, "difficulty": difficulty, "size": size}
+    _prepare(out, settings)
+    plan = plan_clips(counts, groups, _stamp(settings))
     jobs = [
         delayed(_write)(out / row.path, row.group, row.chiral_label, (seed, index), row.split, difficulty, size)
         for row, index in zip(plan.itertuples(index=False), plan["index"], strict=True)
