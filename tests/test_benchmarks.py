@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from miniature import make_all, make_charades
 
-from lift.benchmarks import BENCHMARKS, STEPS, read_summary, run_step
+from lift.benchmarks import BENCHMARKS, STEPS, mining_counts, read_summary, run_step
 from lift.reproduction import Run, find_run
 
 ROOT = Path(__file__).parents[1]
@@ -152,3 +152,12 @@ def test_a_synthetic_profile_has_no_real_benchmarks():
     assert set(read_summary(Run("none", Path("nowhere"), {}), "chiral")["benchmark"]) == {
         name for name, benchmark in BENCHMARKS.items() if benchmark.kind == "chiral"
     }
+
+
+def test_mined_counts_stand_beside_the_published(shared):
+    if not (shared / "annotations" / "epic100").is_dir():
+        pytest.skip("the EPIC annotations are absent")
+    counts = mining_counts({"epic": shared / "annotations" / "epic100", "ssv2": None}).set_index(["dataset", "rule"])
+    found = counts.loc[("EPIC", "published-like"), ["groups", "validation", "known_found", "of_known"]].astype(int)
+    assert found.tolist() == [66, 3115, 53, 55]
+    assert counts.loc["SSv2", "note"].eq("annotations not available here").all()
