@@ -7,10 +7,22 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export OMP_WAIT_POLICY := PASSIVE
 export LIFT_DATA
 
+# What the notebooks of a profile share is made first; then the notebooks, two at a time; then what is left, in order.
+SHARED = train@$(PROFILE) train_equivariant@$(PROFILE) backbones@$(PROFILE)
+ifeq ($(PROFILE),full)
+SHARED += level_extract
+endif
+ifneq ($(filter paper mini,$(PROFILE)),)
+SHARED = real_results@$(PROFILE)
+endif
+
 .PHONY: reproduce test bench default-model sync clean wheel hooks lab
 
 reproduce: export IN_TEST := 1
 reproduce: .venv/installed
+	dvc repro $(SHARED)
+	@notebooks=$$(dvc stage list --name-only | grep -E '^(paper|ablation|library.*|tutorials|real_paper)@$(PROFILE)-'); \
+	dvc repro $$(sed -n '1~2p' <<< "$$notebooks") & dvc repro $$(sed -n '2~2p' <<< "$$notebooks") & wait
 	dvc repro gallery@$(PROFILE)
 	@echo "figures and tables: $$(python -c "import yaml; print(yaml.safe_load(open('params/$(PROFILE).yaml'))['profiles']['$(PROFILE)']['gallery'])")/README.md"
 
