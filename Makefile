@@ -6,6 +6,9 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export OMP_WAIT_POLICY := PASSIVE
 export LIFT_DATA
+# glibc gives memory back after every batch and pays a page fault for each page of the next: up to half of the time of training
+export MALLOC_TRIM_THRESHOLD_ := 1073741824
+export MALLOC_MMAP_THRESHOLD_ := 1073741824
 
 # What the notebooks of a profile share is made first; then the notebooks, two at a time; then what is left, in order.
 SHARED = train@$(PROFILE) train_equivariant@$(PROFILE) backbones@$(PROFILE)
@@ -21,8 +24,8 @@ endif
 reproduce: export IN_TEST := 1
 reproduce: .venv/installed
 	dvc repro $(SHARED)
-	@notebooks=$$(dvc stage list --name-only | grep -E '^(paper|ablation|library.*|tutorials|real_paper)@$(PROFILE)-'); \
-	dvc repro $$(sed -n '1~2p' <<< "$$notebooks") & dvc repro $$(sed -n '2~2p' <<< "$$notebooks") & wait
+	@dvc stage list --name-only | grep -E '^(paper|ablation|library.*|tutorials|real_paper)@$(PROFILE)-' > runs/notebooks.txt
+	@dvc repro $$(sed -n '1~2p' runs/notebooks.txt) & dvc repro $$(sed -n '2~2p' runs/notebooks.txt) & wait
 	dvc repro gallery@$(PROFILE)
 	@echo "figures and tables: $$(python -c "import yaml; print(yaml.safe_load(open('params/$(PROFILE).yaml'))['profiles']['$(PROFILE)']['gallery'])")/README.md"
 

@@ -52,7 +52,7 @@ def usual_memory() -> None:
 def in_turn(reference: Callable[[], object], ours: Callable[[], object], repeats: int) -> tuple[float, float]:
     """Median wall times of both, run in turn after one call each that warms caches, each with its own way with memory."""
     times = []
-    for turn in range(repeats + 1):
+    for _ in range(repeats + 1):
         usual_memory()
         plain = seconds(reference)
         keep_freed_memory()
