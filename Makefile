@@ -42,7 +42,7 @@ default-model: .venv/installed
 
 sync: .venv/installed
 	nbdev_export
-	jupyter nbconvert --clear-output --inplace nbs/paper/*.ipynb
+	jupyter nbconvert --clear-output --inplace nbs/paper/*.ipynb nbs/tutorials/*.ipynb
 	nbdev_clean
 
 clean:
