@@ -246,11 +246,14 @@ def save_summary(summary: pd.DataFrame, folder: str | Path, caption: str) -> Non
     save_json(summary.to_dict("records"), folder, "ablation")
 
 # %% ../nbs/23_ablation.ipynb #f85d0285
-def study_clips(clips: pd.DataFrame, per_sign: int) -> pd.DataFrame:
-    """The first `per_sign` training clips of each group and sign, and all validation clips."""
+def study_clips(clips: pd.DataFrame, train: int, validation: int) -> pd.DataFrame:
+    """The first `train` training clips and `validation` validation clips of each group and sign."""
     chiral = clips[clips["group"].notna()]
-    train = chiral[chiral["split"] == "train"].groupby(["group", "chiral_label"], sort=True).head(per_sign)
-    return pd.concat([train, chiral[chiral["split"] == "validation"]], ignore_index=True)
+    parts = [
+        chiral[chiral["split"] == split].groupby(["group", "chiral_label"], sort=True).head(count)
+        for split, count in (("train", train), ("validation", validation))
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def open_study(run: Run) -> Study:
@@ -258,7 +261,8 @@ def open_study(run: Run) -> Study:
     settings = run.parameters["ablation"]
     others = {name: run.folder / "backbones" / name for name in settings["backbones"]}
     settings = {**settings, "bootstrap": run.parameters["bootstrap"]}
-    return Study(study_clips(run.clips, settings["clips"]), run.store, run.folder / "ablation", settings, others)
+    clips = study_clips(run.clips, settings["clips"], settings["validation_clips"])
+    return Study(clips, run.store, run.folder / "ablation", settings, others)
 
 
 def extract_backbones(profile: str) -> None:
