@@ -117,7 +117,8 @@ class Variant:
     code: str = "lift"  # one of CODES
 
 
-_CODE = (geometry, sequence_models, lift_model, losses, training, embedding, probes)
+_CODE = (geometry, sequence_models, lift_model, losses, training, embedding, probes, measure, _paths)
+_SOURCES = "".join(map(inspect.getsource, _CODE)).encode()  # now: a file that is edited later is not what runs here
 
 
 def _digest(*parts: bytes) -> str:
@@ -157,7 +158,7 @@ class Study:
         recipe = TrainingConfig(**{**self.settings["training"], **variant.training, "seed": seed})
         config = self.config(variant)
         known = json.dumps([dataclasses.asdict(config), dataclasses.asdict(recipe)], sort_keys=True)
-        out = self.folder / _digest(known.encode(), self._hash(store).encode(), _sources())
+        out = self.folder / _digest(known.encode(), self._hash(store).encode(), _SOURCES)
         result = out / "measurements.csv"
         if not result.exists():
             train = list(self.clips.loc[self.clips["split"] == "train", "clip_id"])
@@ -217,12 +218,6 @@ class Study:
             f"A small LiFT (d = {model['latent_dim']}, {model['depth']} layers), epochs: {training['epochs']}, on the first {per_sign} "
             f"training clips of each sign, which the probes see too; {over}."
         )
-
-
-def _sources() -> bytes:
-    """The code that a result depends on."""
-    here = [inspect.getsource(part) for part in (measure, _paths)]
-    return "".join([*map(inspect.getsource, _CODE), *here]).encode()
 
 # %% ../nbs/23_ablation.ipynb #0a192834
 def comparison_table(summary: pd.DataFrame) -> pd.DataFrame:
