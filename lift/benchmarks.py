@@ -22,13 +22,11 @@ import torch
 from tqdm import tqdm
 
 from . import embedding, probes
-from .backbones import create_backbone
 from .data import actions, charades, epic, ssv2
 from .data.chiral import published_groups, statistics
 from .data.clips import read_clips, write_clips
 from .data.status import DatasetError, check_root, left_out
 from .embedding import BASELINES, embed_store, read_embeddings, stream_embeddings, write_embeddings
-from .extraction import extract
 from .model import LiFT, LiFTConfig
 from .probes import ClassResults, GroupResults, ProbeError, probe_classes, probe_groups
 from .reproduction import Run
@@ -115,6 +113,9 @@ def extract_features(run: Run, progress: bool = True) -> str:
     (run.folder / "features").mkdir(parents=True, exist_ok=True)
     if not tables:
         return "no data set is there: no features"
+    from lift.backbones import create_backbone  # timm takes seconds to import, and no other step needs it
+    from lift.extraction import extract
+
     settings = dict(run.parameters["features"])
     backbone = create_backbone(settings.pop("backbone"), settings.pop("weights", None))
     reports = {}

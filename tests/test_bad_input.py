@@ -1,0 +1,144 @@
+"""What real copies of data sets are like: each fault gets one clear line that names its file, and costs nothing else."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from miniature import make_all, make_charades, make_chirality_lists, make_epic
+
+from lift.backbones import create_backbone
+from lift.benchmarks import BENCHMARKS, clip_tables, make_clip_tables
+from lift.data import charades, epic
+from lift.data.status import DatasetError
+from lift.extraction import extract
+from lift.reproduction import Run
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """All data sets; clip tables open no video, so these are empty files."""
+    return make_all(tmp_path / "data", real=False)
+
+
+def notes(data: Path) -> tuple[dict[str, str], Run]:
+    """The line that each benchmark gets."""
+    run = Run("mini", data.parent, {"real": {}})
+    told = make_clip_tables(run, data)
+    lines = told.splitlines()
+    assert len(lines) == len(BENCHMARKS), "a line each"
+    return dict(line.split(": ", 1) for line in lines), run
+
+
+def cut(path: Path) -> None:
+    """Break off in the middle of a quoted cell."""
+    path.write_text(path.read_text() + 'x,"broken off')
+
+
+def latin(path: Path) -> None:
+    """One line in another encoding than the others."""
+    path.write_bytes(path.read_bytes() + "Café/v_é.avi 1\r\n".encode("latin-1"))
+
+
+def binary(path: Path) -> None:
+    path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0")
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def html(path: Path) -> None:
+    """What a download gives that was refused."""
+    path.write_text("<!DOCTYPE html>\n<html><body>403 Forbidden</body></html>\n")
+
+
+TEXTS = {
+    "ssv2/labels/labels.json": "cia-ssv2",
+    "ssv2/labels/train.json": "ssv2",
+    "epic/EPIC_100_validation.csv": "cia-epic",
+    "epic/EPIC_100_noun_classes.csv": "cia-epic",
+    "charades/Charades_v1_test.csv": "cia-charades",
+    "charades/Charades_v1_mapping.txt": "cia-charades",
+    "kinetics400/val.csv": "kinetics400",
+    "ucf101/trainlist01.txt": "ucf101",
+    "hmdb51/wave_test_split1.txt": "hmdb51",
+}
+
+
+@pytest.mark.parametrize("fault", [cut, latin, binary, empty, html], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_broken_annotation_file_is_refused_in_a_line_or_its_rows_are_named(data, name, fault):
+    fault(data / name)
+    benchmark = BENCHMARKS[TEXTS[name]]
+    try:
+        clips = benchmark.make_clips(data / benchmark.folder)
+    except DatasetError as error:
+        assert "\n" not in str(error) and str(data / benchmark.folder) in str(error)
+        assert Path(name).name in str(error) or fault not in (latin, binary)
+    else:
+        assert fault not in (latin, binary) and name.endswith("txt") and len(clips) > 0
+
+
+def test_broken_data_sets_get_a_line_each_and_cost_nothing_else(data):
+    (data / "ssv2").rename(data.parent / "ssv2")
+    (data / "ssv2").touch()
+    cut(data / "epic/EPIC_100_validation.csv")
+    latin(data / "charades/Charades_v1_test.csv")
+    (data / "kinetics400").rename(data / "k400")
+    for path in (data / "hmdb51").glob("*.txt"):
+        path.unlink()
+    told, run = notes(data)
+    assert list(clip_tables(run)) == ["ucf101"] and told["ucf101"].startswith("8 clips; ")
+    words = {
+        "cia-ssv2": "ssv2: is a file; give the folder", "ssv2": "is a file", "ssv2-temporal": "is a file",
+        "cia-epic": "EPIC_100_validation.csv: is not a CSV table", "cia-charades": "Charades_v1_test.csv: line 9 is not UTF-8 text",
+        "kinetics400": "no such folder", "kinetics400-temporal": "no such folder", "hmdb51": "lacks CLASS_test_split1.txt",
+    }  # fmt: skip
+    assert all(text in told[name] for name, text in words.items()), told
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if not name.endswith("json")])
+def test_windows_line_ends_and_a_byte_order_mark_change_nothing(data, name):
+    benchmark, path = BENCHMARKS[TEXTS[name]], data / name
+    before = benchmark.make_clips(data / benchmark.folder)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+    pd.testing.assert_frame_equal(benchmark.make_clips(data / benchmark.folder), before)
+
+
+def test_ids_with_spaces_and_ampersands(data):
+    clips = BENCHMARKS["hmdb51"].make_clips(data / "hmdb51")
+    assert "brush_hair/Pay & [Brush] it!_nm_np1_fr_med_1" in set(clips["clip_id"])
+    ids = {(split, sign): [f"{split} & {sign} [x]"] for split in ("train", "validation") for sign in (0, 1)}
+    make_chirality_lists(data / "ssv2", "ssv2", ids)
+    for names in ids.values():
+        (data / "ssv2/20bn-something-something-v2" / f"{names[0]}.webm").touch()
+    clips = BENCHMARKS["cia-ssv2"].make_clips(data / "ssv2")
+    assert set(clips["clip_id"]) == {names[0] for names in ids.values()}
+
+
+def test_zero_length_ranges_are_named_and_cost_nothing_else(data):
+    path = data / "epic/EPIC_100_train.csv"
+    path.write_text(path.read_text().replace("00:00:01.00,00:00:01.89", "00:00:01.00,00:00:01.00"))
+    told, run = notes(data)
+    assert told["cia-epic"] == "95 clips; 0 without a video; 1 unusable rows (EPIC_100_train.csv row 3 (P01_11_1))"
+    state = json.loads((run.folder / "clips" / "benchmarks.json").read_text())["cia-epic"]
+    assert list(state["unusable"].values()) == ["ends (1 s) where it starts (1 s) or before"]
+
+
+@pytest.mark.parametrize(("make", "adapter", "start"), [(make_charades, charades, "TE000_99.0_103.5"), (make_epic, epic, None)])
+def test_an_annotation_past_the_end_of_its_video_is_a_failure_of_that_clip(tmp_path, make, adapter, start):
+    root = make(tmp_path / "data", real=True)
+    if start:
+        path = root / "Charades_v1_test.csv"
+        path.write_text(path.read_text().replace("c079 2.00 6.50", "c079 99.00 103.50", 1))
+    else:
+        path = root / "EPIC_100_validation.csv"
+        path.write_text(path.read_text().replace("00:00:01.00,00:00:01.89", "01:00:01.00,01:00:01.89"))
+    clips = adapter.chiral_clips(root, rule="all")
+    late = start or "P02/videos/P02_101_3601.0_3601.9"
+    some = clips[clips["path"] == clips.set_index("clip_id").at[late, "path"]]
+    backbone = create_backbone("test_efficientnet", "random")
+    report = extract(some, tmp_path / "store", backbone, frames=2, workers=0, video_root=root, progress=False)
+    assert list(report.failed) == [late] and report.done == len(some) - 1
+    assert "past the end of the video" in report.failed[late] and "\n" not in report.failed[late]
