@@ -13,7 +13,7 @@ export MALLOC_MMAP_THRESHOLD_ := 1073741824
 # What the notebooks of a profile share is made first; then the notebooks, two at a time; then what is left, in order.
 SHARED = train@$(PROFILE) train_equivariant@$(PROFILE) backbones@$(PROFILE)
 ifeq ($(PROFILE),full)
-SHARED += level_extract
+SHARED += level_extract level_cells
 endif
 ifneq ($(filter paper mini,$(PROFILE)),)
 SHARED = real_results@$(PROFILE)
@@ -24,7 +24,7 @@ endif
 reproduce: export IN_TEST := 1
 reproduce: .venv/installed
 	dvc repro $(SHARED)
-	@dvc stage list --name-only | grep -E '^(paper|ablation|library.*|tutorials|real_paper)@$(PROFILE)-' > runs/notebooks.txt
+	@dvc stage list --name-only | grep -E '^(paper|ablation.*|library.*|tutorials|real_paper)@$(PROFILE)-' > runs/notebooks.txt
 	@dvc repro $$(sed -n '1~2p' runs/notebooks.txt) & dvc repro $$(sed -n '2~2p' runs/notebooks.txt) & wait
 	dvc repro gallery@$(PROFILE)
 	@echo "figures and tables: $$(python -c "import yaml; print(yaml.safe_load(open('params/$(PROFILE).yaml'))['profiles']['$(PROFILE)']['gallery'])")/README.md"
