@@ -6,11 +6,26 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export OMP_WAIT_POLICY := PASSIVE
 export LIFT_DATA
+# glibc gives memory back after every batch and pays a page fault for each page of the next: up to half of the time of training
+export MALLOC_TRIM_THRESHOLD_ := 1073741824
+export MALLOC_MMAP_THRESHOLD_ := 1073741824
+
+# What the notebooks of a profile share is made first; then the notebooks, two at a time; then what is left, in order.
+SHARED = train@$(PROFILE) train_equivariant@$(PROFILE) backbones@$(PROFILE)
+ifeq ($(PROFILE),full)
+SHARED += level_extract level_cells
+endif
+ifneq ($(filter paper mini,$(PROFILE)),)
+SHARED = real_results@$(PROFILE)
+endif
 
 .PHONY: reproduce test bench default-model sync clean wheel hooks lab
 
 reproduce: export IN_TEST := 1
 reproduce: .venv/installed
+	dvc repro $(SHARED)
+	@dvc stage list --name-only | grep -E '^(paper|ablation.*|library.*|tutorials|real_paper)@$(PROFILE)-' > runs/notebooks.txt
+	@dvc repro $$(sed -n '1~2p' runs/notebooks.txt) & dvc repro $$(sed -n '2~2p' runs/notebooks.txt) & wait
 	dvc repro gallery@$(PROFILE)
 	@echo "figures and tables: $$(python -c "import yaml; print(yaml.safe_load(open('params/$(PROFILE).yaml'))['profiles']['$(PROFILE)']['gallery'])")/README.md"
 
@@ -27,7 +42,7 @@ default-model: .venv/installed
 
 sync: .venv/installed
 	nbdev_export
-	jupyter nbconvert --clear-output --inplace nbs/paper/*.ipynb
+	jupyter nbconvert --clear-output --inplace nbs/paper/*.ipynb nbs/tutorials/*.ipynb
 	nbdev_clean
 
 clean:

@@ -4,7 +4,7 @@ import shlex
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, setup
 
 HERE = Path(__file__).parent
 config = ConfigParser(delimiters=["="])
@@ -25,7 +25,7 @@ setup(
     author=settings["author"],
     keywords=settings["keywords"],
     url=settings["git_url"],
-    packages=find_packages(include=["lift", "lift.*"]),
+    packages=find_namespace_packages(include=["lift", "lift.*"]),
     package_data={"lift": ["*.json", "weights/*/*", "data/lists/*"]},
     python_requires=f">={settings['min_python']}",
     install_requires=shlex.split(settings["requirements"]),

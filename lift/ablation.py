@@ -117,7 +117,8 @@ class Variant:
     code: str = "lift"  # one of CODES
 
 
-_CODE = (geometry, sequence_models, lift_model, losses, training, embedding, probes)
+_CODE = (geometry, sequence_models, lift_model, losses, training, embedding, probes, measure, _paths)
+_SOURCES = "".join(map(inspect.getsource, _CODE)).encode()  # now: a file that is edited later is not what runs here
 
 
 def _digest(*parts: bytes) -> str:
@@ -157,7 +158,7 @@ class Study:
         recipe = TrainingConfig(**{**self.settings["training"], **variant.training, "seed": seed})
         config = self.config(variant)
         known = json.dumps([dataclasses.asdict(config), dataclasses.asdict(recipe)], sort_keys=True)
-        out = self.folder / _digest(known.encode(), self._hash(store).encode(), _sources())
+        out = self.folder / _digest(known.encode(), self._hash(store).encode(), _SOURCES)
         result = out / "measurements.csv"
         if not result.exists():
             train = list(self.clips.loc[self.clips["split"] == "train", "clip_id"])
@@ -218,12 +219,6 @@ class Study:
             f"training clips of each sign, which the probes see too; {over}."
         )
 
-
-def _sources() -> bytes:
-    """The code that a result depends on."""
-    here = [inspect.getsource(part) for part in (measure, _paths)]
-    return "".join([*map(inspect.getsource, _CODE), *here]).encode()
-
 # %% ../nbs/23_ablation.ipynb #0a192834
 def comparison_table(summary: pd.DataFrame) -> pd.DataFrame:
     """The summary of a study for readers: a row a level, a column a measure, `mean [low, high]`."""
@@ -246,11 +241,14 @@ def save_summary(summary: pd.DataFrame, folder: str | Path, caption: str) -> Non
     save_json(summary.to_dict("records"), folder, "ablation")
 
 # %% ../nbs/23_ablation.ipynb #f85d0285
-def study_clips(clips: pd.DataFrame, per_sign: int) -> pd.DataFrame:
-    """The first `per_sign` training clips of each group and sign, and all validation clips."""
+def study_clips(clips: pd.DataFrame, train: int, validation: int) -> pd.DataFrame:
+    """The first `train` training clips and `validation` validation clips of each group and sign."""
     chiral = clips[clips["group"].notna()]
-    train = chiral[chiral["split"] == "train"].groupby(["group", "chiral_label"], sort=True).head(per_sign)
-    return pd.concat([train, chiral[chiral["split"] == "validation"]], ignore_index=True)
+    parts = [
+        chiral[chiral["split"] == split].groupby(["group", "chiral_label"], sort=True).head(count)
+        for split, count in (("train", train), ("validation", validation))
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def open_study(run: Run) -> Study:
@@ -258,7 +256,8 @@ def open_study(run: Run) -> Study:
     settings = run.parameters["ablation"]
     others = {name: run.folder / "backbones" / name for name in settings["backbones"]}
     settings = {**settings, "bootstrap": run.parameters["bootstrap"]}
-    return Study(study_clips(run.clips, settings["clips"]), run.store, run.folder / "ablation", settings, others)
+    clips = study_clips(run.clips, settings["clips"], settings["validation_clips"])
+    return Study(clips, run.store, run.folder / "ablation", settings, others)
 
 
 def extract_backbones(profile: str) -> None:

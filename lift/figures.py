@@ -173,7 +173,7 @@ def curvature_plot(table: pd.DataFrame) -> Figure:
             chosen = (table["space"] == space) & (table["variant"] == variant)
             centre = place + 0.75 * ((turn + 0.5) / len(styles) - 0.5)
             _strip(axis, centre, table.loc[chosen, measure].dropna().to_numpy(), styles[variant])
-        axis.set(ylabel=names[measure], ylim=(0, None))
+        axis.set(ylabel=names[measure], ylim=(-0.04 * axis.get_ylim()[1], None))  # a marker at 0 is seen whole
         axis.grid(axis="y")
     axes.flat[-1].set_xticks(range(len(spaces)), [textwrap.fill(space, 16) for space in spaces])
     legend_below(figure, series_keys(styles))

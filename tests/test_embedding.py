@@ -80,6 +80,12 @@ def test_the_lift_methods_are_the_models_codes(features):
     np.testing.assert_allclose(odd, dynamic - embed_features(features.flip(1), "lift_dynamic", model), atol=1e-5)
 
 
+def test_a_polynomial_code_is_embedded_whole(features):
+    model = LiFT(LiFTConfig(feature_dim=features.shape[-1], latent_dim=8, depth=1, heads=2, degree=3))
+    assert embed_features(features, "lift", model).shape[1] == model.config.embedding_dim == 32
+    assert embed_features(features, "lift_dynamic", model).shape[1] == 24
+
+
 def test_time_reversal_of_every_method(features):
     equivariant = tiny_model(symmetry="equivariant")
     forward, backward = ({m: embed_features(x, m, equivariant) for m in METHODS} for x in (features, features.flip(1)))

@@ -75,7 +75,7 @@ TABLES = {
     "embedding_scatter": scatter(),
     "curvature_plot": pd.DataFrame(
         {"space": ["pixels", "the latent line of LiFT"] * 6, "variant": ["natural"] * 6 + ["shuffled"] * 6,
-         "curvature_degrees": np.arange(12.0), "straightness": 1 / np.arange(1, 13)}
+         "straightness": 1 / np.arange(1, 13), "curvature_degrees": np.arange(12.0)}
     ),
     "group_accuracy": accuracies(),
     "mean_accuracy": means(),
@@ -133,10 +133,11 @@ def test_the_tick_labels_of_an_axis_do_not_overlap(drawn):
 
 
 def test_every_axis_says_what_it_is(drawn):
-    named_columns = [label.get_text() for label in drawn.axes[0].get_xticklabels()]
+    named_columns = [label.get_text() for axis in drawn.axes for label in axis.get_xticklabels()]
     assert any(axis.get_xlabel() for axis in drawn.axes) or "pixels" in named_columns
     for axis in drawn.axes:
-        assert axis.get_ylabel() or any(label.get_text() for label in axis.get_yticklabels())
+        row = axis.get_shared_y_axes().get_siblings(axis)  # the first panel of a row names its levels for all
+        assert any(panel.get_ylabel() or any(label.get_text() for label in panel.get_yticklabels()) for panel in row)
 
 
 @pytest.mark.parametrize("name", [name for name in TABLES if name != "training_curves"])

@@ -16,6 +16,7 @@ BIN = Path(sys.executable).parent
 NOTEBOOKS = sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 LIBRARY = [path for path in NOTEBOOKS if path.parent == ROOT / "nbs"]
 PAPER = [path for path in NOTEBOOKS if path.parent.name == "paper"]
+TUTORIALS = [path for path in NOTEBOOKS if path.parent.name == "tutorials"]
 
 
 def cells(notebook: Path) -> list[dict]:
@@ -84,8 +85,15 @@ def test_paper_notebooks_take_a_profile(notebook):
     assert not any(cell.get("outputs") for cell in cells(notebook)), "what it made is in figures/, not in the notebook"
 
 
+@pytest.mark.parametrize("notebook", TUTORIALS, ids=name)
+def test_tutorials_take_what_a_user_has_and_a_place_for_what_they_make(notebook):
+    tagged = [cell for cell in cells(notebook) if "parameters" in cell["metadata"].get("tags", [])]
+    assert len(tagged) == 1 and f'out = "../../runs/tutorials/{notebook.stem}"' in "".join(tagged[0]["source"])
+    assert not any(cell.get("outputs") for cell in cells(notebook)), "a user's own clips give other outputs"
+
+
 def test_every_notebook_is_a_stage_of_the_dag():
     pipeline = (ROOT / "dvc.yaml").read_text()
     stages = set(re.findall(r"\w+", pipeline))
     yaml.safe_load(pipeline)
-    assert not [name(path) for path in [*LIBRARY, *PAPER] if path.stem not in stages]
+    assert not [name(path) for path in [*LIBRARY, *PAPER, *TUTORIALS] if path.stem not in stages]

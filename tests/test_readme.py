@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from miniature import make_epic
 
 from lift.video import write_video
 
@@ -31,6 +33,8 @@ def folder(tmp_path_factory) -> Path:
     table = pd.read_csv(folder / "rendered" / "clips.csv")
     table = table[table["group"].isin(sorted(table["group"].unique())[:2])]
     table.assign(path="rendered/" + table["path"]).to_csv(folder / "clips.csv", index=False)
+    make_epic(folder / "data" / "epic")
+    shutil.copytree(folder / "data" / "epic", folder / "annotations")
     return folder
 
 

@@ -10,12 +10,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
-    model = LiFT.from_pretrained(ROOT / "runs" / "demo" / "model")
+    model = LiFT.from_pretrained(ROOT / "runs" / "demo" / "equivariant")
     clips = read_clips(ROOT / "runs" / "demo" / "synthetic" / "clips.csv")
     train = clips[clips["split"] == "train"]
-    accuracy = json.loads((ROOT / "figures" / "demo" / "table2_chiral_accuracy" / "accuracy.json").read_text())["lift"]
+    accuracy = json.loads((ROOT / "figures" / "demo" / "table2_chiral_accuracy" / "accuracy.json").read_text())["time_symmetric"]
     card = {
-        "summary": "A small LiFT auto-encoder of EfficientNet-Lite0 features, trained on rendered videos: for trying things out.",
+        "summary": "A small time-symmetric LiFT of EfficientNet-Lite0 features, fitted to rendered videos: for trying things out. Its two "
+        "codes are even and odd under time reversal, exactly; see the notebook 01_symmetry.",
         "training_data": f"{len(train)} rendered clips of {train['group'].nunique()} chiral groups (`lift synth`, difficulty easy); "
         "no real video",
         "profile": "demo (params/demo.yaml)",
