@@ -63,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("figures"), help="folder for benchmark_ranges.json")
     parser.add_argument("--minutes", type=int, default=60)
-    parser.add_argument("--clips", type=int, default=100)
+    parser.add_argument("--clips", type=int, default=20)
     parser.add_argument("--size", type=int, nargs=2, default=(640, 360), help="width and height")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -221,10 +221,11 @@ def probe_benchmarks(run: Run, progress: bool = True) -> str:
     for name, benchmark in tqdm(BENCHMARKS.items(), unit="benchmark", desc="probe", disable=not progress):
         store = stores.get(benchmark.folder)
         for method in run.parameters["real"]["methods"][benchmark.kind]:
-            if name in absent or store is None:
-                scored = {"reason": absent.get(name, "no video of it could be read")}
+            ids = [] if name in absent or store is None else [clip_id for clip_id in clips[name]["clip_id"] if clip_id in store]
+            if ids:
+                scored = _score(run, name, method, clips[name], store, ids)
             else:
-                scored = _score(run, name, method, clips[name], store)
+                scored = {"reason": absent.get(name, "no video of it could be read")}
             rows.append({"benchmark": name, "title": benchmark.title, "kind": benchmark.kind, "method": method, **scored})
     table = pd.DataFrame(rows).reindex(columns=SUMMARY_COLUMNS)
     path = run.folder / "results" / "summary.csv"
@@ -239,12 +240,14 @@ SUMMARY_COLUMNS = [
 ]  # fmt: skip
 
 
-def _score(run: Run, name: str, method: str, clips: pd.DataFrame, store: FeatureStore) -> dict[str, object]:
-    """The numbers of one method on one benchmark, or the `reason` why there are none; scored once for the same inputs."""
+def _score(
+    run: Run, name: str, method: str, clips: pd.DataFrame, store: FeatureStore, ids: list[str]
+) -> dict[str, object]:
+    """The numbers of one method on the clips `ids`, or the `reason` why there are none; scored once for the same inputs."""
     weights = None if method in BASELINES else _model_file(run)
     if method not in BASELINES and weights is None:
         return {"reason": why_no_model(run)}
-    folder, ids = run.folder / "results" / name / method, [clip_id for clip_id in clips["clip_id"] if clip_id in store]
+    folder = run.folder / "results" / name / method
     settings = {"bootstrap": run.parameters["bootstrap"], "seed": run.parameters["seed"]}
     code = [Path(module.__file__) for module in (embedding, probes)]  # a probe that is mended scores anew
     inputs = _fingerprint(run.folder / "clips" / f"{name}.csv", store, method, settings, *code, *([weights] if weights else []))

@@ -1,5 +1,6 @@
 """The profile paper: its whole DAG is shown without data, and every stage runs on miniature copies of all data sets at once."""
 
+import inspect
 import json
 import os
 import re
@@ -13,8 +14,12 @@ import pandas as pd
 import pytest
 from miniature import make_all, make_charades
 
-from lift.benchmarks import BENCHMARKS, STEPS, read_summary, run_step
+from lift.benchmarks import BENCHMARKS, STEPS, mining_counts, read_summary, run_step
+from lift.embedding import METHODS
+from lift.extraction import extract
+from lift.model import LiFTConfig
 from lift.reproduction import Run, find_run
+from lift.training import TrainingConfig
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -126,7 +131,7 @@ def test_a_data_set_without_features_says_so(bare):
     for step in ("clips", *STEPS):
         told = run_step(bare, step, bare.root / "data", progress=False)
         if step == "features":
-            assert "96 failed" in told and "TR000.mp4" in told
+            assert "96 failed" in told and "TE001.mp4: the file is empty" in told
     summary = read_summary(bare, "chiral").set_index("benchmark")
     assert summary.loc["cia-charades", "reason"].eq("no video of it could be read").all()
 
@@ -152,3 +157,29 @@ def test_a_synthetic_profile_has_no_real_benchmarks():
     assert set(read_summary(Run("none", Path("nowhere"), {}), "chiral")["benchmark"]) == {
         name for name, benchmark in BENCHMARKS.items() if benchmark.kind == "chiral"
     }
+
+
+def test_mined_counts_stand_beside_the_published(shared):
+    if not (shared / "annotations" / "epic100").is_dir():
+        pytest.skip("the EPIC annotations are absent")
+    counts = mining_counts({"epic": shared / "annotations" / "epic100", "ssv2": None}).set_index(["dataset", "rule"])
+    found = counts.loc[("EPIC", "published-like"), ["groups", "validation", "known_found", "of_known"]].astype(int)
+    assert found.tolist() == [66, 3115, 53, 55]
+    assert counts.loc["SSv2", "note"].eq("annotations not available here").all()
+
+
+@pytest.mark.parametrize("profile", ["paper", "mini"])
+def test_parameters_are_those_that_the_steps_take(profile):
+    parameters = find_run(profile).parameters
+    LiFTConfig(feature_dim=384, **parameters["model"])
+    TrainingConfig(**parameters["training"])
+    assert set(parameters["features"]) - {"backbone", "weights"} <= set(inspect.signature(extract).parameters)
+    assert parameters["real"]["train_on"] in BENCHMARKS
+    assert {method for methods in parameters["real"]["methods"].values() for method in methods} <= set(METHODS)
+
+
+def test_the_paper_is_trained_as_far_as_it_is_known():
+    parameters = find_run("paper").parameters
+    training, model, features = (parameters[part] for part in ("training", "model", "features"))
+    assert (features["backbone"], features["frames"], model["latent_dim"]) == ("dinov2_vits14_reg", 16, 384)
+    assert (training["batch_size"], training["epochs"], training["weight_decay"]) == (128, 459, 1e-5)

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from miniature import make_hmdb51, make_ucf101
 
 from lift.video import write_video
 
+ROOT = Path(__file__).parents[1]
 LIFT = Path(sys.executable).parent / "lift"
 
 
@@ -143,3 +145,22 @@ def test_doctor_shows_what_each_data_set_lacks(tmp_path):
     datasets = succeed("doctor", "--data", tmp_path, "--json")["datasets"]
     assert len(datasets) == 6 and not any(status["found"] for status in datasets)
     assert all(status["missing"] and status["layout"] and status["licence"] for status in datasets)
+
+
+def test_doctor_tells_found_incomplete_and_absent_apart(tmp_path):
+    make_ucf101(tmp_path / "ucf101")
+    make_hmdb51(tmp_path / "hmdb51")
+    (tmp_path / "hmdb51" / "wave" / "April_09_u_nm_np1_ba_goo_0.avi").unlink()
+    result = lift("doctor", "--data", tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = {line.split()[0]: line for line in result.stdout.split("data sets\n")[1].splitlines()[1:7]}
+    states = {"UCF101": "found", "HMDB51": "incomplete", "Charades": "absent", "Kinetics-400": "absent"}
+    assert all(state in rows[name] for name, state in states.items())
+    assert "about 7 GB" in rows["UCF101"] and "crcv.ucf.edu" in rows["UCF101"] and " 8 " in rows["UCF101"]
+    assert "wave/April_09_u_nm_np1_ba_goo_0.avi" in result.stdout and "Charades_v1_480/{id}.mp4" in result.stdout
+
+
+def test_benchmark_steps_refuse_in_a_line(tmp_path):
+    result = subprocess.run([LIFT, "benchmark", "clips", "mini", "--data", tmp_path / "none"], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 1 and result.stderr.startswith("lift: ") and result.stderr.count("\n") == 1
+    assert "no such folder" in result.stderr
