@@ -25,7 +25,7 @@ reproduce: export IN_TEST := 1
 reproduce: .venv/installed
 	dvc repro $(SHARED)
 	@dvc stage list --name-only | grep -E '^(paper|ablation.*|library.*|tutorials|real_paper)@$(PROFILE)-' > runs/notebooks.txt
-	@dvc repro $$(sed -n '1~2p' runs/notebooks.txt) & dvc repro $$(sed -n '2~2p' runs/notebooks.txt) & wait
+	@dvc repro -s $$(sed -n '1~2p' runs/notebooks.txt) & dvc repro -s $$(sed -n '2~2p' runs/notebooks.txt) & wait
 	dvc repro gallery@$(PROFILE)
 	@echo "figures and tables: $$(python -c "import yaml; print(yaml.safe_load(open('params/$(PROFILE).yaml'))['profiles']['$(PROFILE)']['gallery'])")/README.md"
 

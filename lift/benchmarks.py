@@ -117,7 +117,8 @@ def extract_features(run: Run, progress: bool = True) -> str:
     from lift.extraction import extract
 
     settings = dict(run.parameters["features"])
-    backbone = create_backbone(settings.pop("backbone"), settings.pop("weights", None))
+    compiled = settings.pop("compile") == "compile"
+    backbone = create_backbone(settings.pop("backbone"), settings.pop("weights", None), compile=compiled)
     reports = {}
     for folder, parts in tables.items():
         clips = pd.concat(parts).drop_duplicates("clip_id")

@@ -90,7 +90,7 @@ def extract(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16.")] = "auto",
     grid: Annotated[int, typer.Option(help="2 appends the features of the 2 x 2 cells of each frame; 0 for the frame alone.")] = 0,
-    compile: Annotated[bool, typer.Option("--compile", help="Compile the backbone: slower to start, faster to run.")] = False,
+    compile: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the backbone: slower to start, faster to run.")] = False,
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:

@@ -15,7 +15,6 @@ import pandas as pd
 import torch
 import yaml
 
-from .backbones import create_backbone
 from .data.clips import read_clips
 from .embedding import embed_store
 from .model import LiFT
@@ -79,6 +78,8 @@ class Run:
 
     def backbone_parameters(self) -> int:
         """Parameters of the frozen backbone."""
+        from lift.backbones import create_backbone  # brings timm, which takes seconds and no other part of a run needs
+
         return create_backbone(self.store.description).parameter_count
 
     def output(self, notebook: str) -> Path:
