@@ -173,7 +173,7 @@ def test_parameters_are_those_that_the_steps_take(profile):
     parameters = find_run(profile).parameters
     LiFTConfig(feature_dim=384, **parameters["model"])
     TrainingConfig(**parameters["training"])
-    assert set(parameters["features"]) - {"backbone", "weights"} <= set(inspect.signature(extract).parameters)
+    assert set(parameters["features"]) - {"backbone", "weights", "compile"} <= set(inspect.signature(extract).parameters)
     assert parameters["real"]["train_on"] in BENCHMARKS
     assert {method for methods in parameters["real"]["methods"].values() for method in methods} <= set(METHODS)
 

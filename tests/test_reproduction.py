@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lift.reproduction import Run, load_run, open_run, repository
+from lift.reproduction import Run, find_run, open_run, repository
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +30,8 @@ def test_an_unknown_profile_is_refused_with_those_that_exist(monkeypatch):
 @pytest.mark.parametrize("path", sorted((ROOT / "params").glob("*.yaml")), ids=lambda path: path.stem)
 def test_profiles_hold_what_the_notebooks_read(path):
     parameters = yaml.safe_load(path.read_text())["profiles"][path.stem]
-    assert {"seed", "gallery", "synthetic", "features", "model", "training", "bootstrap", "ablation", "straightening"} <= parameters.keys()
+    studies = {"real"} if "real" in parameters else {"ablation", "straightening"}
+    assert {"seed", "gallery", "synthetic", "features", "model", "training", "bootstrap", *studies} <= parameters.keys()
 
 
 def test_an_output_folder_names_profile_seed_commit_and_versions(tmp_path):
@@ -41,7 +42,7 @@ def test_an_output_folder_names_profile_seed_commit_and_versions(tmp_path):
 
 def test_a_run_is_loaded_as_it_is(monkeypatch):
     monkeypatch.chdir(ROOT)
-    run = load_run("full")
+    run = find_run("full")
     assert run.folder == ROOT / "runs" / "full" and run.parameters["ablation"]["seeds"] >= 3
     with pytest.raises(FileNotFoundError, match="'overnight'"):
-        load_run("overnight")
+        find_run("overnight")
