@@ -117,7 +117,7 @@ def extract_features(run: Run, progress: bool = True) -> str:
     from lift.extraction import extract
 
     settings = dict(run.parameters["features"])
-    compiled = settings.pop("compile") == "compile"
+    compiled = settings.pop("compile", None) == "compile"
     backbone = create_backbone(settings.pop("backbone"), settings.pop("weights", None), compile=compiled)
     reports = {}
     for folder, parts in tables.items():
