@@ -19,13 +19,16 @@ ifneq ($(filter paper mini,$(PROFILE)),)
 SHARED = real_results@$(PROFILE)
 endif
 
+# DVC gives up at once where another one is looking at the same stages; what is done is not done again
+notebooks = for attempt in 1 2 3 4 5; do dvc repro -s $$(sed -n '$(1)' runs/notebooks.txt) && break; done
+
 .PHONY: reproduce test bench default-model sync clean wheel hooks lab
 
 reproduce: export IN_TEST := 1
 reproduce: .venv/installed
 	dvc repro $(SHARED)
 	@dvc stage list --name-only | grep -E '^(paper|ablation.*|library.*|tutorials|real_paper)@$(PROFILE)-' > runs/notebooks.txt
-	@dvc repro -s $$(sed -n '1~2p' runs/notebooks.txt) & dvc repro -s $$(sed -n '2~2p' runs/notebooks.txt) & wait
+	@$(call notebooks,1~2p) & sleep 3; $(call notebooks,2~2p); wait
 	dvc repro gallery@$(PROFILE)
 	@echo "figures and tables: $$(python -c "import yaml; print(yaml.safe_load(open('params/$(PROFILE).yaml'))['profiles']['$(PROFILE)']['gallery'])")/README.md"
 
