@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
+from lift import probes
 from lift.probes import PROBES, ProbeError, compare_groups, compare_many, probe_classes, probe_groups
 
 
@@ -292,3 +293,13 @@ def test_equal_scores_are_no_success():
     results = probe_classes(pd.DataFrame(1.0, index=ids, columns=range(3)), clips)
     assert results.summary()["top1"] == 25
     assert ((results.predictions["rank"] == 1) == (results.predictions["label"] == results.predictions["predicted"])).all()
+
+
+@pytest.mark.parametrize("groups", [2, 6, 9])
+def test_the_signed_rank_test_is_scipys_exact_one_with_ties(groups):
+    from scipy.stats import PermutationMethod, wilcoxon
+
+    for seed in range(5):
+        differences = np.random.default_rng(seed).integers(-3, 4, groups) * 12.5
+        exact = wilcoxon(differences, method=PermutationMethod(n_resamples=2**groups + 1)).pvalue if differences.any() else 1.0
+        assert probes._signed_rank(differences) == pytest.approx(exact)
