@@ -20,7 +20,7 @@ SHARED = real_results@$(PROFILE)
 endif
 
 # DVC gives up at once where another one is looking at the same stages; what is done is not done again
-notebooks = for attempt in 1 2 3 4 5; do dvc repro -s $$(sed -n '$(1)' runs/notebooks.txt) && break; done
+notebooks = for attempt in {1..20}; do dvc repro -s $$(sed -n '$(1)' runs/notebooks.txt) && break; sleep 2; done
 
 .PHONY: reproduce test bench default-model sync clean wheel hooks lab
 
