@@ -281,5 +281,6 @@ def _save(model: LiFT, store: FeatureStore, ids: list[str], loss: float, out: Pa
     model.eval()
     if model.config.symmetry == "equivariant":
         model.encoder.set_static_statistics(torch.cat([model.encode(x)[0] for x in _batches(store, ids)]))
+    (out / "README.md").unlink(missing_ok=True)  # a card that is there would be kept, with the numbers of an earlier end
     model.save_pretrained(out, model_card_kwargs={"metrics": f"validation loss {loss:.4f}", **card})
     return model

@@ -171,6 +171,13 @@ def test_the_recipe_is_written_down(store, tmp_path):
     assert recipe["training.seed"] == "0" and recipe["model.latent_dim"] == "8"
 
 
+def test_the_card_of_a_longer_run_has_its_own_numbers(store, tmp_path):
+    fit(store, CONFIG, RECIPE, tmp_path / "out", progress=False)
+    before = (tmp_path / "out" / "README.md").read_text()
+    fit(store, CONFIG, dataclasses.replace(RECIPE, epochs=9), tmp_path / "out", progress=False)
+    assert (tmp_path / "out" / "README.md").read_text() != before
+
+
 def test_a_line_without_a_network_is_solved_and_saved_without_an_epoch(store, tmp_path):
     config = LiFTConfig(feature_dim=8, latent_dim=4, heads=2, depth=0, symmetry="equivariant")
     model = fit(store, config, dataclasses.replace(RECIPE, orthogonality=0.0), tmp_path / "out", progress=False)

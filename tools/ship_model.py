@@ -25,7 +25,9 @@ def main() -> None:
         "good_for": "trying the pipeline on any machine, without a model hub",
         "not_good_for": "conclusions about real videos, features of any other backbone, more than one event in a clip",
     }
+    (PACKAGED_MODEL / "README.md").unlink(missing_ok=True)  # a card that is there would be kept
     model.half().save_pretrained(PACKAGED_MODEL, model_card_kwargs=card)
+    (PACKAGED_MODEL / "model.safetensors").chmod(0o644)
 
 
 if __name__ == "__main__":
