@@ -258,6 +258,7 @@ class _Writer:
         self.failed: dict[str, str] = {}
 
     def take(self, results: list[Result]) -> None:
+        """Take in decoded clips; encode and commit whenever enough are there."""
         for clip_id, frames in results:
             if isinstance(frames, str):
                 self.failed[clip_id] = frames
@@ -269,6 +270,7 @@ class _Writer:
             self.commit()
 
     def encode(self) -> None:
+        """Features of the waiting batch; a clip whose features are not finite in float16 is a failure."""
         if not self.batch:
             return
         ids, frames = zip(*self.batch, strict=True)
@@ -282,6 +284,7 @@ class _Writer:
                 self.failed[clip_id] = "the backbone gave features that are NaN, infinite or beyond float16 (65504)"
 
     def commit(self) -> None:
+        """Write a shard of what is encoded, and the failures so far."""
         self.store.refresh()  # another writer, or the commit that an interrupt cut short, may have stored some
         new = [clip_id for clip_id in self.features if clip_id not in self.store]
         if new:

@@ -31,6 +31,7 @@ class CurvatureLoss(nn.Module):
     """
 
     def forward(self, path: Tensor) -> Tensor:
+        """Paths `(B, T, D)` to one number."""
         if path.ndim < 2 or path.shape[-2] < 3:
             raise ValueError(f"the curvature loss needs paths (B, T, D) of at least 3 frames, got {tuple(path.shape)}")
         step = F.normalize(displacement(path), dim=-1)  # (B, T-1, D), zero at a pause

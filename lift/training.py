@@ -134,6 +134,7 @@ class LiFTModule(lightning.LightningModule):
         return terms["loss"]
 
     def configure_optimizers(self) -> dict:
+        """Adam, and a learning rate that falls where the validation loss stands still (paper section 3)."""
         training = self.training_config
         optimiser = torch.optim.Adam(
             self.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
