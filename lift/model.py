@@ -93,9 +93,9 @@ def sinusoidal_positions(frames: int, dim: int, max_frames: int, device: torch.d
     return encoding.float()
 
 # %% ../nbs/01_model.ipynb #aec2d29a
-def _head(dim: int, bias: bool = True, parts: int = 1) -> nn.Sequential:
-    """Linear layer and LayerNorm that make a code of `parts * dim` out of a token; without bias it is an odd function."""
-    return nn.Sequential(nn.Linear(dim, parts * dim, bias=bias), nn.LayerNorm(parts * dim, bias=bias))
+def _head(dim: int, parts: int = 1) -> nn.Sequential:
+    """Linear layer and LayerNorm that make a code of `parts * dim` out of a token."""
+    return nn.Sequential(nn.Linear(dim, parts * dim), nn.LayerNorm(parts * dim))
 
 
 class TokenEncoder(nn.Module):
@@ -129,8 +129,6 @@ def _times(frames: int, like: Tensor) -> Tensor:
 class LineEncoder(TokenEncoder):
     """LiFT's encoder: two codes, the latent path is the line that they span (a polynomial where `degree` is above 1)."""
 
-    origin = 0.0
-
     def __init__(self, config: LiFTConfig):
         super().__init__(config)
         self.static_head, self.dynamic_head = _head(config.latent_dim), _head(config.latent_dim, parts=config.degree)
@@ -142,7 +140,7 @@ class LineEncoder(TokenEncoder):
 
     def path(self, static: Tensor, dynamic: Tensor, times: Tensor) -> Tensor:
         """The latent line at `times` (K,) in [0, 1]: `(B, K, d)`."""
-        return polynomial_path(static, dynamic, times - self.origin)
+        return polynomial_path(static, dynamic, times)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Codes `(B, d)`, `(B, d)` and the latent path `(B, T, d)`."""

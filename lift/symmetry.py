@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .geometry import reverse_time, temporal_moments
+from .sequence_models import polynomial_path
 
 # %% ../nbs/01_symmetry.ipynb #b9eecdb9
 STATIC_WEIGHT, DYNAMIC_WEIGHT = 3.0, 10.0  # lengths of the two codes in an embedding, chosen for a ridge probe of alpha 1
@@ -23,8 +24,6 @@ class EquivariantEncoder(nn.Module):
 
     `tokens` maps `(B, T, D)` to two tokens `(B, d)` (and whatever follows them), or is None for the linear path alone.
     """
-
-    origin = 0.5
 
     def __init__(self, feature_dim: int, latent_dim: int, tokens: nn.Module | None = None):
         super().__init__()
@@ -53,7 +52,7 @@ class EquivariantEncoder(nn.Module):
 
     def path(self, static: Tensor, dynamic: Tensor, times: Tensor) -> Tensor:
         """The latent line at `times` (K,) in [0, 1]: `(B, K, d)`."""
-        return static[:, None, :] + (times - self.origin)[None, :, None] * dynamic[:, None, :]
+        return polynomial_path(static, dynamic, times - 0.5)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Codes `(B, d)`, `(B, d)` and the latent path `(B, T, d)`."""
