@@ -10,25 +10,33 @@ export LIFT_DATA
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 export MALLOC_MMAP_THRESHOLD_ := 1073741824
 
-# What the notebooks of a profile share is made first; then the notebooks, two at a time; then what is left, in order.
-SHARED = train@$(PROFILE) train_equivariant@$(PROFILE) backbones@$(PROFILE)
+# Features come first, with both cores; what only reads them runs in two lanes, where more than one thread each would be in the way.
+FEATURES = extract@$(PROFILE)
 ifeq ($(PROFILE),full)
-SHARED += level_extract level_cells
+FEATURES += backbones@full level_extract level_cells
 endif
 ifneq ($(filter paper mini,$(PROFILE)),)
-SHARED = real_results@$(PROFILE)
+FEATURES = real_results@$(PROFILE)
 endif
+stages = dvc stage list --name-only | grep -E '^($(1))@$(PROFILE)(-|$$)'
 
-# DVC gives up at once where another one is looking at the same stages; what is done is not done again
-notebooks = for attempt in {1..20}; do dvc repro -s $$(sed -n '$(1)' runs/notebooks.txt) && break; sleep 2; done
+# A lane is a list of stages in runs/lane-N.txt. DVC gives up at once where the other one is looking at the same stages: it asks again
+lane = (set -o pipefail; export OMP_NUM_THREADS=1; until xargs -r dvc repro -s < runs/lane-$(1).txt 2>&1 | tee runs/lane-$(1).log; do \
+	grep -qE 'is busy|Unable to acquire lock' runs/lane-$(1).log || exit 1; sleep 2; done)
+lanes = @$(call lane,1) & sleep 3; $(call lane,2); second=$$?; wait $$! && exit $$second
 
 .PHONY: reproduce test bench default-model sync clean wheel hooks lab
 
 reproduce: export IN_TEST := 1
 reproduce: .venv/installed
-	dvc repro $(SHARED)
-	@dvc stage list --name-only | grep -E '^(paper|ablation.*|library.*|tutorials|real_paper)@$(PROFILE)-' > runs/notebooks.txt
-	@$(call notebooks,1~2p) & sleep 3; $(call notebooks,2~2p); wait
+	dvc repro $(FEATURES)
+	@$(call stages,library.*|tutorials) > runs/stages.txt
+	@{ $(call stages,train); sed -n '1~3p' runs/stages.txt; } > runs/lane-1.txt
+	@{ $(call stages,train_equivariant|backbones); sed '1~3d' runs/stages.txt; } > runs/lane-2.txt
+	$(lanes)
+	@$(call stages,paper|ablation.*|real_paper) > runs/stages.txt
+	@sed -n '1~2p' runs/stages.txt > runs/lane-1.txt; sed '1~2d' runs/stages.txt > runs/lane-2.txt
+	$(lanes)
 	dvc repro gallery@$(PROFILE)
 	@echo "figures and tables: $$(python -c "import yaml; print(yaml.safe_load(open('params/$(PROFILE).yaml'))['profiles']['$(PROFILE)']['gallery'])")/README.md"
 

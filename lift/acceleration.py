@@ -82,7 +82,13 @@ def compile_network(network: nn.Module, device: torch.device) -> nn.Module:
     if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++"))):
         warnings.warn("no C++ compiler (g++ or clang++) found: the backbone runs uncompiled", stacklevel=3)
         return network
-    return torch.compile(network, options={"freezing": True} if device.type == "cpu" else None)
+    network.forward = torch.compile(network.forward)
+    if device.type == "cpu":
+        from torch._inductor import config
+
+        # as an option of torch.compile it comes too late: the weights are inputs of the graph by then, and are never folded in
+        network.forward = config.patch(freezing=True)(network.forward)
+    return network
 
 # %% ../nbs/04_acceleration.ipynb #696b94c0
 class GridNetwork(nn.Module):

@@ -306,6 +306,19 @@ def test_compile_without_a_compiler_says_so_and_runs(monkeypatch, pan):
     assert backbone(backbone.preprocess(pan)).shape == (2, 4, backbone.dim)
 
 
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="needs a C++ compiler")
+def test_compiled_network_has_its_weights_frozen_in(pan):
+    backbone = create_backbone("test_efficientnet", "random", device="cpu", precision="float32")
+    frames = backbone.preprocess(pan)
+    before = backbone(frames)
+    backbone.network = acceleration.compile_network(backbone.network, backbone.device)
+    torch.testing.assert_close(backbone(frames), before, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        for weight in backbone.network.parameters():
+            weight.zero_()
+    torch.testing.assert_close(backbone(frames), before, rtol=1e-4, atol=1e-5)
+
+
 def test_compiled_network_sees_one_shape_only(monkeypatch, pan):
     seen = []
     plain = create_backbone("test_vit", "random", device="cpu", precision="float32")
