@@ -18,24 +18,24 @@ endif
 ifneq ($(filter paper mini,$(PROFILE)),)
 FEATURES = real_results@$(PROFILE)
 endif
-stages = dvc stage list --name-only | grep -E '^($(1))@$(PROFILE)(-|$$)'
+stages = grep -E '^($(1))@' runs/stages.txt
 
 # A lane is a list of stages in runs/lane-N.txt. DVC gives up at once where the other one is looking at the same stages: it asks again
 lane = (set -o pipefail; export OMP_NUM_THREADS=1; until xargs -r dvc repro -s < runs/lane-$(1).txt 2>&1 | tee runs/lane-$(1).log; do \
 	grep -qE 'is busy|Unable to acquire lock' runs/lane-$(1).log || exit 1; sleep 2; done)
-lanes = @$(call lane,1) & sleep 3; $(call lane,2); second=$$?; wait $$! && exit $$second
+lanes = @$(call lane,1) & sleep 1; $(call lane,2); second=$$?; wait $$! && exit $$second
 
 .PHONY: reproduce test bench default-model sync clean wheel hooks lab
 
 reproduce: export IN_TEST := 1
 reproduce: .venv/installed
+	@mkdir -p runs; dvc stage list --name-only | grep -E '@$(PROFILE)(-|$$)' > runs/stages.txt
 	dvc repro $(FEATURES)
-	@$(call stages,library.*|tutorials) > runs/stages.txt
-	@{ $(call stages,train); sed -n '1~3p' runs/stages.txt; } > runs/lane-1.txt
-	@{ $(call stages,train_equivariant|backbones); sed '1~3d' runs/stages.txt; } > runs/lane-2.txt
+	@{ $(call stages,train); $(call stages,library.*|tutorials) | sed -n '1~3p'; } > runs/lane-1.txt
+	@{ $(call stages,train_equivariant|backbones); $(call stages,library.*|tutorials) | sed '1~3d'; } > runs/lane-2.txt
 	$(lanes)
-	@$(call stages,paper|ablation.*|real_paper) > runs/stages.txt
-	@sed -n '1~2p' runs/stages.txt > runs/lane-1.txt; sed '1~2d' runs/stages.txt > runs/lane-2.txt
+	@$(call stages,paper|ablation.*|real_paper) | sed -n '1~2p' > runs/lane-1.txt
+	@$(call stages,paper|ablation.*|real_paper) | sed '1~2d' > runs/lane-2.txt
 	$(lanes)
 	dvc repro gallery@$(PROFILE)
 	@echo "figures and tables: $$(python -c "import yaml; print(yaml.safe_load(open('params/$(PROFILE).yaml'))['profiles']['$(PROFILE)']['gallery'])")/README.md"

@@ -1,6 +1,8 @@
 """The model: parity with an independent reference, exact sizes, symmetry, saving."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -156,6 +158,26 @@ def test_save_and_load(small, tmp_path):
     assert loaded.config == small.config and not loaded.training
     assert json.loads((tmp_path / "model" / "config.json").read_text())["latent_dim"] == 16
     assert "forty made-up clips" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_pushing_to_the_hub_uploads_weights_config_and_card(small, monkeypatch):
+    uploaded = {}
+
+    class Hub:
+        def __init__(self, token=None):
+            pass
+
+        def create_repo(self, repo_id, **_):
+            return SimpleNamespace(repo_id=repo_id)
+
+        def upload_folder(self, repo_id, folder_path, **_):
+            uploaded[repo_id] = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
+
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Hub)
+    small.push_to_hub("someone/lift", model_card_kwargs={"training_data": "forty made-up clips", "profile": "smoke"})
+    files = uploaded["someone/lift"]
+    assert sorted(files) == ["README.md", "config.json", "model.safetensors"]
+    assert b"forty made-up clips" in files["README.md"] and b"smoke" in files["README.md"]
 
 
 def test_half_precision_files_load_as_float32(small, tmp_path):
