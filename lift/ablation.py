@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import embedding, geometry, losses, probes, sequence_models, training
+from . import embedding, geometry, losses, probes, sequence_models, symmetry, training
 from . import model as lift_model
 from .embedding import embed_store
 from .extraction import extract
@@ -82,14 +82,16 @@ def measure(model: LiFT, store: FeatureStore, clips: pd.DataFrame) -> pd.DataFra
 
 @torch.inference_mode()
 def _paths(model: LiFT, store: FeatureStore, ids: list[str]) -> pd.DataFrame:
-    """Reconstruction error and latent curvature of each clip."""
-    errors, bends = [], []
+    """Reconstruction error, as a part of the variance of these clips about the training mean, and latent curvature."""
+    errors, spreads, bends = [], [], []
     for start in range(0, len(ids), 256):
         x = store.read(ids[start : start + 256])  # (B, T, D)
         output = model(x)
         errors.append(((output.reconstruction - x) / model.feature_std).square().mean((1, 2)))
+        spreads.append(((x - model.feature_mean) / model.feature_std).square().mean((1, 2)))
         bends.append(curvature(output.latents.double(), degrees=True).nanmean(-1).round(decimals=2))  # float32 bends a line a little
-    columns = {"reconstruction_error": torch.cat(errors).numpy(), "latent_curvature": torch.cat(bends).numpy()}
+    error = torch.cat(errors) / torch.cat(spreads).mean()  # (N,)
+    columns = {"reconstruction_error": error.numpy(), "latent_curvature": torch.cat(bends).numpy()}
     return pd.DataFrame(columns, index=pd.Index(ids, name="clip_id"))
 
 # %% ../nbs/23_ablation.ipynb #9699da94
@@ -117,7 +119,7 @@ class Variant:
     code: str = "lift"  # one of CODES
 
 
-_CODE = (geometry, sequence_models, lift_model, losses, training, embedding, probes, measure, _paths)
+_CODE = (geometry, sequence_models, symmetry, lift_model, losses, FeatureStore, training, embedding, probes, measure, _paths)
 _SOURCES = "".join(map(inspect.getsource, _CODE)).encode()  # now: a file that is edited later is not what runs here
 
 
@@ -214,9 +216,10 @@ class Study:
         train = self.clips[self.clips["split"] == "train"]
         per_sign = len(train) // (2 * train["group"].nunique())
         over = "one seed: intervals (95 %) over clips alone" if seeds == 1 else f"{seeds} seeds: intervals (95 %) over seeds and clips"
+        short = " (too short a training to rank the rows)" if training["epochs"] < 10 else ""
         return (
-            f"A small LiFT (d = {model['latent_dim']}, {model['depth']} layers), epochs: {training['epochs']}, on the first {per_sign} "
-            f"training clips of each sign, which the probes see too; {over}."
+            f"A small LiFT (d = {model['latent_dim']}, {model['depth']} layers unless a row says otherwise), epochs: "
+            f"{training['epochs']}{short}, on the first {per_sign} training clips of each sign, which the probes see too; {over}."
         )
 
 # %% ../nbs/23_ablation.ipynb #0a192834

@@ -45,7 +45,7 @@ LIFT_METHODS: dict[str, Callable[[LiFT, Tensor], Tensor]] = {
     "lift": lambda model, x: model.embed(x),  # (N, 2 d)
     "lift_static": lambda model, x: model.embed(x)[:, : model.config.latent_dim],  # (N, d)
     "lift_dynamic": lambda model, x: _dynamic(model, x),  # (N, d)
-    "lift_dynamic_odd": lambda model, x: _dynamic(model, x) - _dynamic(model, reverse_time(x)),  # (N, d)
+    "lift_dynamic_odd": lambda model, x: (_dynamic(model, x) - _dynamic(model, reverse_time(x))) / 2,  # (N, d)
 }
 METHODS = (*BASELINES, *LIFT_METHODS)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .geometry import reverse_time
 from .losses import LiFTLoss
@@ -97,6 +97,24 @@ def split_ids(ids: list[str], validation_fraction: float, seed: int) -> tuple[li
     return [i for n, i in enumerate(ids) if n not in chosen], [i for n, i in enumerate(ids) if n in chosen]
 
 # %% ../nbs/07_training.ipynb #576a7593
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return seed * 2**20 + epoch
+
+
+class _EpochOrder(Sampler[int]):
+    """All of `count` clips in an order that follows from the seed and the epoch: a run that goes on ends as an undisturbed one."""
+
+    def __init__(self, count: int, seed: int, trainer: lightning.Trainer):
+        self.count, self.seed, self.trainer = count, seed, trainer
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(_epoch_seed(self.seed, self.trainer.current_epoch))
+        yield from torch.randperm(self.count, generator=generator).tolist()
+
+
 class LiFTModule(lightning.LightningModule):
     """A LiFT model with its loss, optimiser and schedule, as Lightning wants them."""
 
@@ -110,6 +128,10 @@ class LiFTModule(lightning.LightningModule):
             training.curvature,
             training.decoded_curvature,
         )
+
+    def on_train_epoch_start(self) -> None:
+        """Dropout and reversals follow from the seed and the epoch, as the order does (`_EpochOrder`)."""
+        torch.manual_seed(_epoch_seed(self.training_config.seed, self.current_epoch))
 
     def training_step(self, batch: Tensor, index: int) -> Tensor:
         if self.model.config.symmetry == "augment":
@@ -145,11 +167,18 @@ class LiFTModule(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "monitor": "validation/loss"}}
 
 # %% ../nbs/07_training.ipynb #2f3f6553
+_BETWEEN = "|"  # the ids of training and those of validation
+
+
 def _recipe(store: FeatureStore, config: LiFTConfig, training: TrainingConfig, ids: list[str]) -> dict[str, str]:
     """What makes two runs the same run, flat: `{"training.seed": "0", ...}`; more epochs continue a run."""
-    clips = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
-    parts = {"model": asdict(config), "training": asdict(training), "data": {**store.description, "clips": clips}}
-    del parts["training"]["epochs"]
+    digest = hashlib.sha256("\n".join(ids).encode())
+    for x in _batches(store, [clip_id for clip_id in ids if clip_id != _BETWEEN]):
+        digest.update(x.half().numpy().tobytes())
+    data = {**store.description, "clips": digest.hexdigest()[:16]}
+    parts = {"model": asdict(config), "training": asdict(training), "data": data}
+    for name in ("epochs", "workers"):
+        del parts["training"][name]
     return {f"{part}.{name}": json.dumps(value) for part, fields in parts.items() for name, value in fields.items()}
 
 
@@ -211,11 +240,13 @@ def fit(
     store = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
     if store.dim != config.feature_dim:
         raise ValueError(f"the store holds features of {store.dim} dimensions, LiFTConfig.feature_dim is {config.feature_dim}")
+    if config.straightening == "penalty" and not training.curvature > 0:
+        raise ValueError("straightening='penalty' needs TrainingConfig.curvature above 0, the weight of the penalty")
     config = dataclasses.replace(config, backbone=store.description)
     train_ids = list(store.ids if train_ids is None else train_ids)
     if validation_ids is None:
         train_ids, validation_ids = split_ids(train_ids, training.validation_fraction, training.seed)
-    _check_resumable(out, _recipe(store, config, training, [*train_ids, "|", *validation_ids]))
+    _check_resumable(out, _recipe(store, config, training, [*train_ids, _BETWEEN, *validation_ids]))
     lightning.seed_everything(training.seed, workers=True, verbose=False)
     module = LiFTModule(_prepared(config, training, store, train_ids), training)
     loss = _run(module, store, train_ids, validation_ids, out, progress)
@@ -248,8 +279,9 @@ def _run(
     """
     training, trainer = module.training_config, _trainer(module.training_config, out, progress)
     options = {"batch_size": training.batch_size, "num_workers": training.workers, "collate_fn": _same}
-    order = torch.Generator().manual_seed(training.seed)
-    train_loader = DataLoader(StoreDataset(store, train), shuffle=True, generator=order, **options)
+    order = _EpochOrder(len(train), training.seed, trainer)
+    # a generator of its own: the workers' seed would be drawn from dropout's
+    train_loader = DataLoader(StoreDataset(store, train), sampler=order, generator=torch.Generator(), **options)
     validation_loader = DataLoader(StoreDataset(store, validation), **options)
     last = out / "checkpoints" / "last.ckpt"
     with warnings.catch_warnings():
@@ -262,11 +294,16 @@ def _run(
             return start
         line = copy.deepcopy(module.state_dict()) if solved else {}
         trainer.fit(module, train_loader, validation_loader, ckpt_path=last if last.exists() else None, weights_only=True)
-    best = float(trainer.checkpoint_callback.best_model_score)
+    found = trainer.checkpoint_callback
+    if found.best_model_score is None:
+        raise ValueError(f"{out}: its checkpoints were moved here from another folder; move them back, or delete it to train anew")
+    best = float(found.best_model_score)
+    if not math.isfinite(min(start, best)):
+        raise ValueError(f"{out}: no epoch had a finite validation loss: choose a lower learning rate")
     if start <= best:
         module.load_state_dict(line)
         return start
-    checkpoint = torch.load(trainer.checkpoint_callback.best_model_path, map_location="cpu", weights_only=True)
+    checkpoint = torch.load(found.best_model_path, map_location="cpu", weights_only=True)
     module.load_state_dict(checkpoint["state_dict"])
     return best
 

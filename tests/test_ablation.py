@@ -86,8 +86,17 @@ def test_measure_scores_every_validation_clip_and_knows_a_perfect_line(study):
     assert set(table.index) == set(validation["clip_id"]) and set(table[list(CODES)].to_numpy().ravel()) <= {0, 100}
     assert (table["latent_curvature"] == 0).all(), "a line"
     x = study.store.read(list(table.index))
-    error = (model(x).reconstruction - x).square().mean((1, 2)).detach().numpy()
+    error = ((model(x).reconstruction - x).square().mean((1, 2)) / x.square().mean()).detach().numpy()
     np.testing.assert_allclose(table["reconstruction_error"], error, rtol=1e-4)
+
+
+def test_predicting_the_training_mean_has_a_reconstruction_error_of_one(study):
+    model = LiFT(LiFTConfig(feature_dim=10, **SETTINGS["model"])).eval()
+    ids = list(study.clips.loc[study.clips["split"] == "train", "clip_id"])
+    model.set_feature_statistics(*study.store.statistics(ids))
+    for weight in model.decoder.parameters():
+        torch.nn.init.zeros_(weight)  # decodes to 0, which is the mean of the features
+    assert measure(model, study.store, study.clips)["reconstruction_error"].mean() == pytest.approx(1, abs=1e-5)
 
 
 def test_a_finished_run_is_not_repeated_and_is_the_same_in_another_notebook(study):

@@ -78,11 +78,12 @@ def test_standardisation_is_of_the_training_clips_and_can_be_off(store, tmp_path
 
 
 def test_resuming_goes_on_and_ends_as_an_undisturbed_run(store, tmp_path):
-    whole = fit(store, CONFIG, dataclasses.replace(RECIPE, epochs=4), tmp_path / "whole", progress=False)
-    fit(store, CONFIG, dataclasses.replace(RECIPE, epochs=2), tmp_path / "parts", progress=False)
-    parts = fit(store, CONFIG, dataclasses.replace(RECIPE, epochs=4), tmp_path / "parts", progress=False)
+    config = dataclasses.replace(CONFIG, dropout=0.1, symmetry="augment")
+    whole = fit(store, config, dataclasses.replace(RECIPE, epochs=4), tmp_path / "whole", progress=False)
+    fit(store, config, dataclasses.replace(RECIPE, epochs=2), tmp_path / "parts", progress=False)
+    parts = fit(store, config, dataclasses.replace(RECIPE, epochs=4), tmp_path / "parts", progress=False)
     assert list(losses_by_epoch(tmp_path / "parts")["epoch"]) == [0, 1, 2, 3]
-    assert parts.embed(store.read(store.ids[:2])).shape == whole.embed(store.read(store.ids[:2])).shape
+    assert torch.equal(parts.embed(store.read(store.ids[:2])), whole.embed(store.read(store.ids[:2])))
 
 
 def test_a_killed_run_resumes(tmp_path):
@@ -117,6 +118,37 @@ def test_another_recipe_in_the_same_folder_is_refused_by_name(store, tmp_path):
         fit(store, dataclasses.replace(CONFIG, depth=2), RECIPE, tmp_path / "out", progress=False)
     with pytest.raises(ValueError, match="data.name"):
         fit(make_store(tmp_path / "other", name="other"), CONFIG, RECIPE, tmp_path / "out", progress=False)
+
+
+def test_other_features_of_the_same_clips_are_other_data(store, tmp_path):
+    fit(store, CONFIG, RECIPE, tmp_path / "out", progress=False)
+    other = FeatureStore.create(tmp_path / "other", store.description, frames=6, dim=8)
+    other.append(store.ids, 2 * store.read(store.ids))
+    with pytest.raises(ValueError, match="another data.clips"):
+        fit(other, CONFIG, RECIPE, tmp_path / "out", progress=False)
+
+
+def test_a_clip_that_the_store_lacks_leaves_the_folder_free(store, tmp_path):
+    with pytest.raises(KeyError, match="nowhere"):
+        fit(store, CONFIG, RECIPE, tmp_path / "out", train_ids=[*store.ids, "nowhere"], progress=False)
+    fit(store, CONFIG, RECIPE, tmp_path / "out", progress=False)
+
+
+def test_a_run_whose_loss_is_never_finite_says_so(store, tmp_path):
+    with pytest.raises(ValueError, match="no epoch had a finite validation loss"):
+        fit(store, CONFIG, dataclasses.replace(RECIPE, learning_rate=1e20), tmp_path / "out", progress=False)
+
+
+def test_checkpoints_that_were_moved_are_named(store, tmp_path):
+    fit(store, CONFIG, RECIPE, tmp_path / "out", progress=False)
+    (tmp_path / "out").rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match="moved.*were moved here"):
+        fit(store, CONFIG, RECIPE, tmp_path / "moved", progress=False)
+
+
+def test_a_penalty_without_a_weight_is_refused(store, tmp_path):
+    with pytest.raises(ValueError, match="curvature above 0"):
+        fit(store, dataclasses.replace(CONFIG, straightening="penalty"), RECIPE, tmp_path / "out", progress=False)
 
 
 def test_feature_dimensions_that_differ_are_refused(store, tmp_path):
