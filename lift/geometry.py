@@ -29,7 +29,7 @@ def curvature(x: Tensor, degrees: bool = False) -> Tensor:
     It is `nan` where a displacement is zero. `ValueError` below 3 frames.
     """
     _require_frames(x, 3, "curvature")
-    step = displacement(x)  # (..., T-1, D)
+    step = displacement(x if x.dtype == torch.float64 else x.float())  # (..., T-1, D), half precision would overflow
     unit = step / step.norm(dim=-1, keepdim=True)  # (..., T-1, D)
     before, after = unit[..., :-1, :], unit[..., 1:, :]  # (..., T-2, D)
     angle = 2 * torch.atan2((before - after).norm(dim=-1), (before + after).norm(dim=-1))  # (..., T-2)

@@ -10,6 +10,7 @@ __all__ = ['ENCODERS', 'STRAIGHTENINGS', 'SYMMETRIES', 'PACKAGED_MODEL', 'LiFTCo
 import contextlib
 import io
 import math
+import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -225,14 +226,14 @@ class LiFT(
     def set_feature_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Standardise features by `mean` (D,) and `std` (D,) from now on; they are saved with the model."""
         self.feature_mean.copy_(mean)
-        self.feature_std.copy_(std.clamp(min=1e-6))
+        self.feature_std.copy_(torch.where(std > 1e-6, std, 1.0))  # a feature that never changed says nothing about its scale
 
     def standardise(self, x: Tensor) -> Tensor:
         """Features `(B, T, D)` as the encoder sees them; `ValueError` for another shape than `(B, T, feature_dim)`."""
         if x.ndim != 3 or x.shape[-1] != self.config.feature_dim or x.shape[1] < 1:
             expected = f"(batch, frames, {self.config.feature_dim})"
             raise ValueError(f"LiFT expects features of shape {expected}, got {tuple(x.shape)}")
-        return (x - self.feature_mean) / self.feature_std  # (B, T, D)
+        return (x.to(self.feature_mean.dtype) - self.feature_mean) / self.feature_std  # (B, T, D)
 
     def forward(self, x: Tensor) -> LiFTOutput:
         """Features `(B, T, D)` to codes, latent path and reconstruction."""
@@ -260,7 +261,7 @@ class LiFT(
 
     def decode(self, static: Tensor, dynamic: Tensor, times: Tensor) -> Tensor:
         """Features `(B, K, D)` on the line of the codes `(B, d)` at `times` `(K,)` in [0, 1]."""
-        return self._decode(self.encoder.path(static, dynamic, times))
+        return self._decode(self.encoder.path(static, dynamic, times.to(static.dtype)))
 
     def _decode(self, latents: Tensor) -> Tensor:
         return self.decoder(latents) * self.feature_std + self.feature_mean  # (B, K, D)
@@ -269,14 +270,17 @@ class LiFT(
     def from_pretrained(cls, reference: str | Path | None = None, **options) -> "LiFT":
         """Load a saved folder, a Hugging Face hub id, or (`None`) the small model that ships with the package.
 
-        `FileNotFoundError` for a folder without a model; anything but safetensors is refused.
+        `FileNotFoundError` for a folder without a model, `ValueError` where its weights do not fit its configuration.
         """
-        folder = PACKAGED_MODEL if reference is None else Path(reference)
-        looks_local = folder.exists() or folder.is_absolute() or str(reference).startswith((".", "~"))
-        if looks_local and not (folder / "model.safetensors").is_file():
+        folder = PACKAGED_MODEL if reference is None else Path(reference).expanduser()
+        looks_local = folder.exists() or folder.is_absolute() or str(reference).startswith(".")
+        if looks_local and not all((folder / name).is_file() for name in ("config.json", "model.safetensors")):
             raise FileNotFoundError(f"{folder}: no LiFT model here (config.json and model.safetensors, as save_pretrained writes)")
-        with contextlib.redirect_stdout(io.StringIO()):  # the hub mixin prints; standard output belongs to results
-            model = super().from_pretrained(folder if looks_local else str(reference), **options)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # the hub mixin prints; standard output belongs to results
+                model = super().from_pretrained(folder if looks_local else str(reference), **{"strict": True, **options})
+        except RuntimeError as error:
+            raise ValueError(f"{reference or folder}: the weights do not fit config.json: {error}") from error
         return model.eval()
 
     @classmethod
@@ -326,26 +330,47 @@ def _translate(key: str, names: dict[str, str]) -> str:
 def _official_config(weights: dict[str, Tensor], positions: Tensor | None, heads: int) -> LiFTConfig:
     """The configuration that translated weights were made with."""
     latent_dim, feature_dim = weights["encoder.input_projection.weight"].shape
-    layers = {int(key.split(".")[3]) for key in weights if key.startswith("encoder.transformer.layers.")}
+    layers = {key.split(".")[3] for key in weights if key.startswith("encoder.transformer.layers.")}
     max_frames = LiFTConfig.max_frames if positions is None else positions.shape[1]
     return LiFTConfig(feature_dim, latent_dim, len(layers), heads, max_frames=max_frames)
 
 
+def _official_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint without their common prefix; `ValueError` for a file that holds none."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        weights = checkpoint.get("state_dict", checkpoint)
+        return {key.removeprefix("model."): value for key, value in weights.items()}
+    except (AttributeError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path}: not a checkpoint of weights alone ({type(error).__name__}: {error})") from error
+
+
+def _check_positions(path: Path, positions: Tensor) -> None:
+    """The table is computed here, not loaded: `ValueError` where the model was trained with another."""
+    count, dim = positions.shape[-2:]
+    if not torch.allclose(positions[0], sinusoidal_positions(count, dim, count), atol=1e-4):
+        raise ValueError(f"{path}: model.{_OFFICIAL_POSITIONS} does not hold the sinusoidal position encodings of the release")
+
+
 def _load_official(cls: type[LiFT], path: Path, heads: int) -> LiFT:
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    theirs = {key.removeprefix("model."): value for key, value in checkpoint.get("state_dict", checkpoint).items()}
-    positions = theirs.pop(_OFFICIAL_POSITIONS, None)  # (1, max_frames, d): fixed sinusoids, computed here
+    theirs = _official_weights(path)
+    positions = theirs.pop(_OFFICIAL_POSITIONS, None)  # (1, max_frames, d)
     ours = {_translate(key, _OFFICIAL_NAMES): value for key, value in theirs.items()}
     if "encoder.input_projection.weight" not in ours:
         raise ValueError(f"{path}: not a LiFT checkpoint, model.encoder.input_proj.weight is missing; keys: {sorted(theirs)}")
     model = cls(_official_config(ours, positions, heads))
     expected = model.state_dict().keys() - {"feature_mean", "feature_std"}
-    if expected != ours.keys():
-        back = {ours: theirs for theirs, ours in _OFFICIAL_NAMES.items()}
-        missing = sorted(f"model.{_translate(key, back)}" for key in expected - ours.keys())
-        unexpected = sorted(f"model.{_translate(key, back)}" for key in ours.keys() - expected)
+    back = {ours: theirs for theirs, ours in _OFFICIAL_NAMES.items()}
+    missing = sorted(f"model.{_translate(key, back)}" for key in expected - ours.keys())
+    missing += [f"model.{_OFFICIAL_POSITIONS}"] if positions is None else []
+    unexpected = sorted(f"model.{_translate(key, back)}" for key in ours.keys() - expected)
+    if missing or unexpected:
         raise ValueError(f"{path}: missing keys {missing}, unexpected keys {unexpected}")
-    model.load_state_dict(ours, strict=False)
+    _check_positions(path, positions)
+    try:
+        model.load_state_dict(ours, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: {error}") from error
     return model.eval()
 
 # %% ../nbs/01_model.ipynb #7272571a

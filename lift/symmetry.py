@@ -69,7 +69,8 @@ class EquivariantEncoder(nn.Module):
     def set_static_statistics(self, codes: Tensor) -> None:
         """Standardise the even code in embeddings by the mean and the root mean square length of `codes` `(N, d)`."""
         self.static_mean.copy_(codes.mean(0))
-        self.static_length.copy_((codes - codes.mean(0)).square().sum(-1).mean().sqrt().clamp(min=1e-6))
+        length = (codes - codes.mean(0)).square().sum(-1).mean().sqrt()  # ()
+        self.static_length.copy_(torch.where(length > 1e-6, length, 1.0))  # codes of one clip have no spread to go by
 
 # %% ../nbs/01_symmetry.ipynb #8eac181e
 class SkipDecoder(nn.Module):

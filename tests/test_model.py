@@ -75,6 +75,46 @@ def test_official_checkpoint_with_wrong_keys_lists_them(tmp_path):
         LiFT.from_official_checkpoint(path)
 
 
+def broken_official(path: Path, change) -> Path:
+    """A released checkpoint whose state dict was changed."""
+    checkpoint = torch.load(lightning_checkpoint(ReferenceLiFT(24, 16, 2, length=50), path), weights_only=True)
+    change(checkpoint["state_dict"])
+    torch.save(checkpoint, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("model.encoder.pos_encoder.pe"), r"missing keys \['model.encoder.pos_encoder.pe'\]"),
+        (lambda state: state["model.encoder.pos_encoder.pe"].normal_(), "sinusoidal position encodings"),
+        (lambda state: state.update({"model.encoder.cls_static": torch.zeros(1, 1, 9)}), "broken.ckpt.*size mismatch"),
+        (lambda state: state.update({"model.encoder.transformer.layers.x.y": torch.zeros(1)}), "unexpected keys|missing keys"),
+    ],
+)
+def test_official_checkpoints_of_another_model_are_refused(tmp_path, change, message):
+    path = broken_official(tmp_path / "broken.ckpt", change)
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        LiFT.from_official_checkpoint(path)
+
+
+@pytest.mark.parametrize("write", [lambda path: path.write_text("<html>"), lambda path: torch.save([1, 2], path)], ids=["html", "list"])
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path, write):
+    write(tmp_path / "page.ckpt")
+    with pytest.raises(ValueError, match="page.ckpt: not a checkpoint of weights alone"):
+        LiFT.from_official_checkpoint(tmp_path / "page.ckpt")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without a GPU")
+def test_a_checkpoint_saved_on_a_gpu_loads_without_one(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.serialization.location_tag", lambda storage: "cuda:0")
+        path = lightning_checkpoint(ReferenceLiFT(24, 16, 2, length=50), tmp_path / "gpu.ckpt")
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(path, weights_only=True)
+    assert LiFT.from_official_checkpoint(path).feature_mean.device.type == "cpu"
+
+
 def test_official_checkpoint_is_read_with_weights_only(tmp_path):
     class Payload:
         def __reduce__(self):
@@ -180,6 +220,28 @@ def test_pushing_to_the_hub_uploads_weights_config_and_card(small, monkeypatch):
     assert b"forty made-up clips" in files["README.md"] and b"smoke" in files["README.md"]
 
 
+@pytest.mark.parametrize("change", [{"depth": 3}, {"depth": 1}, {"symmetry": "equivariant"}])
+def test_weights_that_do_not_fit_their_configuration_are_refused(small, tmp_path, change):
+    small.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ValueError, match="do not fit config.json"):
+        LiFT.from_pretrained(tmp_path)
+
+
+def test_a_feature_that_never_changed_is_not_blown_up(small):
+    small.set_feature_statistics(torch.zeros(24), torch.zeros(24))
+    x = torch.full((1, 4, 24), 0.01)
+    assert torch.equal(small.standardise(x), x)
+
+
+def test_double_precision_features_are_taken(small):
+    x = torch.randn(2, 6, 24)
+    assert torch.equal(small.embed(x.double()), small.embed(x))
+    static, dynamic = small.encode(x)
+    assert small.decode(static, dynamic, torch.linspace(0, 1, 3, dtype=torch.float64)).shape == (2, 3, 24)
+
+
 def test_half_precision_files_load_as_float32(small, tmp_path):
     small.half().save_pretrained(tmp_path)
     assert LiFT.from_pretrained(tmp_path).feature_mean.dtype == torch.float32
@@ -197,6 +259,9 @@ def test_a_folder_without_a_model_is_named(tmp_path):
         LiFT.from_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         LiFT.from_pretrained("./nowhere")
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(FileNotFoundError, match="config.json"):
+        LiFT.from_pretrained(tmp_path)
 
 
 def test_features_of_another_size_are_refused(small):
