@@ -6,6 +6,8 @@
 __all__ = ['orthogonality_loss', 'temporal_difference_loss', 'CurvatureLoss', 'LiFTLoss']
 
 # %% ../nbs/02_losses.ipynb #3d27c129
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -59,9 +61,9 @@ class LiFTLoss(nn.Module):
             "curvature": curvature,
             "decoded_curvature": decoded_curvature,
         }
-        negative = [name for name, weight in self.weights.items() if weight < 0]
-        if negative:
-            raise ValueError(f"loss weights must not be negative: {', '.join(negative)}")
+        wrong = [name for name, weight in self.weights.items() if not 0 <= weight < math.inf]
+        if wrong or not any(self.weights.values()):
+            raise ValueError(f"loss weights are numbers from 0 up, one of them above 0: {', '.join(wrong) or 'all are 0'}")
         self.curvature_loss = CurvatureLoss()
 
     def forward(

@@ -46,7 +46,7 @@ class LiFTConfig:
             least = 0 if name == "depth" and self.symmetry == "equivariant" else 1
             if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
                 raise ValueError(f"LiFTConfig.{name} must be a whole number of at least {least}, got {getattr(self, name)!r}")
-        if self.latent_dim % self.heads or self.latent_dim % 2:
+        if self.depth and (self.latent_dim % self.heads or self.latent_dim % 2):
             raise ValueError(f"LiFTConfig.latent_dim ({self.latent_dim}) must be even and a multiple of heads ({self.heads})")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"LiFTConfig.dropout must lie in [0, 1), got {self.dropout}")

@@ -38,9 +38,10 @@ def nearest(queries: pd.DataFrame, gallery: pd.DataFrame, k: int = 10, batch_siz
     asked, held = _unit(queries, "queries"), _unit(gallery, "gallery")  # (Q, E), (G, E)
     own = gallery.index.get_indexer(queries.index)  # (Q,), -1 where the gallery lacks the query
     most = len(held) - int((own >= 0).any())
-    if asked.shape[1] != held.shape[1] or not 1 <= k <= most:
-        sizes = f"queries of {asked.shape[1]} dimensions, a gallery of {held.shape[1]}"
-        raise RetrievalError(f"k is {k}, a query has {most} clips to choose from; {sizes}")
+    if asked.shape[1] != held.shape[1]:
+        raise RetrievalError(f"queries of {asked.shape[1]} dimensions do not fit a gallery of {held.shape[1]}")
+    if not 1 <= k <= most:
+        raise RetrievalError(f"k is {k}, a query has {most} clips to choose from")
     parts = []
     for start in range(0, len(asked), batch_size):
         rows, places = np.arange(start, min(start + batch_size, len(asked))), own[start : start + batch_size]

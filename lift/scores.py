@@ -26,6 +26,9 @@ def score_panels(table: pd.DataFrame, label: str, columns: int = 3) -> Figure:
     A column `ceiling` is drawn where there is one; `label` names the axis.
     """
     require_columns(table, "score_panels", "panel method score low high chance")
+    twice = table[table.duplicated(["panel", "method"])]
+    if len(twice):
+        raise ValueError(f"score_panels: {twice['method'].iloc[0]!r} stands twice in the panel {twice['panel'].iloc[0]!r}")
     names, styles = list(dict.fromkeys(table["panel"])), series_styles(table["method"])
     figure, axes = panels(len(names), columns, 3.2, 1.2 + 0.34 * len(styles))
     figure.set_figwidth(figure.get_figwidth() + 0.08 * max(map(len, styles)))  # room for the names of the rows

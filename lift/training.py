@@ -61,8 +61,8 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "learning_rate", "devices"):
-            if getattr(self, name) <= 0:
+        for name in ("epochs", "batch_size", "learning_rate", "motion_weight", "devices"):
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"TrainingConfig.{name} must be above 0, got {getattr(self, name)}")
         if self.standardise not in STANDARDISATIONS:
             known = ", ".join(STANDARDISATIONS)

@@ -15,6 +15,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from lift import figures
+from lift.scores import score_panels
 
 GROUPS = [f"opening / closing thing number {number}" for number in range(16)]
 METHODS = [f"method {number} of eight" for number in range(8)]
@@ -308,3 +309,9 @@ def test_without_matplotlib_the_extra_is_named():
     code = "import sys; sys.modules['matplotlib'] = None; import lift.figures"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert 'pip install "lift[repro]"' in result.stderr.replace("\\", "")
+
+
+def test_a_method_that_stands_twice_in_a_panel_is_named():
+    row = {"panel": "sign", "method": "mean", "score": 50.0, "low": 45.0, "high": 55.0, "chance": 50.0}
+    with pytest.raises(ValueError, match="'mean' stands twice in the panel 'sign'"):
+        score_panels(pd.DataFrame([row, row]), "accuracy (%)")

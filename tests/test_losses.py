@@ -1,5 +1,7 @@
 """The loss terms and their sum."""
 
+import math
+
 import pytest
 import torch
 
@@ -65,9 +67,15 @@ def test_all_terms_add_up():
     torch.testing.assert_close(terms["loss"], sum(weight * terms[name] for name, weight in weights.items()))
 
 
-def test_negative_weights_are_refused_by_name():
-    with pytest.raises(ValueError, match="curvature"):
-        LiFTLoss(curvature=-1.0)
+@pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
+def test_weights_that_are_none_are_refused_by_name(weight):
+    with pytest.raises(ValueError, match="0 up.*: curvature$"):
+        LiFTLoss(curvature=weight)
+
+
+def test_a_loss_without_a_term_is_refused():
+    with pytest.raises(ValueError, match="all are 0"):
+        LiFTLoss(reconstruction=0.0, orthogonality=0.0)
 
 
 def test_orthogonality_of_several_dynamic_codes_is_the_mean_over_them():

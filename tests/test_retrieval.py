@@ -78,7 +78,7 @@ def test_repeated_ids_empty_tables_and_other_dimensions_are_refused():
         nearest(pd.concat([table(query=[1, 0])] * 2), GALLERY, 1)
     with pytest.raises(RetrievalError, match="gallery: no clip"):
         nearest(table(query=[1, 0]), GALLERY.iloc[:0], 1)
-    with pytest.raises(RetrievalError, match="queries of 3 dimensions, a gallery of 2"):
+    with pytest.raises(RetrievalError, match="queries of 3 dimensions do not fit a gallery of 2"):
         nearest(table(query=[1, 0, 0]), GALLERY, 1)
 
 

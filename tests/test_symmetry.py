@@ -101,6 +101,7 @@ def test_what_cannot_be_solved_is_refused():
         LiFT(LiFTConfig(feature_dim=24, latent_dim=16, depth=1, heads=2)).solve_line([clips()])
     with pytest.raises(ValueError, match="depth must be a whole number of at least 1"):
         LiFTConfig(depth=0)
+    assert LiFTConfig(feature_dim=24, latent_dim=15, depth=0, symmetry="equivariant").heads == 8, "no attention, no heads to fit"
 
 
 def test_embeddings_have_a_direction_of_one_length_and_standardised_appearance():

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -139,6 +140,7 @@ def test_a_run_whose_loss_is_never_finite_says_so(store, tmp_path):
         fit(store, CONFIG, dataclasses.replace(RECIPE, learning_rate=1e20), tmp_path / "out", progress=False)
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_checkpoints_that_were_moved_are_named(store, tmp_path):
     fit(store, CONFIG, RECIPE, tmp_path / "out", progress=False)
     (tmp_path / "out").rename(tmp_path / "moved")
@@ -191,7 +193,7 @@ def test_augmentation_reverses_half_of_the_clips():
     assert 0.4 < reversed_clips < 0.6 and torch.equal(seen[1], x)
 
 
-@pytest.mark.parametrize("field, value", [("epochs", 0), ("validation_fraction", 1.0), ("learning_rate", -1.0)])
+@pytest.mark.parametrize("field, value", [("epochs", 0), ("validation_fraction", 1.0), ("learning_rate", -1.0), ("learning_rate", math.nan), ("motion_weight", -5.0)])
 def test_wrong_recipes_name_the_field(field, value):
     with pytest.raises(ValueError, match=field):
         TrainingConfig(**{field: value})
