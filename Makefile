@@ -16,7 +16,7 @@ ifeq ($(PROFILE),full)
 FEATURES += backbones@full level_extract level_cells
 endif
 ifneq ($(filter paper mini,$(PROFILE)),)
-FEATURES = real_results@$(PROFILE)
+FEATURES = real_results@$(PROFILE) real_backbones@$(PROFILE)
 endif
 stages = grep -E '^($(1))@' runs/stages.txt
 
@@ -34,8 +34,8 @@ reproduce: .venv/installed
 	@{ $(call stages,train); $(call stages,library.*|tutorials) | sed -n '1~3p'; } > runs/lane-1.txt
 	@{ $(call stages,train_equivariant|backbones); $(call stages,library.*|tutorials) | sed '1~3d'; } > runs/lane-2.txt
 	$(lanes)
-	@$(call stages,paper|ablation.*|real_paper) | sed -n '1~2p' > runs/lane-1.txt
-	@$(call stages,paper|ablation.*|real_paper) | sed '1~2d' > runs/lane-2.txt
+	@$(call stages,paper|ablation.*|real_paper|real_ablation) | sed -n '1~2p' > runs/lane-1.txt
+	@$(call stages,paper|ablation.*|real_paper|real_ablation) | sed '1~2d' > runs/lane-2.txt
 	$(lanes)
 	dvc repro gallery@$(PROFILE)
 	@echo "figures and tables: $$(python -c "import yaml; print(yaml.safe_load(open('params/$(PROFILE).yaml'))['profiles']['$(PROFILE)']['gallery'])")/README.md"

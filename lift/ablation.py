@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'CODES', 'seed_clip_interval', 'measure', 'thin_store', 'Variant', 'Study', 'comparison_table',
-           'without_zeros', 'save_summary', 'study_clips', 'open_study', 'extract_backbones']
+           'without_zeros', 'save_summary', 'study_clips', 'open_study', 'extract_backbones', 'execute_on_real']
 
 # %% ../nbs/23_ablation.ipynb #cbf9ec55
 import contextlib
@@ -25,6 +25,8 @@ import torch
 
 from . import embedding, geometry, losses, probes, sequence_models, symmetry, training
 from . import model as lift_model
+from .backbones import create_backbone
+from .benchmarks import BENCHMARKS, clip_tables, why_absent
 from .embedding import embed_store
 from .extraction import extract
 from .geometry import curvature
@@ -71,24 +73,25 @@ def measure(model: LiFT, store: FeatureStore, clips: pd.DataFrame) -> pd.DataFra
     `group`, a column of 0 or 100 for each of `CODES`, `reconstruction_error`, `latent_curvature` (degrees).
     """
     ids, size = list(clips["clip_id"]), model.config.latent_dim
+    centre, _ = store.statistics(clips.loc[clips["split"] == "train", "clip_id"])  # (D,)
     both = embed_store(store, "lift", model, ids)  # (N, E)
     columns = {}
     for name, codes in zip(CODES, (both, both[:, :size], both[:, size:]), strict=True):
         answers = probe_groups(pd.DataFrame(codes, index=pd.Index(ids, name="clip_id")), clips, bootstrap=1)
         columns[name] = 100.0 * answers.predictions.set_index("clip_id")["correct"]
     groups = answers.predictions.set_index("clip_id")["group"]
-    return pd.DataFrame({"group": groups, **columns}).join(_paths(model, store, list(groups.index)))
+    return pd.DataFrame({"group": groups, **columns}).join(_paths(model, store, list(groups.index), centre))
 
 
 @torch.inference_mode()
-def _paths(model: LiFT, store: FeatureStore, ids: list[str]) -> pd.DataFrame:
-    """Reconstruction error, as a part of the variance of these clips about the training mean, and latent curvature."""
+def _paths(model: LiFT, store: FeatureStore, ids: list[str], centre: torch.Tensor) -> pd.DataFrame:
+    """Reconstruction error, as a part of the variance of these clips about `centre` `(D,)`, and latent curvature."""
     errors, spreads, bends = [], [], []
     for start in range(0, len(ids), 256):
         x = store.read(ids[start : start + 256])  # (B, T, D)
         output = model(x)
         errors.append(((output.reconstruction - x) / model.feature_std).square().mean((1, 2)))
-        spreads.append(((x - model.feature_mean) / model.feature_std).square().mean((1, 2)))
+        spreads.append(((x - centre) / model.feature_std).square().mean((1, 2)))
         bends.append(curvature(output.latents.double(), degrees=True).nanmean(-1).round(decimals=2))  # float32 bends a line a little
     error = torch.cat(errors) / torch.cat(spreads).mean()  # (N,)
     columns = {"reconstruction_error": error.numpy(), "latent_curvature": torch.cat(bends).numpy()}
@@ -148,6 +151,7 @@ class Study:
     folder: Path  # every run gets a folder below it
     settings: dict
     others: dict[str, Path] = field(default_factory=dict)  # stores of other backbones by name
+    data: str = ""  # the sentence that says which clips and features these are
     hashes: dict[Path, str] = field(default_factory=dict, repr=False)  # of features that were read already
 
     def config(self, variant: Variant) -> LiFTConfig:
@@ -214,12 +218,11 @@ class Study:
         """How the numbers came about: the recipe, and what the intervals are over."""
         model, training, seeds = (self.settings[name] for name in ("model", "training", "seeds"))
         train = self.clips[self.clips["split"] == "train"]
-        per_sign = len(train) // (2 * train["group"].nunique())
         over = "one seed: intervals (95 %) over clips alone" if seeds == 1 else f"{seeds} seeds: intervals (95 %) over seeds and clips"
         short = " (too short a training to rank the rows)" if training["epochs"] < 10 else ""
         return (
-            f"A small LiFT (d = {model['latent_dim']}, {model['depth']} layers unless a row says otherwise), epochs: "
-            f"{training['epochs']}{short}, on the first {per_sign} training clips of each sign, which the probes see too; {over}."
+            f"A LiFT of d = {model['latent_dim']} and {model['depth']} layers unless a row says otherwise, epochs: "
+            f"{training['epochs']}{short}, on {len(train):,} training clips, which the probes see too; {over}. {self.data}"
         )
 
 # %% ../nbs/23_ablation.ipynb #0a192834
@@ -244,33 +247,73 @@ def save_summary(summary: pd.DataFrame, folder: str | Path, caption: str) -> Non
     save_json(summary.to_dict("records"), folder, "ablation")
 
 # %% ../nbs/23_ablation.ipynb #f85d0285
-def study_clips(clips: pd.DataFrame, train: int, validation: int) -> pd.DataFrame:
-    """The first `train` training clips and `validation` validation clips of each group and sign."""
+def study_clips(clips: pd.DataFrame, train: int | None, validation: int | None) -> pd.DataFrame:
+    """The first `train` training clips and `validation` validation clips of each group and sign, all where it is None."""
     chiral = clips[clips["group"].notna()]
     parts = [
-        chiral[chiral["split"] == split].groupby(["group", "chiral_label"], sort=True).head(count)
+        chiral[chiral["split"] == split].groupby(["group", "chiral_label"], sort=True).head(len(chiral) if count is None else count)
         for split, count in (("train", train), ("validation", validation))
     ]
     return pd.concat(parts, ignore_index=True)
 
 
+def _real_source(run: Run, name: str) -> tuple[pd.DataFrame, FeatureStore, str]:
+    """Clips, features and a sentence about them of a real chiral set; `FileNotFoundError` says why it is not there."""
+    benchmark, tables = BENCHMARKS[name], clip_tables(run)
+    path = run.folder / "features" / benchmark.folder
+    if name not in tables or not (path / "store.json").is_file():
+        raise FileNotFoundError(why_absent(run).get(name, "its features were not extracted"))
+    store = FeatureStore.open(path)
+    clips = tables[name][[clip_id in store for clip_id in tables[name]["clip_id"]]]
+    if not set(clips["split"]) >= {"train", "validation"}:
+        raise FileNotFoundError("no video of one of its splits could be read")
+    weights = " with random weights" if store.description.get("weights") == "random" else ""
+    backbone = f"{store.description['name']}{weights}"
+    return clips, store, f"{benchmark.title} ({clips['group'].nunique()} chiral groups), {backbone} features, profile {run.profile}."
+
+
 def open_study(run: Run) -> Study:
-    """The study that the ablation notebooks of a run share."""
-    settings = run.parameters["ablation"]
-    others = {name: run.folder / "backbones" / name for name in settings["backbones"]}
-    settings = {**settings, "bootstrap": run.parameters["bootstrap"]}
-    clips = study_clips(run.clips, settings["clips"], settings["validation_clips"])
-    return Study(clips, run.store, run.folder / "ablation", settings, others)
+    """The study that the ablation notebooks of a run share; `FileNotFoundError` where its real data set is not there."""
+    settings = {**run.parameters["ablation"], "bootstrap": run.parameters["bootstrap"]}
+    real = "benchmark" in settings
+    clips, store, data = _real_source(run, settings["benchmark"]) if real else (run.clips, run.store, run.caption)
+    others = {name: run.folder / ("real_backbones" if real else "backbones") / name for name in settings["backbones"]}
+    return Study(study_clips(clips, settings["clips"], settings["validation_clips"]), store, run.folder / "ablation", settings, others, data)
 
 
 def extract_backbones(profile: str) -> None:
     """Extract the study's clips with each of the profile's other backbones; `RuntimeError` names a clip that fails."""
     run = find_run(profile)
-    study, features = open_study(run), run.parameters["features"]
-    (run.folder / "backbones").mkdir(parents=True, exist_ok=True)
+    features = run.parameters["features"]
+    folder = run.folder / ("real_backbones" if "benchmark" in run.parameters["ablation"] else "backbones")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        study = open_study(run)
+    except FileNotFoundError as absent:
+        return print(f"no features of other backbones: {absent}")
     for name, path in study.others.items():
         if name == features["backbone"]:
             continue  # the profile's own features are there
-        report = extract(study.clips, path, name, features["frames"], features["workers"])
+        backbone = create_backbone(name, features.get("weights"), compile=features["compile"] == "compile")
+        report = extract(study.clips, path, backbone, features["frames"], features["workers"])
         if report.failed:
             raise RuntimeError(f"{name}: {report}")
+
+
+def execute_on_real(profile: str, notebook: str) -> None:
+    """Execute an ablation notebook on a profile's real data set, or write a row "not available here" that says why not."""
+    import papermill  # the extra repro
+
+    run = find_run(profile)
+    try:
+        open_study(run)
+    except FileNotFoundError as absent:
+        title = BENCHMARKS[run.parameters["ablation"]["benchmark"]].title
+        row = pd.DataFrame([{"data set": title, "result": "not available here", "reason": str(absent)}])
+        return save_table(row, run.output(notebook), "ablation", f"{notebook.replace('_', ' ')}: it needs {title}. Profile {profile}.")
+    folder = run.folder / "notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    source = run.root / "nbs" / "paper"
+    papermill.execute_notebook(
+        source / f"{notebook}.ipynb", folder / f"{notebook}.ipynb", {"profile": profile}, cwd=source, progress_bar=False
+    )

@@ -112,8 +112,10 @@ def find_run(profile: str) -> Run:
 
 
 def open_run(profile: str) -> Run:
-    """`find_run`, but what the run lacks is made first, by the stages that `make reproduce` runs."""
+    """`find_run`, but what a run on synthetic clips lacks is made first, by the stages that `make reproduce` runs."""
     run = find_run(profile)
+    if "real" in run.parameters:
+        return run
     for stage, model in (("train", "model"), ("train_equivariant", "equivariant")):
         if not (run.folder / model / "model.safetensors").is_file():
             subprocess.run(["dvc", "repro", f"{stage}@{profile}"], cwd=run.root, check=True)

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from miniature import make_all, make_charades
 
+from lift.ablation import execute_on_real
 from lift.benchmarks import BENCHMARKS, STEPS, mining_counts, read_summary, run_step
 from lift.embedding import METHODS
 from lift.extraction import extract
@@ -23,7 +24,7 @@ from lift.training import TrainingConfig
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-STAGES = [*(f"real_{step}" for step in ("clips", *STEPS)), "real_paper"]
+STAGES = [*(f"real_{step}" for step in ("clips", *STEPS, "backbones", "ablation")), "real_paper"]
 NOTEBOOKS = [
     "table4_real_benchmark_statistics", "table5_real_chiral_accuracy", "table6_standard_benchmarks", "figure5_group_size_noise",
 ]  # fmt: skip
@@ -65,7 +66,7 @@ def test_paper_and_mini_have_the_same_stages(checkout):
     for profile in ("paper", "mini"):
         shown = dvc(checkout, "repro", "--dry", f"gallery@{profile}").splitlines()
         stages[profile] = {line.replace(f"@{profile}", "@") for line in shown if line.startswith("Running")}
-    assert stages["paper"] == stages["mini"] and len(stages["mini"]) == 10
+    assert stages["paper"] == stages["mini"] and len(stages["mini"]) == 19
 
 
 def test_every_stage_runs_on_miniature_copies_of_all_data_sets(checkout, tmp_path_factory):
@@ -76,6 +77,8 @@ def test_every_stage_runs_on_miniature_copies_of_all_data_sets(checkout, tmp_pat
     for kind in ("chiral", "classes"):
         summary = read_summary(run, kind)
         assert summary["value"].between(0, 100).all() and summary["reason"].isna().all(), summary
+    ablations = [pd.read_csv(path) for path in (checkout / "runs" / "mini" / "figures").glob("ablation_*/ablation.csv")]
+    assert len(ablations) == 8 and all(len(table) >= 2 for table in ablations), "a row a variant"
     page = (checkout / "runs" / "mini" / "gallery" / "README.md").read_text()
     assert all(notebook in page for notebook in NOTEBOOKS) and "random weights" in page
     assert not re.search(r"\bnan\b", page)
@@ -115,9 +118,10 @@ def test_absent_data_sets_are_rows_and_the_needed_one_is_named_in_a_line(bare, c
             assert "needs K400 in the folder kinetics400" in told and told.count("\n") == 0
     for notebook in NOTEBOOKS:
         execute(notebook, "mini")
+    execute_on_real("mini", "ablation_depth")
     figures = bare.folder / "figures"
     tables = ["table4_real_benchmark_statistics/chiral", "table4_real_benchmark_statistics/clips", "table5_real_chiral_accuracy/accuracy"]
-    for path in [*tables, "table6_standard_benchmarks/top1", "figure5_group_size_noise/least_difference"]:
+    for path in [*tables, "table6_standard_benchmarks/top1", "figure5_group_size_noise/least_difference", "ablation_depth/ablation"]:
         table = pd.read_csv(figures / f"{path}.csv", keep_default_na=False, dtype=str)
         ours = table[~table.apply(lambda row: "published" in " ".join(row), axis=1)]
         assert len(ours) and (ours == "not available here").any(axis=1).all(), path
