@@ -62,7 +62,7 @@ BENCHMARKS = {
 # %% ../nbs/23_benchmarks.ipynb #d663eed5
 def make_clip_tables(run: Run, data: str | Path) -> str:
     """Write the clip table of each benchmark found below `data`, and what each one lacks; a line a benchmark."""
-    data, out = check_root(data), run.folder / "clips"
+    data, out = check_root(data).resolve(), run.folder / "clips"
     out.mkdir(parents=True, exist_ok=True)
     states = {name: _make_clip_table(benchmark, data, out / f"{name}.csv") for name, benchmark in BENCHMARKS.items()}
     _write_json(out / "benchmarks.json", states)

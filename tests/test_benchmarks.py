@@ -126,6 +126,21 @@ def test_absent_data_sets_are_rows_and_the_needed_one_is_named_in_a_line(bare, c
     assert "Charades: not available here" in capsys.readouterr().out
 
 
+def test_a_relative_data_folder_is_below_the_checkout(bare, monkeypatch):
+    make_charades(bare.root / "data" / "charades")
+    monkeypatch.setenv("LIFT_DATA", "data")
+    told = run_step(bare, "clips", "data")
+    assert "cia-charades: 96 clips" in told and f"ssv2: {bare.root / 'data' / 'ssv2'}: no such folder" in told
+    (bare.root / "nbs" / "paper").mkdir(parents=True)
+    monkeypatch.chdir(bare.root / "nbs" / "paper")  # where papermill runs the notebook
+    execute("table4_real_benchmark_statistics", "mini")
+    output = bare.folder / "figures" / "table4_real_benchmark_statistics"
+    mined = pd.read_csv(output / "mined.csv").query("dataset == 'Charades' and rule == 'all'")
+    assert mined["groups"].item() == "4"
+    notes = pd.read_csv(output / "clips.csv").set_index("benchmark")["note"]
+    assert notes["ssv2"].startswith("LIFT_DATA/ssv2: no such folder")
+
+
 def test_a_data_set_without_features_says_so(bare):
     make_charades(bare.root / "data" / "charades")  # its videos are empty files
     for step in ("clips", *STEPS):
