@@ -197,7 +197,7 @@ def test_ids_with_spaces_and_ampersands_live(tmp_path):
     rows = actions({("train", verb, "box"): 2 for verb in ("open", "close")})
     rows.loc[0, "id"] = 'Pay & [it], "now" é'
     write_lists(form_groups(sign_rows(rows, chiral_pairs("epic")), "epic"), tmp_path, "epic")
-    assert 'Pay & [it], "now" é' in set(read_lists(tmp_path, "epic")["id"])
+    assert 'Pay & [it], "now" é' in set(read_lists(tmp_path, "epic", ["train"])["id"])
 
 
 def test_a_group_needs_both_signs_in_every_split_and_enough_clips():
@@ -309,7 +309,7 @@ def test_read_json_refuses_what_it_cannot_use(tmp_path):
 
 
 def test_status_says_what_to_do(tmp_path):
-    about = {"name": "X", "layout": "a\nb", "source": "the site", "licence": "MIT", "size": "1 GB"}
+    about = {"name": "X", "lists": ("train.csv", "validation.csv"), "layout": "a\nb", "source": "the site", "licence": "MIT", "size": "1 GB"}
 
     def make_clips(root):
         raise DatasetError(f"{root}: lacks train.csv")
@@ -317,9 +317,9 @@ def test_status_says_what_to_do(tmp_path):
     status = examine(tmp_path, make_clips, **about)
     assert not status.found and status.missing == [f"{tmp_path}: lacks train.csv"]
     assert all(text in str(status) for text in ("lacks train.csv", "the site", "MIT", "1 GB", "    b"))
-    table = pd.DataFrame({"clip_id": ["1"]})
+    table = pd.DataFrame({"clip_id": ["1", "2"], "split": ["train", "test"]})
     table.attrs = {"missing": {}, "unusable": {}}
     complete = examine(tmp_path, lambda root: table, **about)
-    assert complete.found and str(complete) == f"X: found, 1 clips in {tmp_path}"
+    assert complete.found and str(complete) == f"X: found, 2 clips in {tmp_path}"
     table.attrs = {"missing": {"2": "2.webm"}, "unusable": {}}
-    assert left_out(table) == "1 clips; 1 without a video (2); 0 unusable rows"
+    assert left_out(table) == "2 clips; 1 without a video (2); 0 unusable rows"

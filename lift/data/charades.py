@@ -6,6 +6,7 @@
 __all__ = ['RULES', 'read_classes', 'read_annotations', 'mine', 'chiral_clips', 'describe']
 
 # %% ../../nbs/14_charades.ipynb #cd48871a
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -46,7 +47,7 @@ def _read_names(root: Path, name: str) -> dict[str, str]:
     names = {}
     for number, line in read_lines(path):
         code, _, text = line.partition(" ")
-        if not text:
+        if not text or not re.fullmatch(r"[cov]\d+", code):
             raise DatasetError(f"{path}: line {number}: expected a code and its text, got {line!r}")
         names[code] = text.strip()
     return names
@@ -80,7 +81,7 @@ def _instances(video: dict[str, str]) -> list[dict[str, object]]:
             row["id"] = range_id(video["id"], row["start_time"], row["end_time"])
             parse_range(row["id"])
         except ValueError as error:
-            row["fault"] = str(error) if "id" in row else "is not of the form class start end"
+            row["fault"] = str(error) if "end_time" in row else "is not of the form class start end"
         rows.append(row)
     return rows
 
@@ -167,6 +168,7 @@ def describe(root: str | Path) -> DatasetStatus:
     return examine(
         root,
         chiral_clips,
+        lists=("Charades_v1_train.csv", "Charades_v1_test.csv"),
         name="Charades",
         layout="Charades_v1_{train,test}.csv  Charades_v1_{classes,mapping,verbclasses,objectclasses}.txt\n"
         "Charades_v1_480/{id}.mp4\nchirality-in-action/*.csv (optional: the authors' lists)",

@@ -9,6 +9,8 @@ __all__ = ['NOUN_COLUMN', 'CIA_COLUMNS', 'chiral_pairs', 'noun_groups', 'publish
 
 # %% ../../nbs/11_chiral.ipynb #33c03e38
 import hashlib
+import math
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable
@@ -213,6 +215,8 @@ def _read_groups(path: Path, split: str) -> pd.DataFrame:
     noun = next((name for name in ("noun_abstract", "noun", "noun_class") if name in table.columns), None)
     if noun is None:
         raise DatasetError(f"{path}: lacks the column noun_abstract, noun or noun_class")
+    if table.empty:
+        raise DatasetError(f"{path}: has no group; fetch the list again")
     _validate(table, _schema(noun))
     rows = [
         {"id": id, "split": split, "triplet_id": group.triplet_id, "chiral_label": label, "verb": verb,
@@ -255,34 +259,53 @@ def find_lists(folder: str | Path, dataset: str) -> dict[str, Path]:
     return {split: path for split, path in paths.items() if path.is_file()}
 
 
-def read_lists(folder: str | Path, dataset: str) -> pd.DataFrame:
-    """The chiral groups of a folder, one row a clip and group.
+def _refuse_contradictions(folder: Path, table: pd.DataFrame) -> None:
+    """Refuse an id in both splits, and a group whose verbs or noun are not the same in both."""
+    names = table[["verb_forward", "verb_reverse", "noun"]].agg(" / ".join, axis=1)
+    for key, kind, told, fault in (
+        ("id", "id", table["split"], "is in both splits"),
+        ("triplet_id", "group", names, "has other verbs or another noun in each list"),
+    ):
+        shared = table[told.groupby(table[key]).transform("nunique") > 1]
+        if len(shared):
+            both = shared[shared[key] == shared[key].iloc[0]].drop_duplicates("file")
+            places = " and ".join(both["file"] + " row " + both["row"].astype(str))
+            raise DatasetError(f"{folder}: {kind} {both[key].iloc[0]} {fault} ({places}); fetch the lists again")
+
+
+def read_lists(
+    folder: str | Path, dataset: str, splits: Iterable[str] = ("train", "validation")
+) -> pd.DataFrame:
+    """The chiral groups of a folder, one row a clip and group; it must hold a list of each of `splits`.
 
     Columns `id`, `split`, `triplet_id`, `group`, `chiral_label`, `verb`, `noun`, `label`. `DatasetError`
     names the file and row of the first contradiction.
     """
     folder = check_root(folder)
-    paths = find_lists(folder, dataset)
-    if not paths:
-        raise DatasetError(
-            f"{folder}: lacks chiral_groups-{dataset}-train.csv and chiral_groups-{dataset}-validation.csv"
-        )
+    splits, found = list(splits), find_lists(folder, dataset)
+    paths = {split: path for split, path in found.items() if split in splits}
+    lacking = [f"chiral_groups-{dataset}-{split}.csv" for split in splits if split not in paths]
+    if lacking:
+        raise DatasetError(f"{folder}: lacks {' and '.join(lacking)}; the lists of both splits lie in one folder")
     parts = []
     for split, path in paths.items():
         rows, clips = _read_groups(path, split), path.with_name(f"cia-{dataset}-{split}.csv")
         label = _clip_labels(clips, rows) if clips.is_file() else pd.Series(None, rows.index, dtype=object)
         parts.append(rows.assign(label=label.fillna(rows["verb"] + " " + rows["noun"])))
     table = pd.concat(parts, ignore_index=True)
-    shared = table[table.groupby("id")["split"].transform("nunique") > 1]
-    if len(shared):
-        both = shared[shared["id"] == shared["id"].iloc[0]].drop_duplicates("split")
-        places = " and ".join(both["file"] + " row " + both["row"].astype(str))
-        raise DatasetError(f"{folder}: id {both['id'].iloc[0]} is in both splits ({places}); fetch the lists again")
+    _refuse_contradictions(folder, table)
     return table.assign(group=_group_names(table)).drop(columns=["verb_forward", "verb_reverse", "file", "row"])
 
 # %% ../../nbs/11_chiral.ipynb #6dda6ff8
 def range_id(video: str, start: float, end: float) -> str:
-    """The authors' id of a range: seconds with one decimal, halves to the even digit (2.45 gives 2.4)."""
+    """The authors' id of a range: seconds with one decimal, halves to the even digit (2.45 gives 2.4).
+
+    `ValueError` for times that are no seconds from 0 up, and for a video that no list could hold.
+    """
+    if not (0 <= start < math.inf and 0 <= end < math.inf):
+        raise ValueError(f"goes from {start:g} to {end:g} s: expected seconds from 0 up")
+    if not video.strip() or ";" in video:
+        raise ValueError(f"video {video!r} is empty or holds ';', which parts ids in the lists")
     return f"{video}_{round(start * 10) / 10:.1f}_{round(end * 10) / 10:.1f}"
 
 
@@ -347,7 +370,7 @@ def chiral_lists(
     mined = mine()
     with tempfile.TemporaryDirectory() as scratch:
         write_lists(mined, scratch, dataset)
-        rows = read_lists(scratch, dataset)
+        rows = read_lists(scratch, dataset, mined["split"].unique())
     rows.attrs["unusable"] = mined.attrs.get("unusable", {})
     return rows, "mined from the annotations"
 

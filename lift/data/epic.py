@@ -56,7 +56,10 @@ def seconds(timestamp: str) -> float:
 
 
 def clip_id(row: dict[str, str]) -> tuple[str, float, float]:
-    """The benchmark's id of an annotation, its start and stop in seconds; `ValueError` for a faulty or empty range."""
+    """The benchmark's id of an annotation, its start and stop in seconds; `ValueError` for a faulty row."""
+    for name in ("participant_id", "video_id"):
+        if not row[name].strip() or ";" in row[name]:
+            raise ValueError(f"{name} {row[name]!r} is empty or holds ';', which parts ids in the lists")
     start, stop = seconds(row["start_timestamp"]), seconds(row["stop_timestamp"])
     id = range_id(f"{row['participant_id']}/videos/{row['video_id']}", start, stop)
     parse_range(id)
@@ -75,7 +78,8 @@ def _class_names(root: Path, kind: str) -> dict[str, str]:
 def _noun_values(table: pd.DataFrame, names: dict[str, str]) -> pd.Series:
     """The name of each row's noun class: from the class list, else the noun most often spoken, else the id."""
     if not names and "noun" in table.columns:
-        names = table.groupby("noun_class")["noun"].agg(lambda nouns: nouns.mode().iloc[0]).to_dict()
+        spoken = table[table["noun"].fillna("") != ""]  # a list without narrations has none
+        names = spoken.groupby("noun_class")["noun"].agg(lambda nouns: nouns.mode().iloc[0]).to_dict()
     return table["noun_class"].map(names).fillna(table["noun_class"])
 
 # %% ../../nbs/13_epic.ipynb #c432876d
@@ -84,7 +88,7 @@ def _usable(table: pd.DataFrame, file: str) -> tuple[pd.DataFrame, dict[str, str
     rows, unusable = [], {}
     for number, row in enumerate(table.to_dict("records"), 2):
         try:
-            if not row["noun_class"].isdigit():
+            if not row["noun_class"].isdecimal():
                 raise ValueError(f"noun_class {row['noun_class']!r} is not a class")
             row["id"], row["start_sec"], row["stop_sec"] = clip_id(row)
         except ValueError as error:
@@ -170,6 +174,7 @@ def describe(root: str | Path) -> DatasetStatus:
     return examine(
         root,
         chiral_clips,
+        lists=("EPIC_100_train.csv", "EPIC_100_validation.csv"),
         name="EPIC-KITCHENS-100",
         layout="EPIC_100_{train,validation}.csv  EPIC_100_{verb,noun}_classes.csv\nP01/videos/P01_11.MP4\n"
         "chirality-in-action/*.csv (optional: the authors' lists)",

@@ -161,23 +161,35 @@ class DatasetStatus:
     licence: str = ""
     size: str = ""  # of the whole data set on disk
     clips: int = 0  # usable now
+    unusable: int = 0  # faulty rows of the annotations
 
     def __str__(self) -> str:
         if self.found:
-            return f"{self.name}: found, {self.clips} clips in {self.root}"
-        lines = [f"{self.name}: incomplete in {self.root} ({self.clips} clips usable)"]
+            faults = f", {self.unusable} unusable rows" if self.unusable else ""
+            return f"{self.name}: found, {self.clips} clips in {self.root}{faults}"
+        lines = [f"{self.name}: incomplete in {self.root} ({self.clips} clips usable, {self.unusable} unusable rows)"]
         lines += [f"  missing: {line}" for line in self.missing]
         lines += [f"  get it from {self.source} ({self.licence}; {self.size}) and place it so:"]
         return "\n".join(lines + [f"    {line}" for line in self.layout.splitlines()])
 
 
-def examine(root: str | Path, make_clips: Callable[[Path], pd.DataFrame], **about: str) -> DatasetStatus:
-    """The status of the data set at `root`: what `make_clips(root)` finds, or the one line with which it refuses."""
+def examine(
+    root: str | Path, make_clips: Callable[[Path], pd.DataFrame], lists: tuple[str, str], **about: str
+) -> DatasetStatus:
+    """The status of the data set at `root`: what `make_clips(root)` finds, or the one line with which it refuses.
+
+    `lists` names the training and the validation list: each split needs a usable clip.
+    """
     try:
         clips = make_clips(check_root(root))
-    except DatasetError as error:
-        return DatasetStatus(root=str(root), found=False, missing=[str(error)], **about)
+    except (DatasetError, OSError) as error:
+        return DatasetStatus(root=str(root), found=False, missing=[" ".join(str(error).split())], **about)
     absent = clips.attrs["missing"]
     videos = list(dict.fromkeys(absent.values()))
     lines = [f"videos of {len(absent)} clips, the first: {', '.join(videos[:3])}"] if absent else []
-    return DatasetStatus(root=str(root), found=not lines, missing=lines, clips=len(clips), **about)
+    usable = set(clips["split"].replace("test", "validation"))
+    for split, name in zip(("train", "validation"), lists, strict=True):
+        if split not in usable:
+            lines.append(f"no usable clip of the split {split}: {name} is absent or empty, or none of its videos is there")
+    unusable = len(clips.attrs["unusable"])
+    return DatasetStatus(root=str(root), found=not lines, missing=lines, clips=len(clips), unusable=unusable, **about)
