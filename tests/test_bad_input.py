@@ -143,6 +143,30 @@ def test_a_list_of_groups_without_a_group_is_refused(data):
         BENCHMARKS["cia-ssv2"].make_clips(data / "ssv2")
 
 
+def test_a_clip_of_both_splits_is_named_and_not_scored(data):
+    """Otherwise a probe would be scored on a clip that it was trained on."""
+    path, other = data / "epic/EPIC_100_train.csv", data / "epic/EPIC_100_validation.csv"
+    other.write_text(other.read_text() + path.read_text().splitlines()[3] + "\n")
+    clips = epic.chiral_clips(data / "epic")
+    assert clips.attrs["unusable"] == {"P01/videos/P01_11_2.0_2.9": "is in the lists of both splits"}
+    assert "P01/videos/P01_11_2.0_2.9" not in set(clips["clip_id"]) and len(clips) == 95
+    path, other = data / "charades/Charades_v1_train.csv", data / "charades/Charades_v1_test.csv"
+    other.write_text(other.read_text() + path.read_text().splitlines()[1] + "\n")
+    clips = charades.chiral_clips(data / "charades")
+    assert len(clips.attrs["unusable"]) == 8 and not clips["clip_id"].str.startswith("TR000").any()
+
+
+@pytest.mark.parametrize(("dataset", "make"), [("epic", epic), ("charades", charades), ("ssv2", ssv2)])
+def test_annotations_without_a_usable_row_are_refused_with_the_first_fault(data, dataset, make):
+    for path in (data / dataset).rglob("*"):
+        if path.suffix == ".csv" and "classes" not in path.name:
+            path.write_text(path.read_text().replace("00:00:", "zero:").replace("00:01:", "one:").replace("c0", "d0").replace("c1", "d1"))
+        if path.name in ("train.json", "validation.json"):
+            path.write_text("[{}]")
+    with pytest.raises(DatasetError, match="no usable row; the first fault: (EPIC_100_train|Charades_v1_train|train).* "):
+        make.read_annotations(data / dataset)
+
+
 def test_a_label_that_no_file_can_have_costs_the_other_data_sets_nothing(data):
     path = data / "kinetics400/train.csv"
     path.write_text(path.read_text() + "a" * 300 + ",x,1,2,train\n")

@@ -1,5 +1,7 @@
 """Chiral groups: the authors' lists are read or refused by row, mining keeps its rules, both meet in one clip table."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -114,6 +116,36 @@ def test_files_that_contradict_each_other_are_refused(lists):
         DatasetError, match=r"cia-ssv2-train\.csv: row 2 \(69707\): chiral_label '0.0', but .* row 2 says 1"
     ):
         read_lists(lists, "ssv2")
+
+
+@pytest.mark.parametrize(("old", "new"), [("Moving [something] up", "Moving [something] away"), (",something", ",thing")])
+def test_a_group_that_is_another_in_the_other_list_is_refused(lists, old, new):
+    edit(lists / "chiral_groups-ssv2-validation.csv", old, new)
+    told = r"group 3f20f09b has other verbs .*groups-ssv2-train\.csv row 2 and chiral_groups-ssv2-validation\.csv row 2"
+    with pytest.raises(DatasetError, match=told):
+        read_lists(lists, "ssv2")
+
+
+def test_lists_of_an_earlier_mining_do_not_stay(tmp_path, monkeypatch):
+    counts = {(split, verb, "box"): 2 for split in ("train", "validation") for verb in ("open", "close")}
+    rows = form_groups(sign_rows(actions(counts), chiral_pairs("epic")), "epic")
+    write_lists(rows, tmp_path, "epic")
+    other = tmp_path / "chiral_groups-ssv2-train.csv"
+    other.touch()
+    write_lists(rows[rows["split"] == "validation"], tmp_path, "epic")
+    names = {"chiral_groups-epic-validation.csv", "cia-epic-validation.csv", other.name}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    before = (tmp_path / "cia-epic-validation.csv").read_text()
+
+    def full(table, path, **_):
+        Path(path).write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_lists(rows[rows["split"] == "validation"], tmp_path, "epic")
+    assert (tmp_path / "cia-epic-validation.csv").read_text() == before
+    assert {path.name for path in tmp_path.iterdir()} == names, "nothing half written"
 
 
 def test_a_clip_file_with_a_clip_twice_is_refused(lists):

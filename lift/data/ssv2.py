@@ -30,6 +30,7 @@ from lift.data.status import (
     find_file,
     finish_clips,
     need_file,
+    need_rows,
     package_list,
     read_json,
     read_table,
@@ -85,10 +86,7 @@ def read_annotations(root: str | Path) -> pd.DataFrame:
             else:
                 rows.append(row | {"id": str(row["id"])})
                 seen.add(str(row["id"]))
-    if not rows:
-        raise DatasetError(
-            f"{root}: the annotations hold no usable row; the first fault: {next(iter(unusable.values()), 'empty')}"
-        )
+    need_rows(rows, root, unusable)
     table = pd.DataFrame(rows)
     table.attrs["unusable"] = unusable
     return table
@@ -190,7 +188,7 @@ def mine(
     rows = _sign_templates(table, chiral_pairs("ssv2", pairs), noun_groups("ssv2", nouns))
     rows, level = _published_like(rows) if rule == "published-like" and not rows.empty else (rows, 0)
     rows = form_groups(rows, "ssv2")
-    rows.attrs.update(clips_a_sign=level, unusable=table.attrs["unusable"])
+    rows.attrs.update(clips_a_sign=level, unusable=table.attrs["unusable"] | rows.attrs["unusable"])
     return rows
 
 # %% ../../nbs/12_ssv2.ipynb #de4ecda3

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DatasetError', 'check_root', 'find_file', 'need_file', 'read_text', 'read_lines', 'read_table', 'read_json',
-           'package_list', 'VideoFiles', 'finish_clips', 'left_out', 'DatasetStatus', 'examine']
+           'package_list', 'VideoFiles', 'need_rows', 'finish_clips', 'left_out', 'DatasetStatus', 'examine']
 
 # %% ../../nbs/17_status.ipynb #84fc0d2b
 import json
@@ -120,6 +120,13 @@ class VideoFiles:
         return None
 
 # %% ../../nbs/17_status.ipynb #f21355e9
+def need_rows(rows: list | pd.DataFrame, root: Path, unusable: dict[str, str]) -> None:
+    """Refuse annotations without a usable row, with the first fault of those left out."""
+    if not len(rows):
+        first = next((f"{place}: {fault}" for place, fault in unusable.items()), "the lists are empty")
+        raise DatasetError(f"{root}: the annotations hold no usable row; the first fault: {first}")
+
+
 def finish_clips(table: pd.DataFrame, root: Path, unusable: dict[str, str] | None = None) -> pd.DataFrame:
     """The checked clip table of the rows that have a video; `attrs` hold `missing` (clip to video), `unusable`, root.
 
