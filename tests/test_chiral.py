@@ -327,6 +327,12 @@ def test_read_table_keeps_text(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("id,noun\n007,None\n1e5,NA\n")
     assert read_table(path, ["id"]).values.tolist() == [["007", "None"], ["1e5", "NA"]]
+    path.write_text("id,noun\n1,a,\n2,,\n3\n")
+    assert read_table(path, ["id"]).to_numpy().tolist() == [["1", "a"], ["2", ""], ["3", ""]]
+    for surplus in ("id,noun\n1,a cup, red\n", "id,noun\n1,a cup, red\n2,b\n", "id,noun\n1,a\n2,b,c\n"):
+        path.write_text(surplus)
+        with pytest.raises(DatasetError, match=r"t\.csv: is not a CSV table"):
+            read_table(path, ["id"])
     path.write_bytes(b"id\n1\ncaf\xe9\n")
     with pytest.raises(DatasetError, match=r"t\.csv: line 3 is not UTF-8"):
         read_table(path, ["id"])

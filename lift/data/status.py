@@ -9,6 +9,7 @@ __all__ = ['DatasetError', 'check_root', 'find_file', 'need_file', 'read_text', 
 # %% ../../nbs/17_status.ipynb #84fc0d2b
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -71,8 +72,11 @@ def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     from io import StringIO
 
     try:
-        table = pd.read_csv(StringIO(read_text(path)), dtype=str, keep_default_na=False, index_col=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # it drops the surplus cells of a row
+            options = {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
+            table = pd.read_csv(StringIO(read_text(path)), **options).fillna("")
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
         raise DatasetError(f"{path}: is not a CSV table ({' '.join(str(error).split())}); fetch it again") from None
     missing = [column for column in columns if column not in table.columns]
     if missing:
