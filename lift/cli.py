@@ -266,8 +266,8 @@ def mine(
     annotations: Annotated[Path, typer.Argument(help="Folder with the data set's annotation files.")],
     out: Annotated[Path, typer.Argument(help="Folder for chiral_groups-*.csv and cia-*.csv.")],
     rule: Annotated[str, typer.Option(help="published-like, or all groups with both signs.")] = "published-like",
-    pairs: Annotated[Path | None, typer.Option(help="CSV of opposite verbs: dataset, forward, reverse; the package's if not given.")] = None,
-    nouns: Annotated[Path | None, typer.Option(help="CSV of noun groups: dataset, group, noun; the package's if not given.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="CSV of opposite verbs (dataset, forward, reverse) for the package's.")] = None,
+    nouns: Annotated[Path | None, typer.Option(help="CSV of noun groups (dataset, group, noun) for the package's.")] = None,
     as_json: Json = False,
 ) -> None:
     """Mine chiral groups from raw annotations."""
@@ -346,7 +346,7 @@ def _state(status: Any) -> str:
 
 
 def _datasets_table(datasets: list) -> str:
-    """One row a data set: whether it is complete, its usable clips and faulty rows, the size of the whole, its licence and where to get it."""
+    """One row a data set: whether it is complete, usable clips, faulty rows, the size of the whole, licence and source."""
     import pandas as pd
 
     rows = [

@@ -347,7 +347,7 @@ def test_read_json_refuses_what_it_cannot_use(tmp_path):
 
 
 def test_status_says_what_to_do(tmp_path):
-    about = {"name": "X", "lists": ("train.csv", "validation.csv"), "layout": "a\nb", "source": "the site", "licence": "MIT", "size": "1 GB"}
+    about = {"name": "X", "lists": ("train.csv", "val.csv"), "layout": "a\nb", "source": "the site", "licence": "MIT", "size": "1 GB"}
 
     def make_clips(root):
         raise DatasetError(f"{root}: lacks train.csv")
