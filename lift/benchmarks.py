@@ -26,7 +26,7 @@ from .data import actions, charades, epic, ssv2
 from .data.chiral import published_groups, statistics
 from .data.clips import read_clips, write_clips
 from .data.status import DatasetError, check_root, left_out
-from .embedding import BASELINES, embed_store, read_embeddings, stream_embeddings, write_embeddings
+from .embedding import BASELINES, embed_store, iterate_embeddings, stream_embeddings, write_embeddings
 from .model import LiFT, LiFTConfig
 from .probes import ClassResults, GroupResults, ProbeError, probe_classes, probe_groups
 from .reproduction import Run
@@ -62,7 +62,7 @@ BENCHMARKS = {
 # %% ../nbs/23_benchmarks.ipynb #d663eed5
 def make_clip_tables(run: Run, data: str | Path) -> str:
     """Write the clip table of each benchmark found below `data`, and what each one lacks; a line a benchmark."""
-    data, out = check_root(data), run.folder / "clips"
+    data, out = check_root(data).resolve(), run.folder / "clips"
     out.mkdir(parents=True, exist_ok=True)
     states = {name: _make_clip_table(benchmark, data, out / f"{name}.csv") for name, benchmark in BENCHMARKS.items()}
     _write_json(out / "benchmarks.json", states)
@@ -155,7 +155,8 @@ def _is_made(path: Path, inputs: str) -> bool:
 def why_no_model(run: Run) -> str:
     """The line that says which data set LiFT needs."""
     wanted = BENCHMARKS[run.parameters.get("real", {}).get("train_on", "kinetics400")]
-    return f"no LiFT was trained: that needs {wanted.title} in the folder {wanted.folder} of LIFT_DATA (lift doctor --data says how)"
+    where = f"in the folder {wanted.folder} of LIFT_DATA (lift doctor --data says how)"
+    return f"no LiFT was trained: that needs at least 2 training clips of {wanted.title} {where}"
 
 
 def train_model(run: Run, progress: bool = True) -> str:
@@ -163,11 +164,12 @@ def train_model(run: Run, progress: bool = True) -> str:
     wanted, out = run.parameters["real"]["train_on"], run.folder / "lift"
     out.mkdir(parents=True, exist_ok=True)
     store, clips = _stores(run).get(BENCHMARKS[wanted].folder), clip_tables(run).get(wanted)
-    if clips is None or store is None:
+    listed = [] if clips is None else clips.loc[clips["split"] == "train", "clip_id"]
+    ids = [clip_id for clip_id in listed if store is not None and clip_id in store]
+    if store is None or len(ids) < 2:  # one is held out
         return why_no_model(run)
     from lift.training import TrainingConfig, fit  # Lightning is an extra
 
-    ids = [clip_id for clip_id in clips.loc[clips["split"] == "train", "clip_id"] if clip_id in store]
     training = {**run.parameters["training"], "seed": run.parameters["seed"]}
     inputs = _fingerprint(store.description, ids, run.parameters["model"], training)
     if _is_made(out, inputs):
@@ -209,9 +211,9 @@ def _embeddings(run: Run, folder: str, store: FeatureStore, method: str, ids: li
     if method in BASELINES:
         yield from stream_embeddings(store, method, None, ids)
         return
-    table = read_embeddings(run.folder / "embeddings" / f"{folder}.parquet").loc[ids]  # (N, 2 d)
-    half = table.shape[1] // 2
-    yield {"lift": table, "lift_static": table.iloc[:, :half], "lift_dynamic": table.iloc[:, half:]}[method]
+    for table in iterate_embeddings(run.folder / "embeddings" / f"{folder}.parquet", ids):  # (n, 2 d)
+        half = table.shape[1] // 2
+        yield {"lift": table, "lift_static": table.iloc[:, :half], "lift_dynamic": table.iloc[:, half:]}[method]
 
 
 # %% ../nbs/23_benchmarks.ipynb #baa5e98c
@@ -300,9 +302,12 @@ def read_summary(run: Run, kind: str) -> pd.DataFrame:
 
 
 def read_group_results(run: Run, name: str) -> dict[str, GroupResults]:
-    """The scored groups of each method on one chiral benchmark, by method; empty where it is absent."""
-    results = {}
+    """The scored groups of each method on one chiral benchmark, by method, as far as the summary has them; empty where it is absent."""
+    summary, results = read_summary(run, "chiral"), {}
+    scored = set(summary.loc[(summary["benchmark"] == name) & summary["value"].notna(), "method"])
     for path in sorted((run.folder / "results" / name).glob("*/inputs.txt")):
+        if path.parent.name not in scored:
+            continue  # left by an earlier run, when the data was there
         table, predictions = (pd.read_csv(path.with_name(f"{part}.csv")) for part in ("groups", "predictions"))
         told = json.loads(path.with_name("summary.json").read_text())
         results[path.parent.name] = GroupResults(table, told["excluded_groups"], told["missing"], predictions, seed=told["seed"])

@@ -266,6 +266,8 @@ def mine(
     annotations: Annotated[Path, typer.Argument(help="Folder with the data set's annotation files.")],
     out: Annotated[Path, typer.Argument(help="Folder for chiral_groups-*.csv and cia-*.csv.")],
     rule: Annotated[str, typer.Option(help="published-like, or all groups with both signs.")] = "published-like",
+    pairs: Annotated[Path | None, typer.Option(help="CSV of opposite verbs (dataset, forward, reverse) for the package's.")] = None,
+    nouns: Annotated[Path | None, typer.Option(help="CSV of noun groups (dataset, group, noun) for the package's.")] = None,
     as_json: Json = False,
 ) -> None:
     """Mine chiral groups from raw annotations."""
@@ -275,10 +277,16 @@ def mine(
 
     if dataset not in CHIRAL_DATASETS:
         raise ValueError(f"no data set {dataset!r}; chiral groups can be mined from {', '.join(CHIRAL_DATASETS)}")
-    rows = import_module(f"lift.data.{dataset}").mine(annotations, rule=rule)
+    rows = import_module(f"lift.data.{dataset}").mine(annotations, rule=rule, pairs=pairs, nouns=nouns)
     written = [str(path) for path in write_lists(rows, out, dataset)]
     result = {"groups": int(rows["chiral_triplet_id"].nunique()), "clips": len(rows), "written": written}
+    result |= {name: rows.attrs[name] for name in ("unusable", "contradictions")}
     _report(result, as_json, f"{result['groups']} chiral groups, {len(rows)} clips: {out}")
+    if result["unusable"]:
+        place, fault = next(iter(result["unusable"].items()))
+        print(f"lift: {len(result['unusable'])} rows unusable, the first: {place}: {fault}", file=sys.stderr)
+    if result["contradictions"]:
+        print(f"lift: {result['contradictions']} clips left out: they have both signs in one group", file=sys.stderr)
 
 # %% ../nbs/30_cli.ipynb #8ea982f5
 @app.command()
@@ -338,11 +346,11 @@ def _state(status: Any) -> str:
 
 
 def _datasets_table(datasets: list) -> str:
-    """One row a data set: whether it is complete, its usable clips, the size of the whole, its licence and where to get it."""
+    """One row a data set: whether it is complete, usable clips, faulty rows, the size of the whole, licence and source."""
     import pandas as pd
 
     rows = [
-        {"data set": status.name, "state": _state(status), "clips": status.clips, "size": status.size,
+        {"data set": status.name, "state": _state(status), "clips": status.clips, "unusable": status.unusable, "size": status.size,
          "licence": status.licence, "get it from": status.source}
         for status in datasets
     ]  # fmt: skip

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'LIFT_METHODS', 'METHODS', 'EmbeddingError', 'embed_features', 'check_backbone', 'stream_embeddings',
-           'embed_store', 'write_embeddings', 'read_embeddings', 'LiFTEmbedder']
+           'embed_store', 'write_embeddings', 'iterate_embeddings', 'read_embeddings', 'LiFTEmbedder']
 
 # %% ../nbs/08_embedding.ipynb #1daae833
 import json
@@ -180,6 +180,22 @@ def _write_table(path: Path, table: pa.Table) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _decode_batches(file: pq.ParquetFile) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Ids and embeddings `(n, E)` of at most 4096 clips at a time."""
+    for batch in file.iter_batches(4096, columns=["clip_id", "embedding"]):
+        rows = batch["embedding"].flatten().to_numpy(zero_copy_only=False)
+        yield batch["clip_id"].to_pylist(), rows.reshape(len(batch), -1)
+
+
+def iterate_embeddings(path: str | Path, ids: Iterable[str]) -> Iterator[pd.DataFrame]:
+    """The embeddings of the clips `ids` that a file holds, as tables of at most 4096 rows, in the order of the file."""
+    wanted = set(ids)
+    with pq.ParquetFile(path) as file:
+        for names, values in _decode_batches(file):
+            table = pd.DataFrame(values, index=pd.Index(names, name="clip_id"))
+            yield table[table.index.isin(wanted)]
+
+
 def read_embeddings(path: str | Path) -> pd.DataFrame:
     """Embeddings as a DataFrame: one float32 column a dimension, indexed by clip id, metadata in `.attrs`."""
     path = Path(path)
@@ -190,10 +206,9 @@ def read_embeddings(path: str | Path) -> pd.DataFrame:
             kind = file.schema_arrow.field("embedding").type
             values = np.empty((file.metadata.num_rows, kind.list_size), dtype=np.float32)  # (N, E)
             ids: list[str] = []
-            for batch in file.iter_batches(4096, columns=["clip_id", "embedding"]):
-                rows = batch["embedding"].flatten().to_numpy(zero_copy_only=False)
-                values[len(ids) : len(ids) + len(batch)] = rows.reshape(len(batch), -1)
-                ids += batch["clip_id"].to_pylist()
+            for names, rows in _decode_batches(file):
+                values[len(ids) : len(ids) + len(names)] = rows
+                ids += names
             note = (file.schema_arrow.metadata or {}).get(b"lift", b"{}")
     except (pa.ArrowException, KeyError, AttributeError, ValueError) as error:
         raise EmbeddingError(f"{path}: not a table of embeddings with clip_id and embedding ({error})") from error

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from .backbones import create_backbone
 from .store import FeatureStore
-from .video import VideoError, VideoFile
+from .video import VideoError, VideoFile, frame_range
 
 # %% ../nbs/06_extraction.ipynb #cb42105f
 CLIPS_PER_ITEM = 8
@@ -47,15 +47,25 @@ class _LastVideo:
     """The video that was opened last, kept open for the next item of the same file; close it in the end."""
 
     def __init__(self, size: int | None):
-        self.size, self.file = size, None
+        self.size, self.file, self.faulty = size, None, False
 
     def open(self, path: str) -> VideoFile:
-        if self.file is None or self.file.info.path != path:
+        if self.file is None or self.faulty or self.file.info.path != path:
             self.close()
             self.file = VideoFile(path, size=self.size)
         return self.file
 
+    def read_clip(self, frames: int, start: float, end: float) -> np.ndarray:
+        """A clip `(T, H, W, 3)` of the open video; after a fault in reading, not in the range, the next item opens it anew."""
+        frame_range(self.file.info, start, end)
+        try:
+            return self.file.read_clip(frames, start, end)
+        except Exception:
+            self.faulty = True
+            raise
+
     def close(self) -> None:
+        self.faulty = False
         if self.file is not None:
             self.file.close()
             self.file = None
@@ -68,22 +78,22 @@ def decode_item(item: WorkItem, transform: Callable, frames: int, size: int | No
 
 
 def _decode_item(item: WorkItem, transform: Callable, frames: int, last: _LastVideo) -> list[Result]:
-    """`decode_item` with the file left open, unless something went wrong in it."""
+    """`decode_item` with the file left open."""
     try:
-        video = last.open(item.path)
-        results = [(clip_id, _decode_clip(video, transform, frames, start, end)) for clip_id, start, end in item.clips]
+        last.open(item.path)
     except Exception as error:  # a decoder may raise anything: it is the failure of this file, not of the run
-        results = [(clip_id, _cause(item.path, error)) for clip_id, _, _ in item.clips]
-    if any(isinstance(result, str) for _, result in results):
-        last.close()
-    return results
+        return [(clip_id, _cause(item.path, error)) for clip_id, _, _ in item.clips]
+    return [(clip_id, _decode_clip(last, item.path, transform, frames, start, end)) for clip_id, start, end in item.clips]
 
 
-def _decode_clip(video: VideoFile, transform: Callable, frames: int, start: float, end: float) -> np.ndarray | str:
+def _decode_clip(
+    last: _LastVideo, path: str, transform: Callable, frames: int, start: float, end: float
+) -> np.ndarray | str:
+    """One clip as transformed frames `(T, 3, S, S)` uint8, or the cause why not."""
     try:
-        return transform(torch.from_numpy(video.read_clip(frames, start, end))).numpy()  # (T, 3, S, S) uint8
+        return transform(torch.from_numpy(last.read_clip(frames, start, end))).numpy()  # (T, 3, S, S) uint8
     except Exception as error:  # so may a transform
-        return _cause(video.info.path, error)
+        return _cause(path, error)
 
 
 def _cause(path: str, error: Exception) -> str:

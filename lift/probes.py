@@ -366,7 +366,9 @@ def probe_classes(
     embeddings: pd.DataFrame | Iterable[pd.DataFrame], clips: pd.DataFrame,
     bootstrap: int = 1000, seed: int = 0, alpha: float = 1.0, missing: str = "exclude",
 ) -> ClassResults:  # fmt: skip
-    """Top-1 and top-5 accuracy of scikit-learn's `RidgeClassifier` on `label`, in bounded memory (paper, standard benchmarks).
+    """Top-1 and top-5 accuracy of scikit-learn's `RidgeClassifier` on `label` (paper, standard benchmarks).
+
+    Memory grows only with the validation clips.
 
     `embeddings`: one table indexed by clip id, or tables of some clips each, read once. `ProbeError` as in `probe_groups`.
     """

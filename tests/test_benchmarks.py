@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pandas as pd
 import pytest
-from miniature import make_all, make_charades
+from miniature import make_all, make_charades, make_hmdb51, make_kinetics
 
 from lift.ablation import execute_on_real
-from lift.benchmarks import BENCHMARKS, STEPS, mining_counts, read_summary, run_step
-from lift.embedding import METHODS
+from lift.benchmarks import BENCHMARKS, STEPS, _embeddings, mining_counts, read_group_results, read_summary, run_step
+from lift.embedding import METHODS, write_embeddings
 from lift.extraction import extract
 from lift.model import LiFTConfig
 from lift.reproduction import Run, find_run
@@ -115,7 +116,7 @@ def test_absent_data_sets_are_rows_and_the_needed_one_is_named_in_a_line(bare, c
     for step in ("clips", *STEPS):
         told = run_step(bare, step, bare.root / "data", progress=False)
         if step in ("model", "embeddings"):
-            assert "needs K400 in the folder kinetics400" in told and told.count("\n") == 0
+            assert "training clips of K400 in the folder kinetics400" in told and told.count("\n") == 0
     for notebook in NOTEBOOKS:
         execute(notebook, "mini")
     execute_on_real("mini", "ablation_depth")
@@ -130,6 +131,21 @@ def test_absent_data_sets_are_rows_and_the_needed_one_is_named_in_a_line(bare, c
     assert "Charades: not available here" in capsys.readouterr().out
 
 
+def test_a_relative_data_folder_is_below_the_checkout(bare, monkeypatch):
+    make_charades(bare.root / "data" / "charades")
+    monkeypatch.setenv("LIFT_DATA", "data")
+    told = run_step(bare, "clips", "data")
+    assert "cia-charades: 96 clips" in told and f"ssv2: {bare.root / 'data' / 'ssv2'}: no such folder" in told
+    (bare.root / "nbs" / "paper").mkdir(parents=True)
+    monkeypatch.chdir(bare.root / "nbs" / "paper")  # where papermill runs the notebook
+    execute("table4_real_benchmark_statistics", "mini")
+    output = bare.folder / "figures" / "table4_real_benchmark_statistics"
+    mined = pd.read_csv(output / "mined.csv").query("dataset == 'Charades' and rule == 'all'")
+    assert mined["groups"].item() == "4"
+    notes = pd.read_csv(output / "clips.csv").set_index("benchmark")["note"]
+    assert notes["ssv2"].startswith("LIFT_DATA/ssv2: no such folder")
+
+
 def test_a_data_set_without_features_says_so(bare):
     make_charades(bare.root / "data" / "charades")  # its videos are empty files
     for step in ("clips", *STEPS):
@@ -138,6 +154,47 @@ def test_a_data_set_without_features_says_so(bare):
             assert "96 failed" in told and "TE001.mp4: the file is empty" in told
     summary = read_summary(bare, "chiral").set_index("benchmark")
     assert summary.loc["cia-charades", "reason"].eq("no video of it could be read").all()
+    execute("figure5_group_size_noise", "mini")
+    least = pd.read_csv(bare.folder / "figures" / "figure5_group_size_noise" / "least_difference.csv")
+    assert least["dataset"].tolist() == ["SSv2", "EPIC", "Charades"] and least["groups"].eq("not available here").all()
+
+
+def test_kinetics_without_training_clips_costs_only_the_model(bare):
+    data = bare.root / "data"
+    make_kinetics(data / "kinetics400", real=True)
+    (data / "kinetics400" / "train.csv").unlink()
+    make_hmdb51(data / "hmdb51", real=True)
+    told = {step: run_step(bare, step, data, progress=False) for step in ("clips", *STEPS)}
+    for step in ("model", "embeddings"):
+        assert "needs at least 2 training clips of K400" in told[step] and told[step].count("\n") == 0
+    summary = read_summary(bare, "classes").set_index(["benchmark", "method"])
+    assert summary.loc[("hmdb51", "mean"), "value"] >= 0
+    assert "no clip of split 'train'" in summary.loc[("kinetics400", "mean"), "reason"]
+    assert "needs at least 2 training clips of K400" in summary.loc[("hmdb51", "lift"), "reason"]
+
+
+def test_embeddings_come_batch_by_batch(bare):
+    ids = [f"clip {n}" for n in range(10000)]
+    array = np.arange(40000, dtype=np.float32).reshape(-1, 4)
+    write_embeddings(bare.folder / "embeddings" / "ssv2.parquet", ids, array)
+    for method, part in (("lift", array), ("lift_static", array[:, :2]), ("lift_dynamic", array[:, 2:])):
+        tables = list(_embeddings(bare, "ssv2", None, method, ids[5:9000]))
+        assert len(tables) == 3 and max(map(len, tables)) <= 4096
+        assert pd.concat(tables).index.tolist() == ids[5:9000] and (pd.concat(tables).to_numpy() == part[5:9000]).all()
+
+
+def test_scores_of_data_that_moved_away_are_not_shown(bare):
+    make_charades(bare.root / "data" / "charades", real=True)
+    for step in ("clips", "features", "results"):
+        run_step(bare, step, bare.root / "data", progress=False)
+    assert set(read_group_results(bare, "cia-charades")) == {"mean", "concatenation"}
+    (bare.root / "data" / "charades").rename(bare.root / "moved")
+    for step in ("clips", "features", "results"):
+        run_step(bare, step, bare.root / "data", progress=False)
+    assert read_group_results(bare, "cia-charades") == {}
+    execute("figure5_group_size_noise", "mini")
+    least = pd.read_csv(bare.folder / "figures" / "figure5_group_size_noise" / "least_difference.csv")
+    assert least["dataset"].tolist() == ["SSv2", "EPIC", "Charades"] and least["groups"].eq("not available here").all()
 
 
 @pytest.mark.parametrize(

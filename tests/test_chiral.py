@@ -1,5 +1,7 @@
 """Chiral groups: the authors' lists are read or refused by row, mining keeps its rules, both meet in one clip table."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -116,6 +118,36 @@ def test_files_that_contradict_each_other_are_refused(lists):
         read_lists(lists, "ssv2")
 
 
+@pytest.mark.parametrize(("old", "new"), [("Moving [something] up", "Moving [something] away"), (",something", ",thing")])
+def test_a_group_that_is_another_in_the_other_list_is_refused(lists, old, new):
+    edit(lists / "chiral_groups-ssv2-validation.csv", old, new)
+    told = r"group 3f20f09b has other verbs .*groups-ssv2-train\.csv row 2 and chiral_groups-ssv2-validation\.csv row 2"
+    with pytest.raises(DatasetError, match=told):
+        read_lists(lists, "ssv2")
+
+
+def test_lists_of_an_earlier_mining_do_not_stay(tmp_path, monkeypatch):
+    counts = {(split, verb, "box"): 2 for split in ("train", "validation") for verb in ("open", "close")}
+    rows = form_groups(sign_rows(actions(counts), chiral_pairs("epic")), "epic")
+    write_lists(rows, tmp_path, "epic")
+    other = tmp_path / "chiral_groups-ssv2-train.csv"
+    other.touch()
+    write_lists(rows[rows["split"] == "validation"], tmp_path, "epic")
+    names = {"chiral_groups-epic-validation.csv", "cia-epic-validation.csv", other.name}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    before = (tmp_path / "cia-epic-validation.csv").read_text()
+
+    def full(table, path, **_):
+        Path(path).write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_lists(rows[rows["split"] == "validation"], tmp_path, "epic")
+    assert (tmp_path / "cia-epic-validation.csv").read_text() == before
+    assert {path.name for path in tmp_path.iterdir()} == names, "nothing half written"
+
+
 def test_a_clip_file_with_a_clip_twice_is_refused(lists):
     path = lists / "cia-ssv2-train.csv"
     path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
@@ -197,7 +229,7 @@ def test_ids_with_spaces_and_ampersands_live(tmp_path):
     rows = actions({("train", verb, "box"): 2 for verb in ("open", "close")})
     rows.loc[0, "id"] = 'Pay & [it], "now" é'
     write_lists(form_groups(sign_rows(rows, chiral_pairs("epic")), "epic"), tmp_path, "epic")
-    assert 'Pay & [it], "now" é' in set(read_lists(tmp_path, "epic")["id"])
+    assert 'Pay & [it], "now" é' in set(read_lists(tmp_path, "epic", ["train"])["id"])
 
 
 def test_a_group_needs_both_signs_in_every_split_and_enough_clips():
@@ -295,6 +327,12 @@ def test_read_table_keeps_text(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("id,noun\n007,None\n1e5,NA\n")
     assert read_table(path, ["id"]).values.tolist() == [["007", "None"], ["1e5", "NA"]]
+    path.write_text("id,noun\n1,a,\n2,,\n3\n")
+    assert read_table(path, ["id"]).to_numpy().tolist() == [["1", "a"], ["2", ""], ["3", ""]]
+    for surplus in ("id,noun\n1,a cup, red\n", "id,noun\n1,a cup, red\n2,b\n", "id,noun\n1,a\n2,b,c\n"):
+        path.write_text(surplus)
+        with pytest.raises(DatasetError, match=r"t\.csv: is not a CSV table"):
+            read_table(path, ["id"])
     path.write_bytes(b"id\n1\ncaf\xe9\n")
     with pytest.raises(DatasetError, match=r"t\.csv: line 3 is not UTF-8"):
         read_table(path, ["id"])
@@ -309,7 +347,7 @@ def test_read_json_refuses_what_it_cannot_use(tmp_path):
 
 
 def test_status_says_what_to_do(tmp_path):
-    about = {"name": "X", "layout": "a\nb", "source": "the site", "licence": "MIT", "size": "1 GB"}
+    about = {"name": "X", "lists": ("train.csv", "val.csv"), "layout": "a\nb", "source": "the site", "licence": "MIT", "size": "1 GB"}
 
     def make_clips(root):
         raise DatasetError(f"{root}: lacks train.csv")
@@ -317,9 +355,9 @@ def test_status_says_what_to_do(tmp_path):
     status = examine(tmp_path, make_clips, **about)
     assert not status.found and status.missing == [f"{tmp_path}: lacks train.csv"]
     assert all(text in str(status) for text in ("lacks train.csv", "the site", "MIT", "1 GB", "    b"))
-    table = pd.DataFrame({"clip_id": ["1"]})
+    table = pd.DataFrame({"clip_id": ["1", "2"], "split": ["train", "test"]})
     table.attrs = {"missing": {}, "unusable": {}}
     complete = examine(tmp_path, lambda root: table, **about)
-    assert complete.found and str(complete) == f"X: found, 1 clips in {tmp_path}"
+    assert complete.found and str(complete) == f"X: found, 2 clips in {tmp_path}"
     table.attrs = {"missing": {"2": "2.webm"}, "unusable": {}}
-    assert left_out(table) == "1 clips; 1 without a video (2); 0 unusable rows"
+    assert left_out(table) == "2 clips; 1 without a video (2); 0 unusable rows"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from miniature import make_hmdb51, make_ucf101
+from miniature import make_epic, make_hmdb51, make_ucf101
 
 from lift.video import write_video
 
@@ -132,6 +132,25 @@ def test_doctor_says_what_is_here():
 def test_mine_writes_the_authors_layout_from_real_annotations(shared, tmp_path):
     result = succeed("mine", "epic", shared / "annotations" / "epic100", tmp_path, "--json")
     assert result["groups"] == 66 and len(list(tmp_path.glob("*.csv"))) == len(result["written"])
+
+
+def test_mine_takes_pairs_and_nouns_of_ones_own_and_says_what_it_left_out(tmp_path):
+    root = make_epic(tmp_path / "epic")
+    path = root / "EPIC_100_train.csv"
+    path.write_text(path.read_text().replace("00:00:01.00,00:00:01.89", "00:00:01.00,soon"))
+    row = path.read_text().splitlines()[3]
+    path.write_text(path.read_text() + row.replace("open", "close") + "\n")
+    (tmp_path / "pairs.csv").write_text("dataset,forward,reverse\nepic,open,close\n")
+    (tmp_path / "nouns.csv").write_text("dataset,group,noun\nepic,thing,plate\nepic,thing,cupboard\n")
+    result = lift("mine", "epic", root, tmp_path / "all", "--json")
+    assert json.loads(result.stdout)["groups"] == 4
+    result = lift("mine", "epic", root, tmp_path / "own", "--json", "--pairs", tmp_path / "pairs.csv", "--nouns", tmp_path / "nouns.csv")
+    told = json.loads(result.stdout)
+    assert told["groups"] == 1 and told["contradictions"] == 1 and list(told["unusable"]) == ["EPIC_100_train.csv row 3 (P01_11_1)"]
+    assert "1 rows unusable, the first: EPIC_100_train.csv row 3 (P01_11_1): timestamp 'soon'" in result.stderr
+    assert "1 clips left out: they have both signs" in result.stderr
+    epic = next(status for status in succeed("doctor", "--data", tmp_path, "--json")["datasets"] if status["name"].startswith("EPIC"))
+    assert epic["unusable"] == 1
 
 
 def test_mine_and_doctor_refuse_what_is_not_there(tmp_path):

@@ -148,7 +148,9 @@ def test_byte_order_mark_and_windows_lines(tmp_path):
         (b"clip_id;path;split;label\na;b;train;l\n", "lacks the column"),
         (b"clip_id,path,split,label\na,b,train,ferm\xe9\n", "UTF-8"),
         (b"clip_id,path,split,label\na,b,train,l\na,b,train,l,x,y\n", "is not a CSV table"),
-        (b"clip_id,path,split,label\na,b,dev,l\n", "column split, row 0"),
+        (b"clip_id,path,split,label\na,b,dev,l\n", "column split, row 2 "),
+        (b"clip_id,path,split,label\na,b,train,open, close\n", "is not a CSV table"),
+        (b"clip_id,path,split,label,label\na,b,train,l,m\n", "has the column 'label' twice"),
     ],
 )
 def test_faulty_files_are_named(tmp_path, content, words):
@@ -157,6 +159,12 @@ def test_faulty_files_are_named(tmp_path, content, words):
     with pytest.raises(ClipTableError, match=words) as caught:
         read_clips(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_comma_at_the_end_of_each_row_shifts_nothing(tmp_path):
+    path = tmp_path / "clips.csv"
+    path.write_text("clip_id,path,split,label\na,b.mp4,train,l,\nc,d.mp4,train,l,\n")
+    assert read_clips(path)[["clip_id", "path", "label"]].to_numpy().tolist() == [["a", "b.mp4", "l"], ["c", "d.mp4", "l"]]
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -46,6 +46,24 @@ def test_without_the_class_list_a_noun_is_named_as_spoken(root):
     assert ("open", "close", "door") in names(epic.mine(root))
 
 
+def test_a_noun_class_that_nobody_spoke_is_called_by_its_number(tmp_path):
+    root, other = make_epic(tmp_path / "epic"), make_epic(tmp_path / "other", narrated=False)
+    (root / "EPIC_100_validation.csv").write_text((other / "EPIC_100_validation.csv").read_text().replace(",2,[2]", ",77,[77]"))
+    (root / "EPIC_100_noun_classes.csv").unlink()
+    table = epic.read_annotations(root)
+    assert set(table.loc[table["split"] == "validation", "noun_value"]) == {"door", "77"}
+
+
+@pytest.mark.parametrize(("old", "new"), [("P01,P01_11,", ",P01_11,"), ("P01,P01_11,", "P01,,"), ("P01,P01_11,", "P01,P01;11,")])
+def test_an_id_that_no_list_could_hold_is_an_unusable_row(root, old, new):
+    path = root / "EPIC_100_train.csv"
+    path.write_text(path.read_text().replace(old, new, 1))
+    clips = epic.chiral_clips(root)
+    assert len(clips) == 95 and not clips.attrs["missing"]
+    assert list(clips.attrs["unusable"]) == ["EPIC_100_train.csv row 2 (P01_11_0)"]
+    assert "is empty or holds ';'" in clips.attrs["unusable"]["EPIC_100_train.csv row 2 (P01_11_0)"]
+
+
 def test_thresholds(tmp_path):
     root = make_epic(tmp_path, clips=5)
     with pytest.raises(DatasetError, match="no chiral group"):
@@ -139,4 +157,4 @@ def test_the_real_validation_list(shared, tmp_path, rule, groups, rows, known):
     assert (len(names(mined)), len(mined), len(names(mined) & published)) == (groups, rows, known)
     assert mined.loc[mined["narration_id"] == "P01_11_1", "id"].item() == "P01/videos/P01_11_1.6_2.4"
     write_lists(mined, tmp_path, "epic")
-    assert statistics(read_lists(tmp_path, "epic")).loc[0, ["groups", "validation"]].tolist() == [groups, rows]
+    assert statistics(read_lists(tmp_path, "epic", ["validation"])).loc[0, ["groups", "validation"]].tolist() == [groups, rows]

@@ -153,6 +153,29 @@ def test_parts_of_a_file_are_read_with_it_open(tmp_path, videos, monkeypatch):
     assert torch.equal(FeatureStore.open(tmp_path / "store").read(["part-07"]), expected.half().float())
 
 
+@pytest.mark.parametrize(("late", "broken", "times"), [(True, False, 1), (False, True, 3)])
+def test_a_file_is_opened_anew_after_a_fault_in_reading_not_in_a_range(tmp_path, videos, monkeypatch, late, broken, times):
+    opened = []
+
+    class Counted(extraction.VideoFile):
+        def __init__(self, path, size=None):
+            opened.append(path)
+            super().__init__(path, size)
+
+        def read_clip(self, frames, start, end):
+            if broken and start == 0:
+                raise OSError("the disk has a fault")
+            return super().read_clip(frames, start, end)
+
+    monkeypatch.setattr(extraction, "VideoFile", Counted)
+    starts = np.array([0, 0, 0, 0, 0, 0, 0, 0] + [0.5] + [1] * 15)  # three items of eight clips
+    starts[8] = 0 if broken else 0.5
+    starts[[7, 20]] = 3600 if late else starts[[7, 20]]
+    parts = pd.DataFrame({"clip_id": [f"part-{n:02d}" for n in range(24)], "path": "long.mp4", "start": starts, "end": starts + 0.5})
+    report = run(parts, tmp_path / "store", videos)
+    assert len(report.failed) == (2 if late else 9) and len(opened) == times
+
+
 def test_paths_are_below_the_root_or_absolute(tmp_path, videos):
     clips = make_table(["00.mp4", str(videos / "01.mp4"), str(tmp_path / "söme dir" / "a clip.mp4")])
     (tmp_path / "söme dir").mkdir()

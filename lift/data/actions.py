@@ -26,6 +26,14 @@ from lift.data.status import (
 )
 
 # %% ../../nbs/15_actions.ipynb #ab474d38
+def _listed_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a list of videos, each with its number; `DatasetError` for an empty file."""
+    lines = read_lines(path)
+    if not lines:
+        raise DatasetError(f"{path}: is empty; fetch it again")
+    return lines
+
+
 def _label_clips(rows: Iterable[dict[str, object]], root: Path, unusable: dict[str, str]) -> pd.DataFrame:
     """The clip table of rows with `clip_id`, `path`, `looked_for`, `split`, `label`, `place` (file and row)."""
     kept, seen = [], set()
@@ -59,7 +67,7 @@ def _kinetics_rows(path: Path, videos: VideoFiles, unusable: dict[str, str]) -> 
         place = f"{path.name} row {number}"
         label = row["label"].strip().replace("_", " ")
         times = (row["time_start"], row["time_end"])
-        if not label or not row["youtube_id"] or not all(time.isdigit() for time in times):
+        if not label or not row["youtube_id"] or not all(time.isdecimal() for time in times):
             unusable[place] = "lacks a label, a youtube_id or whole seconds"
         elif int(times[1]) <= int(times[0]):
             unusable[place] = f"ends ({times[1]} s) where it starts ({times[0]} s) or before"
@@ -111,7 +119,7 @@ def ucf101_clips(root: str | Path, split: int = 1) -> pd.DataFrame:
     classes, videos, unusable, rows = _ucf_classes(root), VideoFiles(root), {}, []
     for part in ("train", "test"):
         path = need_file(root, _ucf_names(f"{part}list{split:02d}.txt"))
-        for number, line in read_lines(path):
+        for number, line in _listed_lines(path):
             place = f"{path.name} line {number}"
             video = line.split(".avi")[0] + ".avi"
             label, _, name = video.partition("/")
@@ -134,6 +142,7 @@ def ucf101_clips(root: str | Path, split: int = 1) -> pd.DataFrame:
 
 # %% ../../nbs/15_actions.ipynb #afdee5c1
 _HMDB_SPLITS = {"0": None, "1": "train", "2": "test"}
+_HMDB_VIDEOS = ("", "videos/", "hmdb51/", "hmdb51_org/")
 _HMDB_FOLDERS = ("", "testTrainMulti_7030_splits/", "splits/", "annotations/")
 
 
@@ -149,18 +158,30 @@ def _hmdb_lists(root: Path, split: int) -> dict[str, Path]:
     )
 
 
+def _check_hmdb_classes(videos: VideoFiles, classes: Iterable[str], split: int) -> None:
+    """Refuse a folder of videos whose class has no list: without it the benchmark would be another, and nobody would see it."""
+    known = {*classes, *(folder.strip("/") for folder in _HMDB_VIDEOS)}
+    for folder in _HMDB_VIDEOS:
+        for name in sorted(videos.names(folder) - known):
+            if any(video.endswith(".avi") for video in videos.names(f"{folder}{name}")):
+                listed = f"{name}_test_split{split}.txt"
+                raise DatasetError(f"{videos.root}: lacks {listed}, although {folder}{name} holds videos; fetch the lists again")
+
+
 def hmdb51_clips(root: str | Path, split: int = 1) -> pd.DataFrame:
     """HMDB51, official split 1, 2 or 3, as a clip table; `attrs` say what was left out."""
     root = check_root(root)
     videos, unusable, rows = VideoFiles(root), {}, []
-    for label, path in _hmdb_lists(root, split).items():
-        for number, line in read_lines(path):
+    lists = _hmdb_lists(root, split)
+    _check_hmdb_classes(videos, lists, split)
+    for label, path in lists.items():
+        for number, line in _listed_lines(path):
             place = f"{path.name} line {number}"
             name, _, part = line.rpartition(" ")
             if part not in _HMDB_SPLITS or not name.strip():
                 unusable[place] = f"{line!r} is not a name and 0, 1 or 2"
             elif _HMDB_SPLITS[part]:
-                paths = [f"{folder}{label}/{name.strip()}" for folder in ("", "videos/", "hmdb51/", "hmdb51_org/")]
+                paths = [f"{folder}{label}/{name.strip()}" for folder in _HMDB_VIDEOS]
                 row = {
                     "clip_id": f"{label}/{Path(paths[0]).stem}",
                     "split": _HMDB_SPLITS[part],
@@ -175,6 +196,7 @@ def describe_kinetics(root: str | Path) -> DatasetStatus:
     return examine(
         root,
         kinetics_clips,
+        lists=("train.csv", "val.csv"),
         name="Kinetics-400",
         layout="train.csv  val.csv\n{train,val}/{class}/{youtube id}_{start:06d}_{end:06d}.mp4",
         source="github.com/cvdfoundation/kinetics-dataset",
@@ -188,6 +210,7 @@ def describe_ucf101(root: str | Path) -> DatasetStatus:
     return examine(
         root,
         ucf101_clips,
+        lists=("trainlist01.txt", "testlist01.txt"),
         name="UCF101",
         layout="classInd.txt  trainlist01.txt  testlist01.txt (or in ucfTrainTestlist/)\nUCF-101/{class}/{name}.avi",
         source="crcv.ucf.edu/data/UCF101.php",
@@ -201,6 +224,7 @@ def describe_hmdb51(root: str | Path) -> DatasetStatus:
     return examine(
         root,
         hmdb51_clips,
+        lists=("CLASS_test_split1.txt", "CLASS_test_split1.txt"),
         name="HMDB51",
         layout="{class}_test_split1.txt (or in testTrainMulti_7030_splits/)\n{class}/{name}.avi",
         source="serre-lab.clps.brown.edu, HMDB: a large human motion database",

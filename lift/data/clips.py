@@ -6,8 +6,10 @@
 __all__ = ['CLIP_COLUMNS', 'SPLITS', 'ClipTableError', 'check_clips', 'read_clips', 'write_clips']
 
 # %% ../../nbs/10_clips.ipynb #0d61bb03
+import csv
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +70,8 @@ def _schema(columns: list[str]) -> pa.DataFrameSchema:
     return pa.DataFrameSchema({name: checks[name] for name in columns if name in checks}, checks=rows)
 
 # %% ../../nbs/10_clips.ipynb #d3d55a64
-def _describe(table: pd.DataFrame, column: object, check: str, row: object) -> str:
-    """One fault in words."""
+def _describe(table: pd.DataFrame, column: object, check: str, row: object, first_row: int) -> str:
+    """One fault in words; `first_row` is what the first row is called."""
     if pd.isna(column) or ": " in check:
         column, check = check.split(": ", 1)
     if check == "field_uniqueness":
@@ -77,18 +79,18 @@ def _describe(table: pd.DataFrame, column: object, check: str, row: object) -> s
     elif check == "not_nullable":
         check = "is empty; it is required"
     name = table.at[row, "clip_id"] if column != "clip_id" else None
-    where = f"row {row}" + (f" ({name})" if isinstance(name, str) else "")
+    where = f"row {row + first_row}" + (f" ({name})" if isinstance(name, str) else "")
     value = table[column].astype(object)[row]
     return f"column {column}, {where}, value {getattr(value, 'item', lambda: value)()!r}: {check}"
 
 # %% ../../nbs/10_clips.ipynb #fbd94efc
-def _message(table: pd.DataFrame, failures: pd.DataFrame, limit: int = 10) -> str:
+def _message(table: pd.DataFrame, failures: pd.DataFrame, first_row: int, limit: int = 10) -> str:
     """All faults of a table, the first `limit` of them in full."""
     failures = failures.assign(wide=failures["schema_context"].eq("DataFrameSchema"))
     failures["column"] = failures["column"].mask(failures["wide"])
     failures = failures.drop_duplicates(["column", "check", "index"]).sort_values(["index", "column"])
     rows = zip(failures["column"], failures["check"], failures["index"], strict=True)
-    lines = [_describe(table, column, check, row) for column, check, row in rows]
+    lines = [_describe(table, column, check, row, first_row) for column, check, row in rows]
     more = [f"... and {len(lines) - limit} more"] if len(lines) > limit else []
     count = "1 fault" if len(lines) == 1 else f"{len(lines)} faults"
     return "\n  ".join([f"{count} in the clip table:", *lines[:limit], *more])
@@ -108,10 +110,10 @@ def _require_columns(table: pd.DataFrame) -> None:
         raise ClipTableError("the clip table has no rows; give at least one clip")
 
 # %% ../../nbs/10_clips.ipynb #fcb29002
-def check_clips(table: pd.DataFrame) -> pd.DataFrame:
+def check_clips(table: pd.DataFrame, first_row: int = 0) -> pd.DataFrame:
     """A checked copy of a clip table, columns in the order of `CLIP_COLUMNS` and extra columns after them.
 
-    `ClipTableError` lists every fault by column, row, value and what to do.
+    `ClipTableError` lists every fault by column, row (the first is called `first_row`), value and what to do.
     """
     _require_columns(table)
     table = table.reset_index(drop=True)
@@ -121,7 +123,7 @@ def check_clips(table: pd.DataFrame) -> pd.DataFrame:
     try:
         _schema(list(table.columns)).validate(table, lazy=True)
     except pa.errors.SchemaErrors as error:
-        raise ClipTableError(_message(table, error.failure_cases)) from None
+        raise ClipTableError(_message(table, error.failure_cases, first_row)) from None
     table = table.assign(**{name: _numbers(table[name]) for name in _SECONDS})
     table["chiral_label"] = _numbers(table["chiral_label"]).astype("Int64")
     if table["group"].isna().all() and table["chiral_label"].isna().all():
@@ -130,19 +132,31 @@ def check_clips(table: pd.DataFrame) -> pd.DataFrame:
     return table[known + [name for name in table.columns if name not in known]]
 
 # %% ../../nbs/10_clips.ipynb #0ec94d7b
+def _require_names_once(path: str | Path) -> None:
+    """Refuse a file whose header has a name twice: pandas would call the second one `label.1`."""
+    with open(path, encoding="utf-8-sig", newline="") as stream:
+        names = pd.Index(next(csv.reader(stream), []))
+    if not names.is_unique:
+        raise ClipTableError(f"{path}: has the column {names[names.duplicated()][0]!r} twice; rename or drop one")
+
+
 def read_clips(path: str | Path) -> pd.DataFrame:
     """The checked clip table in a CSV file; `ClipTableError` names the file and each fault."""
     text = {name: str for name in CLIP_COLUMNS if name not in _SECONDS}
+    options = {"dtype": text, "encoding": "utf-8-sig", "keep_default_na": False, "na_values": [""], "index_col": False}
     try:
-        table = pd.read_csv(path, dtype=text, encoding="utf-8-sig", keep_default_na=False, na_values=[""])
+        _require_names_once(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # it drops the surplus cells of a row
+            table = pd.read_csv(path, **options)
     except UnicodeDecodeError as error:
         raise ClipTableError(f"{path}: is not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
     except pd.errors.EmptyDataError as error:
         raise ClipTableError(f"{path}: is empty; give a line of column names and one line a clip") from error
-    except pd.errors.ParserError as error:
+    except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
         raise ClipTableError(f"{path}: is not a CSV table ({str(error).strip()}); quote cells with a comma") from error
     try:
-        return check_clips(table)
+        return check_clips(table, first_row=2)  # a spreadsheet's count: row 1 holds the column names
     except ClipTableError as error:
         raise ClipTableError(f"{path}: {error}") from error
 

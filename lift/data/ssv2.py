@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from .chiral import benchmark_clips, chiral_pairs, check_rule, form_groups, noun_groups, sign_rows
+from lift.data.chiral import (
+    benchmark_clips,
+    check_rule,
+    chiral_pairs,
+    find_lists,
+    form_groups,
+    noun_groups,
+    read_lists,
+    sign_rows,
+)
 from lift.data.status import (
     DatasetError,
     DatasetStatus,
@@ -21,6 +30,7 @@ from lift.data.status import (
     find_file,
     finish_clips,
     need_file,
+    need_rows,
     package_list,
     read_json,
     read_table,
@@ -37,10 +47,18 @@ def _file_names(part: str) -> list[str]:
     ]
 
 
-def _class_of(template: str, classes: dict[str, str]) -> int | None:
+def _read_classes(path: Path) -> dict[str, int]:
+    """Class name to index, from `labels.json`; `DatasetError` names a class whose index is no whole number."""
+    classes = read_json(path, dict)
+    for name, index in classes.items():
+        if not str(index).isdecimal():
+            raise DatasetError(f"{path}: class {name!r}: index {index!r} is not a whole number; fetch the file again")
+    return {name: int(index) for name, index in classes.items()}
+
+
+def _class_of(template: str, classes: dict[str, int]) -> int | None:
     """The class index of a template; `None` where `labels.json` has no such class."""
-    index = classes.get(re.sub(r"[\[\]]", "", template))
-    return None if index is None else int(index)
+    return classes.get(re.sub(r"[\[\]]", "", template))
 
 
 def read_annotations(root: str | Path) -> pd.DataFrame:
@@ -49,7 +67,7 @@ def read_annotations(root: str | Path) -> pd.DataFrame:
     `attrs["unusable"]` names the rows left out: no id, an unknown template, an id that is there already.
     """
     root = check_root(root)
-    classes = read_json(need_file(root, _file_names("labels")), dict)
+    classes = _read_classes(need_file(root, _file_names("labels")))
     rows, unusable, seen = [], {}, set()
     paths = {split: find_file(root, _file_names(split)) for split in ("train", "validation")}
     if not any(paths.values()):
@@ -68,10 +86,7 @@ def read_annotations(root: str | Path) -> pd.DataFrame:
             else:
                 rows.append(row | {"id": str(row["id"])})
                 seen.add(str(row["id"]))
-    if not rows:
-        raise DatasetError(
-            f"{root}: the annotations hold no usable row; the first fault: {next(iter(unusable.values()), 'empty')}"
-        )
+    need_rows(rows, root, unusable)
     table = pd.DataFrame(rows)
     table.attrs["unusable"] = unusable
     return table
@@ -173,7 +188,7 @@ def mine(
     rows = _sign_templates(table, chiral_pairs("ssv2", pairs), noun_groups("ssv2", nouns))
     rows, level = _published_like(rows) if rule == "published-like" and not rows.empty else (rows, 0)
     rows = form_groups(rows, "ssv2")
-    rows.attrs.update(clips_a_sign=level, unusable=table.attrs["unusable"])
+    rows.attrs.update(clips_a_sign=level, unusable=table.attrs["unusable"] | rows.attrs["unusable"])
     return rows
 
 # %% ../../nbs/12_ssv2.ipynb #de4ecda3
@@ -185,11 +200,20 @@ def chiral_clips(root: str | Path, lists: str | Path | None = None, rule: str = 
     return benchmark_clips(root, "ssv2", mine, _locate, lists, rule)
 
 
+def _all_clips(root: Path) -> pd.DataFrame:
+    """The clips of all classes; the authors' lists are read as well where they are there, so that a faulty one is told."""
+    folder = next((path for path in (root / "chirality-in-action", root) if find_lists(path, "ssv2")), None)
+    if folder:
+        read_lists(folder, "ssv2")
+    return ssv2_clips(root)
+
+
 def describe(root: str | Path) -> DatasetStatus:
     """What is found at `root`, and how to get what is missing."""
     return examine(
         root,
-        ssv2_clips,
+        _all_clips,
+        lists=("labels/train.json", "labels/validation.json"),
         name="Something-Something V2",
         layout="labels/{train,validation,labels}.json\n20bn-something-something-v2/{id}.webm\n"
         "chirality-in-action/*.csv (optional: the authors' lists)",

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['DatasetError', 'check_root', 'find_file', 'need_file', 'read_text', 'read_lines', 'read_table', 'read_json',
-           'package_list', 'VideoFiles', 'finish_clips', 'left_out', 'DatasetStatus', 'examine']
+           'package_list', 'VideoFiles', 'need_rows', 'finish_clips', 'left_out', 'DatasetStatus', 'examine']
 
 # %% ../../nbs/17_status.ipynb #84fc0d2b
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -71,8 +72,11 @@ def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     from io import StringIO
 
     try:
-        table = pd.read_csv(StringIO(read_text(path)), dtype=str, keep_default_na=False, index_col=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # it drops the surplus cells of a row
+            options = {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
+            table = pd.read_csv(StringIO(read_text(path)), **options).fillna("")
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
         raise DatasetError(f"{path}: is not a CSV table ({' '.join(str(error).split())}); fetch it again") from None
     missing = [column for column in columns if column not in table.columns]
     if missing:
@@ -120,6 +124,13 @@ class VideoFiles:
         return None
 
 # %% ../../nbs/17_status.ipynb #f21355e9
+def need_rows(rows: list | pd.DataFrame, root: Path, unusable: dict[str, str]) -> None:
+    """Refuse annotations without a usable row, with the first fault of those left out."""
+    if not len(rows):
+        first = next((f"{place}: {fault}" for place, fault in unusable.items()), "the lists are empty")
+        raise DatasetError(f"{root}: the annotations hold no usable row; the first fault: {first}")
+
+
 def finish_clips(table: pd.DataFrame, root: Path, unusable: dict[str, str] | None = None) -> pd.DataFrame:
     """The checked clip table of the rows that have a video; `attrs` hold `missing` (clip to video), `unusable`, root.
 
@@ -161,23 +172,35 @@ class DatasetStatus:
     licence: str = ""
     size: str = ""  # of the whole data set on disk
     clips: int = 0  # usable now
+    unusable: int = 0  # faulty rows of the annotations
 
     def __str__(self) -> str:
         if self.found:
-            return f"{self.name}: found, {self.clips} clips in {self.root}"
-        lines = [f"{self.name}: incomplete in {self.root} ({self.clips} clips usable)"]
+            faults = f", {self.unusable} unusable rows" if self.unusable else ""
+            return f"{self.name}: found, {self.clips} clips in {self.root}{faults}"
+        lines = [f"{self.name}: incomplete in {self.root} ({self.clips} clips usable, {self.unusable} unusable rows)"]
         lines += [f"  missing: {line}" for line in self.missing]
         lines += [f"  get it from {self.source} ({self.licence}; {self.size}) and place it so:"]
         return "\n".join(lines + [f"    {line}" for line in self.layout.splitlines()])
 
 
-def examine(root: str | Path, make_clips: Callable[[Path], pd.DataFrame], **about: str) -> DatasetStatus:
-    """The status of the data set at `root`: what `make_clips(root)` finds, or the one line with which it refuses."""
+def examine(
+    root: str | Path, make_clips: Callable[[Path], pd.DataFrame], lists: tuple[str, str], **about: str
+) -> DatasetStatus:
+    """The status of the data set at `root`: what `make_clips(root)` finds, or the one line with which it refuses.
+
+    `lists` names the training and the validation list: each split needs a usable clip.
+    """
     try:
         clips = make_clips(check_root(root))
-    except DatasetError as error:
-        return DatasetStatus(root=str(root), found=False, missing=[str(error)], **about)
+    except (DatasetError, OSError) as error:
+        return DatasetStatus(root=str(root), found=False, missing=[" ".join(str(error).split())], **about)
     absent = clips.attrs["missing"]
     videos = list(dict.fromkeys(absent.values()))
     lines = [f"videos of {len(absent)} clips, the first: {', '.join(videos[:3])}"] if absent else []
-    return DatasetStatus(root=str(root), found=not lines, missing=lines, clips=len(clips), **about)
+    usable = set(clips["split"].replace("test", "validation"))
+    for split, name in zip(("train", "validation"), lists, strict=True):
+        if split not in usable:
+            lines.append(f"no usable clip of the split {split}: {name} is absent or empty, or none of its videos is there")
+    unusable = len(clips.attrs["unusable"])
+    return DatasetStatus(root=str(root), found=not lines, missing=lines, clips=len(clips), unusable=unusable, **about)
