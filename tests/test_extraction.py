@@ -168,10 +168,9 @@ def test_a_file_is_opened_anew_after_a_fault_in_reading_not_in_a_range(tmp_path,
             return super().read_clip(frames, start, end)
 
     monkeypatch.setattr(extraction, "VideoFile", Counted)
-    starts = np.array([0, 0, 0, 0, 0, 0, 0, 0] + [0.5] + [1] * 15)  # three items of eight clips
-    starts[8] = 0 if broken else 0.5
-    starts[[7, 20]] = 3600 if late else starts[[7, 20]]
+    starts = np.array([0.0] * 9 + [1.0] * 15)  # three items of eight clips
     parts = pd.DataFrame({"clip_id": [f"part-{n:02d}" for n in range(24)], "path": "long.mp4", "start": starts, "end": starts + 0.5})
+    parts.loc[[3, 12], "end"] = 3600.0 if late else parts.loc[[3, 12], "end"]
     report = run(parts, tmp_path / "store", videos)
     assert len(report.failed) == (2 if late else 9) and len(opened) == times
 
