@@ -219,7 +219,7 @@ class Study:
         model, training, seeds = (self.settings[name] for name in ("model", "training", "seeds"))
         train = self.clips[self.clips["split"] == "train"]
         over = "one seed: intervals (95 %) over clips alone" if seeds == 1 else f"{seeds} seeds: intervals (95 %) over seeds and clips"
-        short = " (too short a training to rank the rows)" if training["epochs"] < 10 else ""
+        short = " (short: a row at chance has not learned yet, and says nothing about its method)" if training["epochs"] < 20 else ""
         return (
             f"A LiFT of d = {model['latent_dim']} and {model['depth']} layers unless a row says otherwise, epochs: "
             f"{training['epochs']}{short}, on {len(train):,} training clips, which the probes see too; {over}. {self.data}"
