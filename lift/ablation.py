@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 
 from . import embedding, geometry, losses, probes, sequence_models, symmetry, training
 from . import model as lift_model
@@ -166,15 +167,21 @@ class Study:
         known = json.dumps([dataclasses.asdict(config), dataclasses.asdict(recipe)], sort_keys=True)
         out = self.folder / _digest(known.encode(), self._hash(store).encode(), _SOURCES)
         result = out / "measurements.csv"
-        if not result.exists():
-            train = list(self.clips.loc[self.clips["split"] == "train", "clip_id"])
-            with _quiet_lightning():
-                model = fit(store, config, recipe, out, train_ids=train, progress=False)
-            part = out / f".measurements.{os.getpid()}.part"
-            measure(model, store, self.clips).to_csv(part)
-            os.replace(part, result)
-            shutil.rmtree(out / "checkpoints")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{out}.lock"):  # another notebook may want the same run at the same time
+            if not result.exists():
+                self._train(store, config, recipe, out)
         return pd.read_csv(result, index_col="clip_id")
+
+    def _train(self, store: FeatureStore, config: LiFTConfig, recipe: TrainingConfig, out: Path) -> None:
+        """Train and measure one model in the folder `out`."""
+        train = list(self.clips.loc[self.clips["split"] == "train", "clip_id"])
+        with _quiet_lightning():
+            model = fit(store, config, recipe, out, train_ids=train, progress=False)
+        part = out / ".measurements.part"
+        measure(model, store, self.clips).to_csv(part)
+        os.replace(part, out / "measurements.csv")
+        shutil.rmtree(out / "checkpoints")
 
     def features(self, variant: Variant) -> FeatureStore:
         """The features that a variant is trained and measured on."""

@@ -1,6 +1,7 @@
 """Ablations: intervals over seeds and clips, runs that are found again, tables that say how many seeds."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -114,6 +115,12 @@ def test_other_features_make_another_run(study, tmp_path):
     other = dataclasses.replace(study, store=make_store(tmp_path / "other", study.clips, seed=1), hashes={})
     other.measurements(Variant("a", "b"), 0)
     assert len(models(study)) == 2
+
+
+def test_two_notebooks_that_want_the_same_run_train_it_once(study):
+    with ThreadPoolExecutor(2) as notebooks:
+        both = list(notebooks.map(lambda level: study.measurements(Variant("depth", level), 0), ("1", "one")))
+    assert both[0].equals(both[1]) and len(models(study)) == 1
 
 
 def test_a_killed_run_goes_on(study, monkeypatch):
