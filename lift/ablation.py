@@ -167,8 +167,8 @@ class Study:
         known = json.dumps([dataclasses.asdict(config), dataclasses.asdict(recipe)], sort_keys=True)
         out = self.folder / _digest(known.encode(), self._hash(store).encode(), _SOURCES)
         result = out / "measurements.csv"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{out}.lock"):  # another notebook may want the same run at the same time
+        out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / "lock"):  # another notebook may want the same run at the same time
             if not result.exists():
                 self._train(store, config, recipe, out)
         return pd.read_csv(result, index_col="clip_id")
