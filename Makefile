@@ -18,27 +18,31 @@ endif
 ifneq ($(filter paper mini,$(PROFILE)),)
 FEATURES = real_results@$(PROFILE) real_backbones@$(PROFILE)
 endif
-stages = grep -E '^($(1))@' runs/stages.txt
+named = grep -E '^($(1))@' runs/stages.txt
 
 # A lane is a list of stages in runs/lane-N.txt. DVC gives up at once where the other one is looking at the same stages: it asks again
 lane = (set -o pipefail; export OMP_NUM_THREADS=1; until xargs -r dvc repro -s < runs/lane-$(1).txt 2>&1 | tee runs/lane-$(1).log; do \
 	grep -qE 'is busy|Unable to acquire lock' runs/lane-$(1).log || exit 1; sleep 2; done)
 lanes = @$(call lane,1) & sleep 1; $(call lane,2); second=$$?; wait $$! && exit $$second
 
-.PHONY: reproduce test bench default-model sync clean wheel hooks lab
+.PHONY: reproduce stages test bench default-model sync clean wheel hooks lab
 
-reproduce: export IN_TEST := 1
+reproduce stages: export IN_TEST := 1
 reproduce: .venv/installed
 	@mkdir -p runs; dvc stage list --name-only | grep -E '@$(PROFILE)(-|$$)' > runs/stages.txt
-	dvc repro $(FEATURES)
-	@{ $(call stages,train); $(call stages,library.*|tutorials) | sed -n '1~3p'; } > runs/lane-1.txt
-	@{ $(call stages,train_equivariant|backbones); $(call stages,library.*|tutorials) | sed '1~3d'; } > runs/lane-2.txt
-	$(lanes)
-	@$(call stages,paper|ablation.*|real_paper|real_ablation) | sed -n '1~2p' > runs/lane-1.txt
-	@$(call stages,paper|ablation.*|real_paper|real_ablation) | sed '1~2d' > runs/lane-2.txt
-	$(lanes)
+	@dvc status > runs/status.txt
+	@if grep -E '@$(PROFILE)(-[^:]*)?:$$' runs/status.txt | grep -qv '^gallery'; then $(MAKE) --no-print-directory stages; fi
 	dvc repro gallery@$(PROFILE)
 	@echo "figures and tables: $$(python -c "import yaml; print(yaml.safe_load(open('params/$(PROFILE).yaml'))['profiles']['$(PROFILE)']['gallery'])")/README.md"
+
+stages:
+	dvc repro $(FEATURES)
+	@{ $(call named,train); $(call named,library.*|tutorials) | sed -n '1~3p'; } > runs/lane-1.txt
+	@{ $(call named,train_equivariant|backbones); $(call named,library.*|tutorials) | sed '1~3d'; } > runs/lane-2.txt
+	$(lanes)
+	@$(call named,paper|ablation.*|real_paper|real_ablation) | sed -n '1~2p' > runs/lane-1.txt
+	@$(call named,paper|ablation.*|real_paper|real_ablation) | sed '1~2d' > runs/lane-2.txt
+	$(lanes)
 
 test: .venv/installed
 	pytest tests/test_notebooks.py
