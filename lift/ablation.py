@@ -27,7 +27,7 @@ from filelock import FileLock
 from . import embedding, geometry, losses, probes, sequence_models, symmetry, training
 from . import model as lift_model
 from .backbones import create_backbone
-from .benchmarks import BENCHMARKS, clip_tables, why_absent
+from .benchmarks import BENCHMARKS, clip_tables, feature_stores, why_absent
 from .embedding import embed_store
 from .extraction import extract
 from .geometry import curvature
@@ -88,8 +88,7 @@ def measure(model: LiFT, store: FeatureStore, clips: pd.DataFrame) -> pd.DataFra
 def _paths(model: LiFT, store: FeatureStore, ids: list[str], centre: torch.Tensor) -> pd.DataFrame:
     """Reconstruction error, as a part of the variance of these clips about `centre` `(D,)`, and latent curvature."""
     errors, spreads, bends = [], [], []
-    for start in range(0, len(ids), 256):
-        x = store.read(ids[start : start + 256])  # (B, T, D)
+    for x in store.batches(ids):  # (B, T, D)
         output = model(x)
         errors.append(((output.reconstruction - x) / model.feature_std).square().mean((1, 2)))
         spreads.append(((x - centre) / model.feature_std).square().mean((1, 2)))
@@ -199,10 +198,7 @@ class Study:
         """Fingerprint of the clips, their splits and signs, and their features."""
         if store.path not in self.hashes:
             table = self.clips[["clip_id", "split", "group", "chiral_label"]].to_csv(index=False)
-            digest = hashlib.sha256(table.encode())
-            for start in range(0, len(self.clips), 256):
-                digest.update(store.read(self.clips["clip_id"].iloc[start : start + 256]).half().numpy().tobytes())
-            self.hashes[store.path] = digest.hexdigest()[:16]
+            self.hashes[store.path] = _digest(table.encode(), store.fingerprint(self.clips["clip_id"]).encode())
         return self.hashes[store.path]
 
     def summarise(self, variants: Sequence[Variant]) -> pd.DataFrame:
@@ -266,38 +262,43 @@ def study_clips(clips: pd.DataFrame, train: int | None, validation: int | None) 
 
 def _real_source(run: Run, name: str) -> tuple[pd.DataFrame, FeatureStore, str]:
     """Clips, features and a sentence about them of a real chiral set; `FileNotFoundError` says why it is not there."""
-    benchmark, tables = BENCHMARKS[name], clip_tables(run)
-    path = run.folder / "features" / benchmark.folder
-    if name not in tables or not (path / "store.json").is_file():
+    benchmark = BENCHMARKS[name]
+    clips, store = clip_tables(run).get(name), feature_stores(run).get(benchmark.folder)
+    if clips is None or store is None:
         raise FileNotFoundError(why_absent(run).get(name, "its features were not extracted"))
-    store = FeatureStore.open(path)
-    clips = tables[name][[clip_id in store for clip_id in tables[name]["clip_id"]]]
+    clips = clips[[clip_id in store for clip_id in clips["clip_id"]]]
     if not set(clips["split"]) >= {"train", "validation"}:
         raise FileNotFoundError("no video of one of its splits could be read")
     weights = " with random weights" if store.description.get("weights") == "random" else ""
-    backbone = f"{store.description['name']}{weights}"
-    return clips, store, f"{benchmark.title} ({clips['group'].nunique()} chiral groups), {backbone} features, profile {run.profile}."
+    features = f"{store.description['name']}{weights} features"
+    return clips, store, f"{benchmark.title} ({clips['group'].nunique()} chiral groups), {features}, profile {run.profile}."
+
+
+def _backbone_folder(run: Run) -> Path:
+    """Where the features of the other backbones lie: real and synthetic ones are products of different stages."""
+    return run.folder / ("real_backbones" if "benchmark" in run.parameters["ablation"] else "backbones")
 
 
 def open_study(run: Run) -> Study:
     """The study that the ablation notebooks of a run share; `FileNotFoundError` where its real data set is not there."""
     settings = {**run.parameters["ablation"], "bootstrap": run.parameters["bootstrap"]}
-    real = "benchmark" in settings
-    clips, store, data = _real_source(run, settings["benchmark"]) if real else (run.clips, run.store, run.caption)
-    others = {name: run.folder / ("real_backbones" if real else "backbones") / name for name in settings["backbones"]}
-    return Study(study_clips(clips, settings["clips"], settings["validation_clips"]), store, run.folder / "ablation", settings, others, data)
+    real = settings.get("benchmark")
+    clips, store, data = _real_source(run, real) if real else (run.clips, run.store, run.caption)
+    clips = study_clips(clips, settings["clips"], settings["validation_clips"])
+    others = {name: _backbone_folder(run) / name for name in settings["backbones"]}
+    return Study(clips, store, run.folder / "ablation", settings, others, data)
 
 
 def extract_backbones(profile: str) -> None:
     """Extract the study's clips with each of the profile's other backbones; `RuntimeError` names a clip that fails."""
     run = find_run(profile)
     features = run.parameters["features"]
-    folder = run.folder / ("real_backbones" if "benchmark" in run.parameters["ablation"] else "backbones")
-    folder.mkdir(parents=True, exist_ok=True)
+    _backbone_folder(run).mkdir(parents=True, exist_ok=True)
     try:
         study = open_study(run)
     except FileNotFoundError as absent:
-        return print(f"no features of other backbones: {absent}")
+        print(f"no features of other backbones: {absent}")
+        return
     for name, path in study.others.items():
         if name == features["backbone"]:
             continue  # the profile's own features are there
@@ -317,7 +318,8 @@ def execute_on_real(profile: str, notebook: str) -> None:
     except FileNotFoundError as absent:
         title = BENCHMARKS[run.parameters["ablation"]["benchmark"]].title
         row = pd.DataFrame([{"data set": title, "result": "not available here", "reason": str(absent)}])
-        return save_table(row, run.output(notebook), "ablation", f"{notebook.replace('_', ' ')}: it needs {title}. Profile {profile}.")
+        save_table(row, run.output(notebook), "ablation", f"{notebook.replace('_', ' ')}: it needs {title}. Profile {profile}.")
+        return
     folder = run.folder / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
     source = run.root / "nbs" / "paper"

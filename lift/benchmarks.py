@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BENCHMARKS', 'SUMMARY_COLUMNS', 'STEPS', 'Benchmark', 'make_clip_tables', 'clip_tables', 'why_absent',
-           'extract_features', 'why_no_model', 'train_model', 'embed_clips', 'probe_benchmarks', 'read_summary',
-           'read_group_results', 'run_step', 'mining_counts']
+           'extract_features', 'feature_stores', 'why_no_model', 'train_model', 'embed_clips', 'probe_benchmarks',
+           'read_summary', 'read_group_results', 'run_step', 'mining_counts']
 
 # %% ../nbs/23_benchmarks.ipynb #92ed6416
 import hashlib
@@ -126,7 +126,7 @@ def extract_features(run: Run, progress: bool = True) -> str:
     return "\n".join(f"{folder}: {report}" for folder, report in reports.items())
 
 
-def _stores(run: Run) -> dict[str, FeatureStore]:
+def feature_stores(run: Run) -> dict[str, FeatureStore]:
     """The feature stores that a run has made, by data set."""
     folders = dict.fromkeys(benchmark.folder for benchmark in BENCHMARKS.values())
     paths = {folder: run.folder / "features" / folder for folder in folders}
@@ -163,7 +163,7 @@ def train_model(run: Run, progress: bool = True) -> str:
     """Train LiFT on the training split of the profile's data set, or say which data set is needed."""
     wanted, out = run.parameters["real"]["train_on"], run.folder / "lift"
     out.mkdir(parents=True, exist_ok=True)
-    store, clips = _stores(run).get(BENCHMARKS[wanted].folder), clip_tables(run).get(wanted)
+    store, clips = feature_stores(run).get(BENCHMARKS[wanted].folder), clip_tables(run).get(wanted)
     listed = [] if clips is None else clips.loc[clips["split"] == "train", "clip_id"]
     ids = [clip_id for clip_id in listed if store is not None and clip_id in store]
     if store is None or len(ids) < 2:  # one is held out
@@ -196,7 +196,7 @@ def embed_clips(run: Run, progress: bool = True) -> str:
         return why_no_model(run)
     model = LiFT.from_pretrained(weights.parent).to("cuda" if torch.cuda.is_available() else "cpu")
     lines = []
-    for folder, store in tqdm(_stores(run).items(), unit="data set", desc="embed", disable=not progress):
+    for folder, store in tqdm(feature_stores(run).items(), unit="data set", desc="embed", disable=not progress):
         path, inputs = out / f"{folder}.parquet", _fingerprint(weights, store)
         made = path.is_file() and json.loads(pq.read_schema(path).metadata[b"lift"])["inputs"] == inputs
         if not made and len(store):
@@ -219,7 +219,7 @@ def _embeddings(run: Run, folder: str, store: FeatureStore, method: str, ids: li
 # %% ../nbs/23_benchmarks.ipynb #baa5e98c
 def probe_benchmarks(run: Run, progress: bool = True) -> str:
     """Score every method on every benchmark that is there; `results/summary.csv` has a row for each, absent ones too."""
-    clips, stores, absent = clip_tables(run), _stores(run), why_absent(run)
+    clips, stores, absent = clip_tables(run), feature_stores(run), why_absent(run)
     rows = []
     for name, benchmark in tqdm(BENCHMARKS.items(), unit="benchmark", desc="probe", disable=not progress):
         store = stores.get(benchmark.folder)

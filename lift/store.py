@@ -6,12 +6,13 @@
 __all__ = ['StoreError', 'StoreMismatchError', 'FeatureStore']
 
 # %% ../nbs/05_store.ipynb #9fd3b835
+import hashlib
 import json
 import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -269,6 +270,19 @@ class FeatureStore:
         if missing:
             raise KeyError(f"{self.path}: {len(missing)} clips are not in the store, the first is {missing[0]!r}")
 
+    def batches(self, ids: Iterable[str], batch_size: int = 256) -> Iterator[Tensor]:
+        """Features of the clips `ids`, `(B, T, D)` float32 at a time, in their order."""
+        ids = list(ids)
+        return (self.read(ids[start : start + batch_size]) for start in range(0, len(ids), batch_size))
+
+    def fingerprint(self, ids: Iterable[str]) -> str:
+        """Short hash of the clips `ids`, in their order, and their features."""
+        ids = list(ids)
+        digest = hashlib.sha256("\n".join(ids).encode())
+        for x in self.batches(ids):
+            digest.update(x.half().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
     def statistics(self, ids: Iterable[str] | None = None, batch_size: int = 256) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation `(D,)` of each feature over clips and frames, in bounded memory and float64."""
         ids = list(self._rows if ids is None else ids)
@@ -278,8 +292,8 @@ class FeatureStore:
         ids.sort(key=self._rows.__getitem__)  # as they lie on the disk
         total, squares = torch.zeros(2, self.dim, dtype=torch.float64)
         origin = self.read(ids[:1]).double().mean((0, 1))  # (D,), keeps the squares small
-        for start in range(0, len(ids), batch_size):
-            x = self.read(ids[start : start + batch_size]).double() - origin  # (B, T, D)
+        for x in self.batches(ids, batch_size):
+            x = x.double() - origin  # (B, T, D)
             total += x.sum((0, 1))
             squares += x.square().sum((0, 1))
         count = len(ids) * self.frames

@@ -8,7 +8,6 @@ __all__ = ['STANDARDISATIONS', 'TrainingConfig', 'StoreDataset', 'split_ids', 'L
 # %% ../nbs/07_training.ipynb #cbcf9ad0
 import copy
 import dataclasses
-import hashlib
 import json
 import math
 import warnings
@@ -167,15 +166,11 @@ class LiFTModule(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "monitor": "validation/loss"}}
 
 # %% ../nbs/07_training.ipynb #2f3f6553
-_BETWEEN = "|"  # the ids of training and those of validation
-
-
-def _recipe(store: FeatureStore, config: LiFTConfig, training: TrainingConfig, ids: list[str]) -> dict[str, str]:
+def _recipe(
+    store: FeatureStore, config: LiFTConfig, training: TrainingConfig, train: list[str], validation: list[str]
+) -> dict[str, str]:
     """What makes two runs the same run, flat: `{"training.seed": "0", ...}`; more epochs continue a run."""
-    digest = hashlib.sha256("\n".join(ids).encode())
-    for x in _batches(store, [clip_id for clip_id in ids if clip_id != _BETWEEN]):
-        digest.update(x.half().numpy().tobytes())
-    data = {**store.description, "clips": digest.hexdigest()[:16]}
+    data = {**store.description, "clips": store.fingerprint(train), "validation_clips": store.fingerprint(validation)}
     parts = {"model": asdict(config), "training": asdict(training), "data": data}
     for name in ("epochs", "workers"):
         del parts["training"][name]
@@ -246,18 +241,13 @@ def fit(
     train_ids = list(store.ids if train_ids is None else train_ids)
     if validation_ids is None:
         train_ids, validation_ids = split_ids(train_ids, training.validation_fraction, training.seed)
-    _check_resumable(out, _recipe(store, config, training, [*train_ids, _BETWEEN, *validation_ids]))
+    _check_resumable(out, _recipe(store, config, training, train_ids, validation_ids))
     lightning.seed_everything(training.seed, workers=True, verbose=False)
     module = LiFTModule(_prepared(config, training, store, train_ids), training)
     loss = _run(module, store, train_ids, validation_ids, out, progress)
     return _save(module.model, store, train_ids, loss, out, {"training_data": f"{len(train_ids)} clips", **(card or {})})
 
 # %% ../nbs/07_training.ipynb #a4d8014f
-def _batches(store: FeatureStore, ids: list[str], size: int = 256) -> Iterator[Tensor]:
-    """The clips `ids`, `(B, T, D)` at a time."""
-    return (store.read(ids[start : start + size]) for start in range(0, len(ids), size))
-
-
 def _prepared(config: LiFTConfig, training: TrainingConfig, store: FeatureStore, ids: list[str]) -> LiFT:
     """A new model with the statistics of its training clips and, where it has one, its line solved."""
     model = LiFT(config)
@@ -266,7 +256,7 @@ def _prepared(config: LiFTConfig, training: TrainingConfig, store: FeatureStore,
         together = std.square().mean().sqrt().expand_as(std)  # (D,)
         model.set_feature_statistics(mean, std if training.standardise == "dimension" else together)
     if config.symmetry == "equivariant":
-        model.solve_line(_batches(store, ids), training.motion_weight)
+        model.solve_line(store.batches(ids), training.motion_weight)
     return model
 
 
@@ -318,7 +308,7 @@ def _save(model: LiFT, store: FeatureStore, ids: list[str], loss: float, out: Pa
     """Save a trained model with its card; an equivariant one with the statistics of its static code."""
     model.eval()
     if model.config.symmetry == "equivariant":
-        model.encoder.set_static_statistics(torch.cat([model.encode(x)[0] for x in _batches(store, ids)]))
+        model.encoder.set_static_statistics(torch.cat([model.encode(x)[0] for x in store.batches(ids)]))
     (out / "README.md").unlink(missing_ok=True)  # a card that is there would be kept, with the numbers of an earlier end
     model.save_pretrained(out, model_card_kwargs={"metrics": f"validation loss {loss:.4f}", **card})
     return model

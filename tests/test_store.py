@@ -407,3 +407,19 @@ def test_a_full_disk_keeps_the_failures_known_before(store, monkeypatch):
     with pytest.raises(StoreError, match="failures.json.*No space"):
         store.record_failures({"clip-0101": "truncated"})
     assert FeatureStore.open(store.path).failures == {"clip-0100": "truncated"}
+
+
+def test_batches_hold_every_clip_in_its_order(tmp_path):
+    store, ids = make_store(tmp_path / "store"), name_clips(0, 7)
+    store.append(ids, features_of(ids))
+    parts = list(store.batches(ids[::-1], batch_size=3))
+    assert [len(part) for part in parts] == [3, 3, 1] and torch.equal(torch.cat(parts), store.read(ids[::-1]))
+
+
+def test_a_fingerprint_is_of_clips_their_order_and_their_features(tmp_path):
+    ids = name_clips(0, 7)
+    same, again, other = (make_store(tmp_path / name) for name in ("same", "again", "other"))
+    for store, factor in ((same, 1), (again, 1), (other, 2)):
+        store.append(ids, factor * features_of(ids))
+    assert same.fingerprint(ids) == again.fingerprint(ids) != other.fingerprint(ids)
+    assert len({same.fingerprint(some) for some in (ids, ids[::-1], ids[:6])}) == 3

@@ -193,7 +193,10 @@ def test_augmentation_reverses_half_of_the_clips():
     assert 0.4 < reversed_clips < 0.6 and torch.equal(seen[1], x)
 
 
-@pytest.mark.parametrize("field, value", [("epochs", 0), ("validation_fraction", 1.0), ("learning_rate", -1.0), ("learning_rate", math.nan), ("motion_weight", -5.0)])
+@pytest.mark.parametrize(
+    "field, value",
+    [("epochs", 0), ("validation_fraction", 1.0), ("learning_rate", -1.0), ("learning_rate", math.nan), ("motion_weight", -5.0)],
+)
 def test_wrong_recipes_name_the_field(field, value):
     with pytest.raises(ValueError, match=field):
         TrainingConfig(**{field: value})

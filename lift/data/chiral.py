@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NOUN_COLUMN', 'CIA_COLUMNS', 'RULES', 'chiral_pairs', 'noun_groups', 'published_groups', 'group_id', 'sign_rows',
            'form_groups', 'group_table', 'write_lists', 'find_lists', 'read_lists', 'range_id', 'parse_range',
-           'locate_range', 'resolve_clips', 'check_rule', 'chiral_lists', 'benchmark_clips', 'statistics']
+           'locate_range', 'resolve_clips', 'check_rule', 'own_lists', 'chiral_lists', 'benchmark_clips', 'statistics']
 
 # %% ../../nbs/11_chiral.ipynb #33c03e38
 import hashlib
@@ -383,14 +383,18 @@ def check_rule(rule: str) -> None:
         raise DatasetError(f"rule {rule!r}: expected {' or '.join(map(repr, RULES))}")
 
 
+def own_lists(root: Path, dataset: str) -> Path | None:
+    """The folder with lists of the authors at `root`: `chirality-in-action` or the root itself, None without any."""
+    return next((path for path in (root / "chirality-in-action", root) if find_lists(path, dataset)), None)
+
+
 def chiral_lists(
     root: Path, lists: str | Path | None, dataset: str, mine: Callable[[], pd.DataFrame]
 ) -> tuple[pd.DataFrame, str]:
     """Chiral rows and where they come from: `lists`, else lists in `root/chirality-in-action` or `root`, else mined."""
-    given = [Path(lists)] if lists is not None else [root / "chirality-in-action", root]
-    folder = next((path for path in given if find_lists(path, dataset)), None)
-    if folder is not None or lists is not None:
-        return read_lists(folder or given[0], dataset), f"lists in {folder}"
+    folder = own_lists(root, dataset) if lists is None else Path(lists)
+    if folder is not None:
+        return read_lists(folder, dataset), f"lists in {folder}"
     mined = mine()
     with tempfile.TemporaryDirectory() as scratch:
         write_lists(mined, scratch, dataset)
@@ -418,7 +422,6 @@ def benchmark_clips(
     clips = resolve_clips(rows, root, lambda id: locate(id, videos))
     clips.attrs["source"] = source
     return clips
-
 
 # %% ../../nbs/11_chiral.ipynb #136f8444
 def statistics(clips: pd.DataFrame) -> pd.DataFrame:

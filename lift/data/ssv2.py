@@ -15,9 +15,9 @@ from lift.data.chiral import (
     benchmark_clips,
     check_rule,
     chiral_pairs,
-    find_lists,
     form_groups,
     noun_groups,
+    own_lists,
     read_lists,
     sign_rows,
 )
@@ -202,8 +202,7 @@ def chiral_clips(root: str | Path, lists: str | Path | None = None, rule: str = 
 
 def _all_clips(root: Path) -> pd.DataFrame:
     """The clips of all classes; the authors' lists are read as well where they are there, so that a faulty one is told."""
-    folder = next((path for path in (root / "chirality-in-action", root) if find_lists(path, "ssv2")), None)
-    if folder:
+    if folder := own_lists(root, "ssv2"):
         read_lists(folder, "ssv2")
     return ssv2_clips(root)
 
