@@ -6,6 +6,7 @@
 __all__ = ['StoreError', 'StoreMismatchError', 'FeatureStore']
 
 # %% ../nbs/05_store.ipynb #9fd3b835
+import contextlib
 import hashlib
 import json
 import os
@@ -231,8 +232,9 @@ class FeatureStore:
         shards = list((self.path / "shards").glob("*.safetensors"))  # listed first: a commit meanwhile is then seen
         committed = {part.stem for part in (self.path / "index").glob("*.parquet")}
         for path in [*(shard for shard in shards if shard.stem not in committed), *self.path.rglob(".*.part")]:
-            if path.stat().st_mtime < before:
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another writer has just renamed or deleted it
+                if path.stat().st_mtime < before:
+                    path.unlink()
         self._swept = True
 
     def _checked(self, ids: list[str], features: Tensor) -> Tensor:

@@ -127,6 +127,13 @@ def append_some(path: Path, numbers: list[int]) -> None:
         store.append([f"clip-{number:04d}"], features_of([f"clip-{number:04d}"]))
 
 
+def test_a_temporary_file_that_another_writer_renames_during_the_sweep_is_no_fault(tmp_path, monkeypatch):
+    store, ids = make_store(tmp_path / "store"), name_clips(0, 3)
+    monkeypatch.setattr(Path, "rglob", lambda folder, pattern: iter([folder / "index" / ".gone.part"]))
+    store.append(ids, features_of(ids))
+    assert store.ids == ids
+
+
 def test_several_processes_append_to_one_store(tmp_path):
     make_store(tmp_path / "store")
     with ProcessPoolExecutor(4, mp_context=get_context("fork")) as pool:
