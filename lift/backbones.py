@@ -233,7 +233,6 @@ class Backbone(nn.Module):
     ):
         super().__init__()
         self.chunk = 8 if device.type == "cpu" else 256  # frames a pass: activations of more fall out of a CPU's caches
-        self.pad = False  # a compiled network sees chunks of one length only
         data = network.pretrained_cfg
         self.name, self.device, self.precision, self.fast = name, device, precision, fast
         self.dim, self.input_size = network.num_features, 224 if "dinov2" in name else data["input_size"][-1]
@@ -285,11 +284,8 @@ class Backbone(nn.Module):
         return features.unflatten(0, frames.shape[:2])
 
     def _features(self, frames: Tensor) -> Tensor:
-        x = self._normalise(frames)  # (N, 3, S, S)
-        if self.pad and len(x) < self.chunk:
-            x = torch.cat([x, x[-1:].expand(self.chunk - len(x), -1, -1, -1)])  # (chunk, 3, S, S)
         with self._autocast():
-            return self.network(x)[: len(frames)].float()  # (N, D)
+            return self.network(self._normalise(frames)).float()  # (N, D)
 
     def _autocast(self) -> torch.autocast:
         enabled = self.precision != torch.float32 and not self.mixed
@@ -328,7 +324,7 @@ def create_backbone(
 
     `weights`: None (the published ones), a local file, or "random".
     `precision`: "auto" (bfloat16 where it is fast and faithful), "float32", "bfloat16", "float16".
-    `compile`: takes a minute once and pays on long runs; needs a C++ compiler on a CPU.
+    `compile`: takes some seconds and pays on long runs; float32 alone, and ONNX Runtime (the extra `repro`) on a CPU.
     `fast=False`: the network exactly as timm makes it.
     `grid`: with 2, the feature of a frame is followed by those of its 2 x 2 cells, `D` is 5 times as large; 0 is the paper's.
     `WeightsError` where weights cannot be had or are not those described.
@@ -339,13 +335,17 @@ def create_backbone(
         raise ValueError(f"grid is the number of cells along a side, 0 for none, got {grid}")
     network, origin = _make_network(name, weights)
     target = _best_device(device)
-    backbone = Backbone(name, network, origin, target, _best_precision(precision, name, network, target, fast), fast)
+    single = compile and target.type == "cpu"
+    dtype = _best_precision(precision, name, network, target, fast and not single)
+    if single and dtype != torch.float32:
+        raise ValueError(f"compiled for a CPU a network computes in float32, not {precision}")
+    backbone = Backbone(name, network, origin, target, dtype, fast)
     if grid:
         backbone.network = GridNetwork(backbone.network, grid)
         backbone.dim *= 1 + grid**2
         backbone.description |= {"grid": grid, "dim": backbone.dim}
     if compile:
-        backbone.network, backbone.pad = compile_network(backbone.network, target), True
+        backbone.network, backbone.chunk = compile_network(backbone.network, backbone.input_size, target), 256
     return backbone
 
 

@@ -306,7 +306,7 @@ def benchmark(
 # %% ../nbs/30_cli.ipynb #f4029fba
 EXTRAS = {
     "train": ("lightning", "tensorboard"),
-    "repro": ("papermill", "dvc", "jupyterlab", "matplotlib", "seaborn", "skimage"),
+    "repro": ("papermill", "dvc", "jupyterlab", "matplotlib", "seaborn", "skimage", "onnxruntime"),
 }
 
 

@@ -2,7 +2,7 @@
 
 import json
 import pickle
-import shutil
+import sys
 import time
 
 import numpy as np
@@ -299,41 +299,43 @@ def test_intermediate_depths(name, weights, pan):
 # Compilation
 
 
-def test_compile_without_a_compiler_says_so_and_runs(monkeypatch, pan):
-    monkeypatch.setattr(shutil, "which", lambda command: None)
-    with pytest.warns(UserWarning, match="no C\\+\\+ compiler"):
-        backbone = create_backbone("test_vit", "random", device="cpu", compile=True)
-    assert backbone(backbone.preprocess(pan)).shape == (2, 4, backbone.dim)
+def compiled(name: str, weights: str | None, **options) -> backbones.Backbone:
+    return create_backbone(name, weights, device="cpu", compile=True, **options)
 
 
-@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="needs a C++ compiler")
-def test_compiled_network_has_its_weights_frozen_in(pan):
-    backbone = create_backbone("test_efficientnet", "random", device="cpu", precision="float32")
+@pytest.mark.parametrize(("name", "weights", "grid"), [("efficientnet_lite0", None, 0), ("test_vit", "random", 2)])
+def test_compiled_backbone_gives_the_same_features(name, weights, grid, pan):
+    plain = create_backbone(name, weights, device="cpu", precision="float32", grid=grid)
+    fast = compiled(name, weights, grid=grid)
+    frames = plain.preprocess(pan)
+    torch.testing.assert_close(fast(frames), plain(frames), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fast(frames.float() / 255), plain(frames), rtol=1e-4, atol=1e-5)
+    assert fast.description == plain.description
+    depths = fast.intermediate(frames, [0, 2])
+    torch.testing.assert_close(depths, plain.intermediate(frames, [0, 2]), rtol=1e-4, atol=1e-5)
+
+
+def test_compiled_backbone_does_not_depend_on_the_number_of_threads(pan):
+    backbone = compiled("test_efficientnet", "random")
     frames = backbone.preprocess(pan)
-    before = backbone(frames)
-    backbone.network = acceleration.compile_network(backbone.network, backbone.device)
-    torch.testing.assert_close(backbone(frames), before, rtol=1e-4, atol=1e-5)
-    with torch.no_grad():
-        for weight in backbone.network.parameters():
-            weight.zero_()
-    torch.testing.assert_close(backbone(frames), before, rtol=1e-4, atol=1e-5)
+    together, threads = backbone(frames), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = torch.cat([backbone(frames[:, t : t + 1]) for t in range(frames.shape[1])], dim=1)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(together, alone)
 
 
-def test_compiled_network_sees_one_shape_only(monkeypatch, pan):
-    seen = []
-    plain = create_backbone("test_vit", "random", device="cpu", precision="float32")
-    monkeypatch.setattr(backbones, "compile_network", lambda network, device: Spy(network, seen))
-    padded = create_backbone("test_vit", "random", device="cpu", precision="float32", compile=True)
-    frames = torch.cat([plain.preprocess(pan)] * 2, dim=1)[:, :5]  # 10 frames: a chunk and a rest
-    torch.testing.assert_close(padded(frames), plain(frames), rtol=1e-4, atol=1e-5)
-    assert seen == [padded.chunk] * 2
+def test_compiled_for_a_cpu_is_float32(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert compiled("test_vit", "random").precision == torch.float32
+    with pytest.raises(ValueError, match="computes in float32, not bfloat16"):
+        compiled("test_vit", "random", precision="bfloat16")
 
 
-class Spy(nn.Module):
-    def __init__(self, network: nn.Module, seen: list[int]):
-        super().__init__()
-        self.network, self.seen = network, seen
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.seen.append(len(x))
-        return self.network(x)
+@pytest.mark.parametrize("package", ["onnxruntime", "onnxscript"])
+def test_compiling_without_onnx_runtime_says_what_to_install(monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=r'pip install "lift\[repro\]"'):
+        compiled("test_vit", "random")
