@@ -20,12 +20,7 @@ FEATURES = real_results@$(PROFILE) real_backbones@$(PROFILE)
 endif
 named = grep -E '^($(1))@' runs/stages.txt
 
-# A lane is a list of stages in runs/lane-N.txt. DVC gives up at once where the other one is looking at the same stages: it asks again
-lane = (set -o pipefail; export OMP_NUM_THREADS=1; until xargs -r dvc repro -s < runs/lane-$(1).txt 2>&1 | tee runs/lane-$(1).log; do \
-	grep -qE 'is busy|Unable to acquire lock' runs/lane-$(1).log || exit 1; sleep 2; done)
-lanes = @$(call lane,1) & sleep 1; $(call lane,2); second=$$?; wait $$! && exit $$second
-
-.PHONY: reproduce stages test bench default-model sync clean wheel hooks lab
+.PHONY: reproduce stages lanes lane-1 lane-2 test bench default-model sync clean wheel hooks lab
 
 reproduce stages: export IN_TEST := 1
 reproduce: .venv/installed
@@ -37,12 +32,20 @@ reproduce: .venv/installed
 
 stages:
 	dvc repro $(FEATURES)
+	OMP_NUM_THREADS=1 python tools/warm_kernels.py $(MAKE) --no-print-directory lanes
+
+lanes:
 	@{ $(call named,train); $(call named,library.*|tutorials) | sed -n '1~3p'; } > runs/lane-1.txt
 	@{ $(call named,train_equivariant|backbones); $(call named,library.*|tutorials) | sed '1~3d'; } > runs/lane-2.txt
-	$(lanes)
+	@$(MAKE) --no-print-directory -j2 lane-1 lane-2
 	@$(call named,paper|ablation.*|real_paper|real_ablation) | sed -n '1~2p' > runs/lane-1.txt
 	@$(call named,paper|ablation.*|real_paper|real_ablation) | sed '1~2d' > runs/lane-2.txt
-	$(lanes)
+	@$(MAKE) --no-print-directory -j2 lane-1 lane-2
+
+# A lane is a list of stages. DVC gives up at once where the other lane is looking at the same stages: it asks again
+lane-1 lane-2:
+	@set -o pipefail; until xargs -r dvc repro -s < runs/$@.txt 2>&1 | tee runs/$@.log; do \
+		grep -qE 'is busy|Unable to acquire lock' runs/$@.log || exit 1; sleep 2; done
 
 test: .venv/installed
 	pytest tests/test_notebooks.py

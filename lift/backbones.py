@@ -205,7 +205,10 @@ def _hash(network: nn.Module) -> str:
 # %% ../nbs/04_backbones.ipynb #2b894f5d
 def _best_device(device: str) -> torch.device:
     if device != "auto":
-        return torch.device(device)
+        try:
+            return torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

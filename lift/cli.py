@@ -12,6 +12,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,16 +110,26 @@ def extract(
         raise typer.Exit(1)
 
 # %% ../nbs/30_cli.ipynb #770d9563
-def _given_fields(arguments: list[str], config: Path | None) -> dict[str, Any]:
-    """`["--latent-dim", "128"]` and the fields of a YAML file as one dict; `ValueError` for an option without a value."""
+def _read_yaml(text: str | bytes, origin: object) -> Any:
+    """What YAML says; `ValueError` with its origin where it is none."""
     import yaml
 
-    fields = dict(yaml.safe_load(config.read_text()) or {}) if config else {}
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{origin}: not YAML: {error}") from error
+
+
+def _given_fields(arguments: list[str], config: Path | None) -> dict[str, Any]:
+    """`["--latent-dim", "128"]` and the fields of a YAML file as one dict; `ValueError` for an option without a value."""
+    fields = (_read_yaml(config.read_bytes(), config) or {}) if config else {}
+    if not isinstance(fields, dict):
+        raise ValueError(f"{config}: expected lines 'field: value', got {fields!r}")
     words = [word for argument in arguments for word in (argument.split("=", 1) if argument.startswith("--") else [argument])]
     for name, value in zip(words[::2], [*words[1::2], ""], strict=False):
         if not name.startswith("--") or value == "" or value.startswith("--"):
             raise ValueError(f"expected --field value, got {name!r} {value!r}")
-        fields[name.removeprefix("--").replace("-", "_")] = yaml.safe_load(value)
+        fields[name.removeprefix("--").replace("-", "_")] = _read_yaml(value, name)
     return fields
 
 
@@ -130,7 +141,8 @@ def _take_fields(fields: dict[str, Any], config: type) -> dict[str, Any]:
             continue
         kind, value = type(field.default), fields.pop(field.name)
         if kind is float and isinstance(value, int | str):
-            value = float(value)  # YAML reads 5e-4 as a string
+            with suppress(ValueError):
+                value = float(value)  # YAML reads 5e-4 as a string
         if type(value) is not kind:
             raise ValueError(f"--{field.name.replace('_', '-')} takes a value such as {field.default!r}, got {value!r}")
         taken[field.name] = value

@@ -63,6 +63,8 @@ class TrainingConfig:
         for name in ("epochs", "batch_size", "learning_rate", "motion_weight", "devices"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"TrainingConfig.{name} must be above 0, got {getattr(self, name)}")
+        if self.workers < 0:
+            raise ValueError(f"TrainingConfig.workers must be at least 0, got {self.workers}")
         if self.standardise not in STANDARDISATIONS:
             known = ", ".join(STANDARDISATIONS)
             raise ValueError(f"TrainingConfig.standardise must be one of {known}, got {self.standardise!r}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from miniature import make_epic, make_hmdb51, make_ucf101
 
 from lift.video import write_video
@@ -67,8 +68,8 @@ def test_training_uses_the_training_split_only(model, benchmark):
 
 def test_extract_again_does_nothing_again(folder, benchmark, store):
     result = succeed("extract", benchmark / "clips.csv", store, "--frames", 8, "--json")
-    assert not result["failed"]
-    assert len(result["skipped"]) if isinstance(result["skipped"], list) else result["skipped"] > 0
+    assert not result["failed"] and result["done"] == 0
+    assert result["skipped"] == len(pd.read_csv(benchmark / "clips.csv"))
 
 
 def test_embed_with_the_packaged_model(folder, benchmark):
@@ -103,7 +104,16 @@ def test_errors_are_one_line_that_names_the_cause(arguments, words, tmp_path):
     assert result.stderr.startswith("lift: ") and result.stderr.count("\n") == 1 and words in result.stderr
 
 
-@pytest.mark.parametrize("option, words", [(("--latnt-dim", "8"), "--latnt-dim"), (("--epochs", "many"), "--epochs")])
+@pytest.mark.parametrize(
+    "option, words",
+    [
+        (("--latnt-dim", "8"), "--latnt-dim"),
+        (("--epochs", "many"), "--epochs"),
+        (("--learning-rate", "abc"), "--learning-rate"),
+        (("--latent-dim", "[1"), "--latent-dim: not YAML"),
+        (("--workers=-1",), "TrainingConfig.workers"),
+    ],
+)
 def test_a_wrong_training_option_is_named(store, tmp_path, option, words):
     result = lift("train", store, tmp_path / "out", *option)
     assert result.returncode == 1 and words in result.stderr and not (tmp_path / "out").exists()
@@ -114,6 +124,19 @@ def test_a_config_file_and_an_option_that_wins_over_it(store, tmp_path):
     succeed("train", store, tmp_path / "out", "--config", tmp_path / "recipe.yaml", "--latent-dim", 16, "--no-progress")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert (config["latent_dim"], config["depth"]) == (16, 1)
+
+
+@pytest.mark.parametrize("content", [b"latent_dim: [1", b"\xff\xfe\x00", b"- latent_dim"])
+def test_a_config_file_that_is_none_is_named(store, tmp_path, content):
+    (tmp_path / "recipe.yaml").write_bytes(content)
+    result = lift("train", store, tmp_path / "out", "--config", tmp_path / "recipe.yaml")
+    assert result.returncode == 1 and "recipe.yaml: " in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_device_that_is_not_there_is_one_line(benchmark, tmp_path):
+    result = lift("extract", benchmark / "clips.csv", tmp_path / "store", "--device", "cuda")
+    assert result.returncode == 1 and "device 'cuda' cannot be used here" in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_a_store_of_another_backbone_is_refused(store, tmp_path):
