@@ -35,8 +35,8 @@ stages:
 	OMP_NUM_THREADS=1 python tools/warm_kernels.py $(MAKE) --no-print-directory lanes
 
 lanes:
-	@{ $(call named,train); $(call named,library.*|tutorials) | sed -n '1~3p'; } > runs/lane-1.txt
-	@{ $(call named,train_equivariant|backbones); $(call named,library.*|tutorials) | sed '1~3d'; } > runs/lane-2.txt
+	@$(call named,train) > runs/lane-1.txt
+	@$(call named,train_equivariant|backbones|library.*|tutorials) > runs/lane-2.txt
 	@$(MAKE) --no-print-directory -j2 lane-1 lane-2
 	@$(call named,paper|ablation.*|real_paper|real_ablation) | sed -n '1~2p' > runs/lane-1.txt
 	@$(call named,paper|ablation.*|real_paper|real_ablation) | sed '1~2d' > runs/lane-2.txt
