@@ -147,7 +147,7 @@ from lift.extraction import extract
 paths, clips = json.load(open(sys.argv[1])), int(sys.argv[2])
 table = pd.DataFrame({"clip_id": [str(n) for n in range(clips)], "path": [paths[n % len(paths)] for n in range(clips)]})
 table = table.assign(start=np.nan, end=np.nan)
-extract(table, sys.argv[3], create_backbone("efficientnet_lite0", device="cpu"), progress=False)
+extract(table, sys.argv[3], create_backbone("efficientnet_lite0", device="cpu", compile=True), progress=False)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
