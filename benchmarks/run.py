@@ -97,8 +97,9 @@ def decoding(paths: list[str], backbone: Backbone, repeats: int) -> tuple[float,
 def extraction(paths: list[str], name: str, weights: str | None, repeats: int) -> tuple[float, float, float]:
     """From files to features, and the smallest cosine between both sides' features."""
     plain = create_backbone(name, weights, device="cpu", precision="float32", fast=False)
-    halved = "vit" in name and torch.cpu._is_avx512_bf16_supported()  # then bfloat16 gains more than compilation
-    backbone = create_backbone(name, weights, device="cpu", compile=not halved)
+    backbone = create_backbone(name, weights, device="cpu")
+    if backbone.precision == torch.float32:  # else bfloat16 gains more than compilation
+        backbone = create_backbone(name, weights, device="cpu", compile=True)
     transform = reference_transform(plain.description["preprocessing"], plain.input_size)
     table = pd.DataFrame({"clip_id": paths, "path": paths, "start": np.nan, "end": np.nan})
     kept = {}

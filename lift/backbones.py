@@ -237,7 +237,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.chunk = 8 if device.type == "cpu" else 256  # frames a pass: activations of more fall out of a CPU's caches
         data = network.pretrained_cfg
-        self.name, self.device, self.precision, self.fast = name, device, precision, fast
+        self.name, self.device, self.precision = name, device, precision
+        self.layout = torch.channels_last if fast else torch.contiguous_format
         self.dim, self.input_size = network.num_features, 224 if "dinov2" in name else data["input_size"][-1]
         if hasattr(network, "head_hidden_size"):
             self.dim = network.head_hidden_size
@@ -267,7 +268,7 @@ class Backbone(nn.Module):
             keep_freed_memory()
         if fast:
             fold_batch_norms(self.network, self.input_size)
-            self.network.to(memory_format=torch.channels_last)
+            self.network.to(memory_format=self.layout)
         if self.mixed:
             mix_precision(self.network)
         self.to(device)
@@ -298,7 +299,7 @@ class Backbone(nn.Module):
         x = frames.to(self.device)
         x = x.float() if x.dtype == torch.uint8 else 255 * x.float()  # (N, 3, S, S), in [0, 255]
         x = (x - self.mean) / self.std
-        return x.contiguous(memory_format=torch.channels_last) if self.fast else x
+        return x.contiguous(memory_format=self.layout)
 
     @torch.no_grad()
     def intermediate(self, frames: Tensor, depths: Sequence[int]) -> dict[int, Tensor]:
@@ -330,7 +331,8 @@ def create_backbone(
     `compile`: takes some seconds and pays on long runs; float32 alone, and ONNX Runtime (the extra `repro`) on a CPU.
     `fast=False`: the network exactly as timm makes it.
     `grid`: with 2, the feature of a frame is followed by those of its 2 x 2 cells, `D` is 5 times as large; 0 is the paper's.
-    `WeightsError` where weights cannot be had or are not those described.
+    `WeightsError` where weights cannot be had or are not those described, `ValueError` for a device or a precision that
+    cannot be had here.
     """
     if isinstance(name, dict):
         return _recreate(name, weights, device, precision, compile, fast)
@@ -349,6 +351,8 @@ def create_backbone(
         backbone.description |= {"grid": grid, "dim": backbone.dim}
     if compile:
         backbone.network, backbone.chunk = compile_network(backbone.network, backbone.input_size, target), 256
+    if single:
+        backbone.layout = torch.contiguous_format  # as ONNX Runtime takes it
     return backbone
 
 

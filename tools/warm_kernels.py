@@ -14,12 +14,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from select import select
 
 SOCKET = "LIFT_WARM_KERNELS"
+INLINE = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # as ipykernel sets it; matplotlib reads it on import
 
 
 def pass_on(connection_file: str) -> None:
@@ -43,7 +45,7 @@ def pass_on(connection_file: str) -> None:
 
 def import_everything() -> None:
     """Import the library, and with it all that its notebooks use, as a kernel would."""
-    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+    os.environ.update(INLINE)
     import_module("ipykernel.kernelapp")
     for module in pkgutil.walk_packages(import_module("lift").__path__, "lift."):
         import_module(module.name)
@@ -58,7 +60,7 @@ def become_kernel(connection: socket.socket) -> None:
 
     request = json.loads(connection.makefile().readline())
     os.environ.clear()
-    os.environ.update({"MPLBACKEND": "module://matplotlib_inline.backend_inline"} | request["environment"])
+    os.environ.update(INLINE | request["environment"])
     os.chdir(request["directory"])
     os.setsid()  # as Jupyter does with its own: Ctrl-C is for the one who asked, who hands it on
     connection.sendall(f"{os.getpid()}\n".encode())
@@ -79,8 +81,10 @@ def fork_kernel(listener: socket.socket) -> int | None:
         connection.settimeout(None)
         try:
             become_kernel(connection)
+        except Exception:
+            traceback.print_exc()
         finally:
-            os._exit(0)
+            os._exit(0)  # what the parent would clean up is the parent's
 
 
 def serve(command: list[str]) -> int:
