@@ -386,6 +386,11 @@ def accuracy_group_size(table: pd.DataFrame) -> Figure:
     return figure
 
 # %% ../nbs/20_figures.ipynb #3d746558
+def _significant(value: float, digits: int) -> str:
+    """A number to some significant digits, without an exponent."""
+    return f"{float(f'{value:.{digits}g}'):,g}"
+
+
 def benchmark_ratios(table: pd.DataFrame) -> Figure:
     """Ratios to a reference: columns `task`, `ratio` (above 1: ours is better), `ours`, `reference`, `unit`."""
     require_columns(table, "benchmark_ratios", "task ratio ours reference unit")
@@ -395,7 +400,8 @@ def benchmark_ratios(table: pd.DataFrame) -> Figure:
         axis.plot([1, row.ratio], [place, place], color="#AAAAAA", linewidth=2, zorder=1)
         marker, colour = ("o", "blue") if better else ("s", "vermillion")
         axis.plot(row.ratio, place, marker, color=PALETTE[colour], markersize=9)
-        text = f"{row.ratio:.2g}\N{MULTIPLICATION SIGN}: {row.ours:.3g} against {row.reference:.3g} {row.unit}"
+        ratio, ours, reference = _significant(row.ratio, 2), _significant(row.ours, 3), _significant(row.reference, 3)
+        text = f"{ratio}\N{MULTIPLICATION SIGN}: {ours} against {reference} {row.unit}"
         axis.annotate(text, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=10)
     axis.axvline(1, color="#333333", linewidth=1)
     list_rows(axis, list(table["task"]))

@@ -41,6 +41,7 @@ def test_notebooks_are_forks_with_their_own_folder_environment_and_fate(tmp_path
     command = f"papermill {good} out.ipynb --cwd inside && papermill {bad} bad-out.ipynb || exit 3"
     result = run(command, tmp_path, GIVEN="a value")
     assert result.returncode == 3 and "ValueError: as it should" in result.stderr, result.stderr
+    assert "To connect another client" not in result.stdout + result.stderr
     warm, place, backend = outputs(tmp_path / "out.ipynb")
     assert warm == "True" and "inline" in backend
     assert place == f"{tmp_path / 'inside'} a value"

@@ -65,7 +65,8 @@ def become_kernel(connection: socket.socket) -> None:
     os.setsid()  # as Jupyter does with its own: Ctrl-C is for the one who asked, who hands it on
     connection.sendall(f"{os.getpid()}\n".encode())
     threading.Thread(target=end_with_caller, daemon=True).start()
-    import_module("ipykernel.kernelapp").launch_new_instance(argv=["-f", request["connection_file"], "--log-level=WARN"])
+    argv = ["-f", request["connection_file"], f"--IPKernelApp.parent_handle={os.getppid()}"]
+    import_module("ipykernel.kernelapp").launch_new_instance(argv=argv)
 
 
 def fork_kernel(listener: socket.socket) -> int | None:
