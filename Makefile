@@ -53,7 +53,7 @@ lane-1 lane-2:
 test: .venv/installed
 	pytest tests/test_notebooks.py
 	nbdev_test --n_workers 2
-	pytest --ignore tests/test_notebooks.py
+	pytest -n 2 --dist loadfile --ignore tests/test_notebooks.py
 
 bench: .venv/installed
 	python benchmarks/run.py

@@ -101,7 +101,7 @@ def trajectories(points: pd.DataFrame, projection: str = "t-SNE", columns: int =
 
 # %% ../nbs/20_figures.ipynb #f83010a9
 def reconstruction(points: pd.DataFrame, projection: str = "PCA", columns: int = 4) -> Figure:
-    """Features against LiFT's smooth path: the columns of `trajectories` and `kind` (feature, reconstruction)."""
+    """Features against a model's smooth path: the columns of `trajectories` and `kind` (feature, reconstruction)."""
     require_columns(points, "reconstruction", "clip label time x y kind")
     features, decodings = (points[points["kind"] == kind] for kind in ("feature", "reconstruction"))
     if set(features["clip"]) != set(decodings["clip"]) or len(features) + len(decodings) < len(points):
@@ -114,7 +114,7 @@ def reconstruction(points: pd.DataFrame, projection: str = "PCA", columns: int =
         axis.plot(decoded["x"], decoded["y"], color=PALETTE["vermillion"], linewidth=2.5, zorder=4)
         _start_and_end(axis, decoded)
     dots = {"marker": "o", "markerfacecolor": "#21918C", "markeredgecolor": "none"}
-    line = Line2D([], [], color=PALETTE["vermillion"], linewidth=2.5, label="LiFT's reconstruction")
+    line = Line2D([], [], color=PALETTE["vermillion"], linewidth=2.5, label="reconstruction")
     legend_below(figure, [Line2D([], [], color="#AAAAAA", label="features", **dots), line, *_ENDS])
     return figure
 

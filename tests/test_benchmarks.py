@@ -46,10 +46,12 @@ def checkout(tmp_path_factory) -> Path:
 
 
 def dvc(checkout: Path, *arguments: str, data: Path | None = None) -> str:
+    """Run DVC in the checkout, its notebooks in warm kernels as `make reproduce` runs them; what it printed."""
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(checkout), "IN_TEST": "1"}
     environment = {name: value for name, value in environment.items() if name != "LIFT_DATA"}
     environment |= {"LIFT_DATA": str(data)} if data else {}
-    result = subprocess.run([BIN / "dvc", *arguments], cwd=checkout, env=environment, capture_output=True, text=True)
+    warm = [sys.executable, ROOT / "tools" / "warm_kernels.py"] if data else []
+    result = subprocess.run([*warm, BIN / "dvc", *arguments], cwd=checkout, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
