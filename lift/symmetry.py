@@ -16,7 +16,7 @@ from .geometry import reverse_time, temporal_moments
 from .sequence_models import polynomial_path
 
 # %% ../nbs/01_symmetry.ipynb #b9eecdb9
-STATIC_WEIGHT, DYNAMIC_WEIGHT = 3.0, 10.0  # lengths of the two codes in an embedding, chosen for a ridge probe of alpha 1
+STATIC_WEIGHT, DYNAMIC_WEIGHT = 0.5, 1.0  # lengths of the two codes in an embedding, chosen for a ridge probe of alpha 1
 
 
 class EquivariantEncoder(nn.Module):
