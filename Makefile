@@ -47,7 +47,8 @@ lanes:
 
 # A lane is a list of stages. DVC gives up at once where the other lane is looking at the same stages: it asks again
 lane-1 lane-2:
-	@set -o pipefail; until xargs -r dvc repro -s < runs/$@.txt 2>&1 | tee runs/$@.log; do \
+	@set -o pipefail; until xargs -r dvc repro -s < runs/$@.txt 2>&1 | tee runs/$@.log \
+		| sed -uE 's/^ERROR: (.* is busy|Unable to acquire lock).*/the other lane is at these stages: trying again/'; do \
 		grep -qE 'is busy|Unable to acquire lock' runs/$@.log || exit 1; sleep 2; done
 
 test: .venv/installed
