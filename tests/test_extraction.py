@@ -312,6 +312,14 @@ def raise_it(fault: BaseException):
     raise fault
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C is heard, though a shell's background jobs are told to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
     "act, kind",
@@ -320,7 +328,7 @@ def raise_it(fault: BaseException):
         (lambda: raise_it(RuntimeError("out of memory")), RuntimeError),
     ],
 )
-def test_an_interrupt_or_an_error_keeps_what_is_done(tmp_path, videos, table, undisturbed, workers, act, kind):
+def test_an_interrupt_or_an_error_keeps_what_is_done(tmp_path, videos, table, undisturbed, workers, act, kind, interruptible):
     with pytest.raises(kind):
         run(table, tmp_path / "store", videos, Colours(before=at_call(4, act)), workers=workers, batch_size=5)
     assert len(FeatureStore.open(tmp_path / "store")) >= 15
