@@ -46,10 +46,11 @@ lanes:
 	@$(MAKE) --no-print-directory -j2 lane-1 lane-2
 
 # A lane is a list of stages. DVC gives up at once where the other lane is looking at the same stages: it asks again
+BUSY = is busy|Unable to acquire lock
 lane-1 lane-2:
 	@set -o pipefail; until xargs -r dvc repro -s < runs/$@.txt 2>&1 | tee runs/$@.log \
-		| sed -uE 's/^ERROR: (.* is busy|Unable to acquire lock).*/the other lane is at these stages: trying again/'; do \
-		grep -qE 'is busy|Unable to acquire lock' runs/$@.log || exit 1; sleep 2; done
+		| sed -uE 's/^ERROR: .*($(BUSY)).*/the other lane is at these stages: trying again/'; do \
+		grep -qE '$(BUSY)' runs/$@.log || exit 1; sleep 2; done
 
 test: .venv/installed
 	pytest tests/test_notebooks.py
