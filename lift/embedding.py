@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from . import __version__
@@ -33,7 +34,12 @@ class EmbeddingError(ValueError):
     """Features and method, or features and model, do not fit together; the message says how."""
 
 
-BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
+def _at_unit_norm(embed: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same embedding with each clip's vector divided by its norm; a vector of zeros stays."""
+    return lambda *arguments: F.normalize(embed(*arguments), dim=-1)
+
+
+BASELINES: dict[str, Callable[[Tensor], Tensor]] = {  # nothing of them is trained
     "mean": lambda x: x.mean(1),  # (N, D)
     "concatenation": lambda x: x.flatten(1),  # (N, T * D)
     "last_minus_first": lambda x: x[:, -1] - x[:, 0],  # (N, D)
@@ -47,6 +53,11 @@ LIFT_METHODS: dict[str, Callable[[LiFT, Tensor], Tensor]] = {
     "lift_dynamic": lambda model, x: _dynamic(model, x),  # (N, d)
     "lift_dynamic_odd": lambda model, x: (_dynamic(model, x) - _dynamic(model, reverse_time(x))) / 2,  # (N, d)
 }
+for _methods, _names in (
+    (BASELINES, ("concatenation", "last_minus_first", "late_minus_early", "slope")),
+    (LIFT_METHODS, ("lift", "lift_dynamic", "lift_dynamic_odd")),
+):
+    _methods |= {f"unit_{name}": _at_unit_norm(_methods[name]) for name in _names}
 METHODS = (*BASELINES, *LIFT_METHODS)
 
 

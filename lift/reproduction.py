@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from .data.clips import read_clips
-from .embedding import embed_store
+from .embedding import LIFT_METHODS, embed_store
 from .model import LiFT
 from .store import FeatureStore
 from .tables import provenance, save_json
@@ -73,7 +73,7 @@ class Run:
     def embeddings(self, method: str, model: LiFT | None = None) -> pd.DataFrame:
         """Embeddings of every clip by one method, indexed by clip id; LiFT methods use this run's model by default."""
         ids = list(self.clips["clip_id"])
-        model = (model or self.model) if method.startswith("lift") else None
+        model = (model or self.model) if method in LIFT_METHODS else None
         return pd.DataFrame(embed_store(self.store, method, model, ids), index=pd.Index(ids, name="clip_id"))
 
     def backbone_parameters(self) -> int:

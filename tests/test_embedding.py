@@ -62,6 +62,8 @@ def test_baselines_are_what_their_names_say(features):
         "slope": slope,
         "moments": np.hstack([x.mean(1), slope]),
     }
+    for name in ("concatenation", "last_minus_first", "late_minus_early", "slope"):
+        expected[f"unit_{name}"] = expected[name] / np.linalg.norm(expected[name], axis=1, keepdims=True)
     assert set(expected) == set(BASELINES)
     for method, values in expected.items():
         embedding = embed_features(features, method)
@@ -76,6 +78,9 @@ def test_the_lift_methods_are_the_models_codes(features):
     assert both.shape == (10, 16) and both.dtype == np.float32
     np.testing.assert_array_equal(both, np.hstack([static, dynamic]))
     np.testing.assert_allclose(both, model.embed(features).detach().numpy(), atol=1e-6)
+    for name, codes in {"lift": both, "lift_dynamic": dynamic}.items():
+        unit = codes / np.linalg.norm(codes, axis=1, keepdims=True)
+        np.testing.assert_allclose(embed_features(features, f"unit_{name}", model), unit, atol=1e-6)
     odd = embed_features(features, "lift_dynamic_odd", model)
     np.testing.assert_allclose(2 * odd, dynamic - embed_features(features.flip(1), "lift_dynamic", model), atol=1e-5)
 
@@ -91,10 +96,16 @@ def test_time_reversal_of_every_method(features):
     forward, backward = ({m: embed_features(x, m, equivariant) for m in METHODS} for x in (features, features.flip(1)))
     for method in ("mean", "lift_static"):
         np.testing.assert_allclose(forward[method], backward[method], atol=1e-5)
-    for method in ("slope", "last_minus_first", "late_minus_early", "lift_dynamic", "lift_dynamic_odd"):
+    odd = ("slope", "last_minus_first", "late_minus_early", "lift_dynamic", "lift_dynamic_odd")
+    for method in (*odd, *(f"unit_{name}" for name in odd)):
         np.testing.assert_allclose(forward[method], -backward[method], atol=1e-5)
     for method in ("concatenation", "moments", "lift"):
         assert not np.allclose(forward[method], backward[method], atol=1e-2)
+
+
+def test_a_clip_that_does_not_move_has_a_unit_slope_of_zeros(features):
+    still = features[:1, :1].expand(1, 5, 6)
+    np.testing.assert_array_equal(embed_features(still, "unit_last_minus_first"), np.zeros((1, 6), np.float32))
 
 
 def test_a_model_in_training_embeds_without_dropout_and_stays_in_training(features):
