@@ -85,13 +85,16 @@ class LiFTOutput:
 
 # %% ../nbs/01_model.ipynb #04e7306b
 def sinusoidal_positions(frames: int, dim: int, max_frames: int, device: torch.device | None = None) -> Tensor:
-    """Fixed sinusoidal position encodings `(T, dim)`, base 10000 (Vaswani et al. 2017, section 3.5)."""
+    """Fixed sinusoidal position encodings `(T, dim)`, base 10000 (Vaswani et al. 2017, section 3.5).
+
+    They are computed in float32, as in the authors' release: far positions then carry the same rounding as theirs.
+    """
     last = min(frames, max_frames) - 1
-    position = torch.linspace(0, last, frames, device=device, dtype=torch.float64)[:, None]  # (T, 1)
-    rate = torch.exp(torch.arange(0, dim, 2, device=device, dtype=torch.float64) * (-math.log(10000.0) / dim))  # (dim/2,)
-    encoding = torch.empty(frames, dim, device=device, dtype=torch.float64)  # (T, dim)
+    position = torch.linspace(0, last, frames, device=device, dtype=torch.float32)[:, None]  # (T, 1)
+    rate = torch.exp(torch.arange(0, dim, 2, device=device, dtype=torch.float32) * (-math.log(10000.0) / dim))  # (dim/2,)
+    encoding = torch.empty(frames, dim, device=device, dtype=torch.float32)  # (T, dim)
     encoding[:, 0::2], encoding[:, 1::2] = torch.sin(position * rate), torch.cos(position * rate)
-    return encoding.float()
+    return encoding
 
 # %% ../nbs/01_model.ipynb #aec2d29a
 def _head(dim: int, parts: int = 1) -> nn.Sequential:
@@ -346,9 +349,17 @@ def _official_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _check_positions(path: Path, positions: Tensor) -> None:
-    """The table is computed here, not loaded: `ValueError` where the model was trained with another."""
-    count, dim = positions.shape[-2:]
-    if not torch.allclose(positions[0], sinusoidal_positions(count, dim, count), atol=1e-4):
+    """The table is computed here, not loaded: `ValueError` where the model was trained with another.
+
+    An angle is a position times a rate. In float32 its error grows with the position: by about one unit in the last place of
+    the position, whichever way the rate is computed. Four units are allowed.
+    """
+    table, (count, dim) = positions[0].double(), positions.shape[-2:]  # (max_frames, d)
+    position = torch.arange(count, dtype=torch.float64)[:, None]  # (max_frames, 1)
+    angle = position / 10000 ** (torch.arange(0, dim, 2, dtype=torch.float64) / dim)  # (max_frames, d/2)
+    exact = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)  # (max_frames, d)
+    allowed = 4 * torch.finfo(torch.float32).eps * (position + 1)  # (max_frames, 1)
+    if not ((table - exact).abs() <= allowed).all():
         raise ValueError(f"{path}: model.{_OFFICIAL_POSITIONS} does not hold the sinusoidal position encodings of the release")
 
 

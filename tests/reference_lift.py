@@ -5,6 +5,7 @@ It shares no code with `lift`; the parity tests load the same weights into both.
 
 import math
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -12,13 +13,11 @@ from torch import nn
 class Positions(nn.Module):
     def __init__(self, dim: int, length: int):
         super().__init__()
-        table = torch.zeros(1, length, dim)
-        for position in range(length):
-            for index in range(0, dim, 2):
-                angle = position / 10000 ** (index / dim)
-                table[0, position, index] = math.sin(angle)
-                table[0, position, index + 1] = math.cos(angle)
-        self.register_buffer("pe", table)
+        position = np.arange(length, dtype=np.float32)[:, None]  # all in float32, as the release computes it
+        rate = np.exp(np.arange(0, dim, 2, dtype=np.float32) * np.float32(-math.log(10000.0) / dim))
+        table = np.zeros((1, length, dim), np.float32)
+        table[0, :, 0::2], table[0, :, 1::2] = np.sin(position * rate), np.cos(position * rate)
+        self.register_buffer("pe", torch.from_numpy(table))
 
 
 class Encoder(nn.Module):

@@ -1,9 +1,11 @@
 """The model: parity with an independent reference, exact sizes, symmetry, saving."""
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from reference_lift import ReferenceLiFT
@@ -38,11 +40,12 @@ def test_published_size():
 
 
 @pytest.mark.parametrize("shape", [{"feature_dim": 384, "dim": 384, "depth": 4}, {"feature_dim": 40, "dim": 16, "depth": 1}])
-def test_parity_with_the_reference_through_the_official_checkpoint(tmp_path, shape):
+@pytest.mark.parametrize("frames", [16, 700])
+def test_parity_with_the_reference_through_the_official_checkpoint(tmp_path, shape, frames):
     torch.manual_seed(1)
-    reference = ReferenceLiFT(**shape, length=5000 if shape["dim"] == 16 else 64).eval()
+    reference = ReferenceLiFT(**shape, length=5000).eval()
     model = LiFT.from_official_checkpoint(lightning_checkpoint(reference, tmp_path / "released.ckpt"))
-    x = torch.randn(3, 16, shape["feature_dim"])
+    x = torch.randn(3, frames, shape["feature_dim"])
     with torch.no_grad():
         static, dynamic, reconstruction = reference(x)
         output = model(x)
@@ -50,6 +53,53 @@ def test_parity_with_the_reference_through_the_official_checkpoint(tmp_path, sha
     torch.testing.assert_close(output.dynamic, dynamic, atol=1e-5, rtol=0)
     torch.testing.assert_close(output.reconstruction, reconstruction, atol=1e-5, rtol=0)
     torch.testing.assert_close(model.embed(x), torch.cat([static, dynamic], dim=1), atol=1e-5, rtol=0)
+
+
+def table(dim: int, length: int = 5000, base: float = 10000, dtype: type = np.float32, first: int = 0, power: bool = False):
+    """Position encodings `(1, length, dim)` by the formula of the release, all steps in `dtype`."""
+    position, index = np.arange(first, first + length).astype(dtype)[:, None], np.arange(0, dim, 2).astype(dtype)
+    rate = dtype(base) ** (-index / dtype(dim)) if power else np.exp(index * dtype(-math.log(base) / dim))
+    angle = position * rate
+    return torch.from_numpy(np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(1, length, dim).astype(np.float32))
+
+
+def official_with_table(path: Path, positions: torch.Tensor) -> Path:
+    """A released checkpoint of a small model with these position encodings."""
+    reference = ReferenceLiFT(24, positions.shape[-1], 1, length=positions.shape[1])
+    reference.encoder.pos_encoder.pe.copy_(positions)
+    return lightning_checkpoint(reference, path)
+
+
+@pytest.mark.parametrize("dim", [64, 256, 384, 768])
+@pytest.mark.parametrize("how", [{}, {"power": True}, {"dtype": np.float64}], ids=["exp", "power", "float64"])
+def test_the_sinusoidal_table_is_accepted_however_it_was_rounded(tmp_path, dim, how):
+    model = LiFT.from_official_checkpoint(official_with_table(tmp_path / "released.ckpt", table(dim, **how)))
+    ours = sinusoidal_positions(5000, dim, model.config.max_frames)
+    torch.testing.assert_close(ours[:16], table(dim, **how)[0, :16], atol=3e-6, rtol=0)
+    torch.testing.assert_close(ours, table(dim, **how)[0], atol=1.5e-3, rtol=0)
+
+
+def one_wrong_row(positions: torch.Tensor) -> torch.Tensor:
+    positions[0, 3000, 0] += 0.01
+    return positions
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: table(64, base=9990),
+        lambda: table(64, first=1),
+        lambda: table(64).unflatten(-1, (32, 2)).flip(-1).flatten(2),  # cosine first
+        lambda: torch.cat([table(64)[..., 0::2], table(64)[..., 1::2]], dim=-1),  # all sines, then all cosines
+        lambda: table(64).half().float(),
+        lambda: one_wrong_row(table(64)),
+        lambda: torch.full((1, 50, 64), torch.nan),
+    ],
+    ids=["base", "shifted", "cosine first", "halves", "half precision", "one row", "nan"],
+)
+def test_another_table_of_positions_is_refused(tmp_path, other):
+    with pytest.raises(ValueError, match="pe does not hold the sinusoidal position encodings"):
+        LiFT.from_official_checkpoint(official_with_table(tmp_path / "other.ckpt", other()))
 
 
 def test_official_state_dict_loads_into_the_reference():
