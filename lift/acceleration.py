@@ -114,20 +114,30 @@ def compile_network(network: nn.Module, size: int, device: torch.device) -> nn.M
     return network
 
 # %% ../nbs/04_acceleration.ipynb #696b94c0
-class GridNetwork(nn.Module):
-    """A network whose feature is followed by the averages over `grid` x `grid` cells of its last map."""
+MIDDLE_GRID = 7  # cells along a side of a map from the middle of a network: fine enough to see motion between them
 
-    def __init__(self, network: nn.Module, grid: int):
+
+class GridNetwork(nn.Module):
+    """A network whose feature is followed by averages over cells of its last map, and of a map from its middle.
+
+    `grid` x `grid` cells of the last map; `MIDDLE_GRID` x `MIDDLE_GRID` cells of the map after the stage or block `middle`.
+    """
+
+    def __init__(self, network: nn.Module, grid: int, middle: int | None = None):
         super().__init__()
-        self.network, self.grid = network, grid
+        self.network, self.grid, self.middle = network, grid, middle
         self.forward_intermediates = network.forward_intermediates
 
     def forward(self, frames: Tensor) -> Tensor:
-        """`(N, 3, S, S)` to `(N, (1 + grid²) D)`."""
-        last = self.network.forward_features(frames)
-        whole = self.network.forward_head(last).float()  # (N, D)
-        cells = F.adaptive_avg_pool2d(self._map(last).float(), self.grid).flatten(2)  # (N, D, grid²)
-        return torch.cat([whole, cells.transpose(1, 2).flatten(1)], dim=1)
+        """`(N, 3, S, S)` to `(N, (1 + grid²) D + MIDDLE_GRID² C)`, C channels of the middle map."""
+        if self.middle is None:
+            last, maps = self.network.forward_features(frames), []
+        else:
+            last, maps = self.network.forward_intermediates(frames, indices=[self.middle])
+        parts = [self.network.forward_head(last).float()]  # (N, D)
+        parts += [_cells(self._map(last), self.grid)] if self.grid else []
+        parts += [_cells(middle, MIDDLE_GRID) for middle in maps]
+        return torch.cat(parts, dim=1)
 
     def _map(self, last: Tensor) -> Tensor:
         """The last map as `(N, D, h, w)`."""
@@ -136,3 +146,9 @@ class GridNetwork(nn.Module):
         patches = last[:, self.network.num_prefix_tokens :]  # (N, h * w, D)
         side = round(patches.shape[1] ** 0.5)
         return patches.transpose(1, 2).unflatten(2, (side, side))
+
+
+def _cells(feature_map: Tensor, grid: int) -> Tensor:
+    """A map `(N, C, h, w)` averaged over cells, row by row: `(N, grid² C)`."""
+    cells = F.adaptive_avg_pool2d(feature_map.float(), grid).flatten(2)  # (N, C, grid²)
+    return cells.transpose(1, 2).flatten(1)

@@ -23,7 +23,7 @@ from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .acceleration import GridNetwork, compile_network, fold_batch_norms, keep_freed_memory, mix_precision
+from .acceleration import MIDDLE_GRID, GridNetwork, compile_network, fold_batch_norms, keep_freed_memory, mix_precision
 
 # %% ../nbs/04_backbones.ipynb #ded18bda
 @dataclass(frozen=True)
@@ -323,6 +323,7 @@ def create_backbone(
     compile: bool = False,
     fast: bool = True,
     grid: int = 0,
+    middle: int | None = None,
 ) -> Backbone:
     """A frozen backbone by name (`list_backbones`, or any timm id), or as a store or a LiFT model describes it.
 
@@ -331,29 +332,42 @@ def create_backbone(
     `compile`: takes some seconds and pays on long runs; float32 alone, and ONNX Runtime (the extra `repro`) on a CPU.
     `fast=False`: the network exactly as timm makes it.
     `grid`: with 2, the feature of a frame is followed by those of its 2 x 2 cells, `D` is 5 times as large; 0 is the paper's.
+    `middle`: a stage or block of the network, counted from 0; its map on 7 x 7 cells follows. 3 is the one for "efficientnet_lite0".
     `WeightsError` where weights cannot be had or are not those described, `ValueError` for a device or a precision that
-    cannot be had here.
+    cannot be had here, and for a `middle` that the network does not have.
     """
     if isinstance(name, dict):
         return _recreate(name, weights, device, precision, compile, fast)
     if grid < 0:
         raise ValueError(f"grid is the number of cells along a side, 0 for none, got {grid}")
     network, origin = _make_network(name, weights)
+    channels = _channels(network, name, middle)
     target = _best_device(device)
     single = compile and target.type == "cpu"
     dtype = _best_precision(precision, name, network, target, fast and not single)
     if single and dtype != torch.float32:
         raise ValueError(f"compiled for a CPU a network computes in float32, not {precision}")
     backbone = Backbone(name, network, origin, target, dtype, fast)
-    if grid:
-        backbone.network = GridNetwork(backbone.network, grid)
-        backbone.dim *= 1 + grid**2
-        backbone.description |= {"grid": grid, "dim": backbone.dim}
+    if grid or middle is not None:
+        backbone.network = GridNetwork(backbone.network, grid, middle)
+        backbone.dim = (1 + grid**2) * backbone.dim + MIDDLE_GRID**2 * channels
+        cells = {"middle": middle, "middle_channels": channels} if middle is not None else {}
+        backbone.description |= {"grid": grid, "dim": backbone.dim, **cells}
     if compile:
         backbone.network, backbone.chunk = compile_network(backbone.network, backbone.input_size, target), 256
     if single:
         backbone.layout = torch.contiguous_format  # as ONNX Runtime takes it
     return backbone
+
+
+def _channels(network: nn.Module, name: str, middle: int | None) -> int:
+    """C of the map after stage or block `middle`, 0 for None; `ValueError` where the network has none such."""
+    if middle is None:
+        return 0
+    stages = network.feature_info
+    if not 0 <= middle < len(stages):
+        raise ValueError(f"{name} has the stages or blocks 0 to {len(stages) - 1}, middle is {middle}")
+    return stages[middle]["num_chs"]
 
 
 def _recreate(description: dict, weights: str | Path | None, *options: object) -> Backbone:
@@ -362,7 +376,7 @@ def _recreate(description: dict, weights: str | Path | None, *options: object) -
         raise WeightsError("the description of the backbone has no name: it does not say what made the features")
     if weights is None and description.get("weights") == "random":
         weights = "random"
-    backbone = create_backbone(name, weights, *options, grid=description.get("grid", 0))
+    backbone = create_backbone(name, weights, *options, grid=description.get("grid", 0), middle=description.get("middle"))
     expected, found = description.get("weights_hash"), backbone.description["weights_hash"]
     if expected and expected != found:
         detail = f"weights {found} are here, weights {expected} made the features"

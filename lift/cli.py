@@ -91,6 +91,7 @@ def extract(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16.")] = "auto",
     grid: Annotated[int, typer.Option(help="2 appends the features of the 2 x 2 cells of each frame; 0 for the frame alone.")] = 0,
+    middle: Annotated[int | None, typer.Option(help="A stage whose map follows on 7 x 7 cells; 3 for efficientnet_lite0.")] = None,
     compile: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the backbone: slower to start, faster to run.")] = False,
     replace: Replace = False,
     as_json: Json = False,
@@ -102,7 +103,7 @@ def extract(
     from lift.store import StoreMismatchError
 
     table = read_clips(clips)
-    model = create_backbone(backbone, weights, device=device, precision=precision, compile=compile, grid=grid)
+    model = create_backbone(backbone, weights, device=device, precision=precision, compile=compile, grid=grid, middle=middle)
     options = {"frames": frames, "workers": workers, "batch_size": batch_size, "video_root": video_root or clips.parent}
     report = _make(lambda: extract_features(table, store, model, **options), store, StoreMismatchError, replace)
     _report(dataclasses.asdict(report), as_json, str(report))
