@@ -182,8 +182,8 @@ def _scan(container, stream, path: str | Path) -> tuple[list[_Packet], object]:
     _check_whole(container, end, path)
     if picture is None or not packets:
         raise VideoError(path, "the video stream holds no frame that can be decoded")
-    if picture.is_corrupt and container.format.name == "mpegts":  # data lost in the first frame are marked nowhere else
-        packets[0] = packets[0]._replace(damaged=True)
+    if container.format.name == "mpegts" and (picture.is_corrupt or _gap_at_start(packets)):
+        packets[0] = packets[0]._replace(damaged=True)  # what is lost there FFmpeg does not mark
     return packets, picture
 
 
@@ -206,6 +206,15 @@ def _begins_anew(data: bytes, codec: str) -> bool:
     if codec == "hevc":
         kinds = [start[0] >> 1 & 63 for start in re.findall(rb"\x00\x00\x01(.)", data, re.DOTALL)]
     return bool({5} & set(kinds) if codec == "h264" else {19, 20} & set(kinds))
+
+
+def _gap_at_start(packets: list[_Packet]) -> bool:
+    """Whether a frame is missing among the first four, by the decoding stamps of a steady stream."""
+    stamps = [packet.decoded for packet in packets[:64]]
+    if len(stamps) < 8 or None in stamps:
+        return False
+    steps = np.diff(stamps)
+    return bool((steps[:4] > 1.5 * np.median(steps)).any())
 
 
 def _first_picture(packet):
@@ -262,6 +271,18 @@ class _Order(NamedTuple):
     counted: bool = False  # the count is true, but which packet is which frame shows only when they are decoded
 
 
+_IN_ORDER = ("vp8", "vp9", "av1", "mjpeg", "gif", "ffv1", "prores", "rawvideo", "huffyuv", "flv1", "wmv1", "wmv2")
+
+
+def _plausible(ranks: np.ndarray, codec: str) -> bool:
+    """Whether an encoder may have reordered so: it moves many frames by a few places, a wrong stamp one by many."""
+    moved = np.abs(ranks - np.arange(len(ranks)))
+    if codec in _IN_ORDER:  # these show frames as they are stored
+        return not moved.any()
+    far = int((moved > 4).sum())
+    return not far or (moved.max() <= 16 and far > 0.02 * len(moved))
+
+
 def _order(packets: list[_Packet], container, codec: str, path: str | Path) -> _Order:
     """Showing order: by the stamps, as stored where nothing is reordered, or else by decoding the file."""
     seen = [number for number, packet in enumerate(packets) if packet.visible]
@@ -269,9 +290,10 @@ def _order(packets: list[_Packet], container, codec: str, path: str | Path) -> _
     if container.format.name == "avi" and codec in _UNSTAMPED:
         return _Order(np.asarray(_from_first_key(packets, seen)), counted=True)
     if None not in stamps and len(set(stamps)) == len(stamps):
-        by_stamp = np.asarray(seen)[np.argsort(stamps)]
-        return _Order(np.asarray(_from_first_key(packets, by_stamp.tolist())))
-    if None not in stamps and len(_delays(packets)) == 1:
+        ranks = np.argsort(stamps)
+        if _plausible(ranks, codec):
+            return _Order(np.asarray(_from_first_key(packets, np.asarray(seen)[ranks].tolist())))
+    if codec in _IN_ORDER or (None not in stamps and len(_delays(packets)) == 1):
         return _Order(np.asarray(_from_first_key(packets, seen)))
     decoded = _decoded_order(path)
     if not decoded:
@@ -386,9 +408,9 @@ def _mended(stamps: list[float | None]) -> np.ndarray | None:
     known = np.asarray([stamp for stamp in stamps if stamp is not None], np.float64)
     last = _rising(known.tolist())
     first = len(known) - 1 - _rising((-known[::-1]).tolist())[::-1]
-    # of two equal stamps either may be the wrong one: the right choice leaves the smaller gap
+    # of two equal stamps either may be the wrong one: the right choice leaves the steadier steps
     choices = [_filled(known, chosen, ranks, len(stamps)) for chosen in (first, last)]
-    return min(choices, key=lambda filled: float(np.diff(filled).max(initial=0)))
+    return min(choices, key=lambda filled: float(np.abs(np.diff(filled, 2)).sum()))
 
 
 def _clock(packets: list[_Packet], order: _Order, container) -> np.ndarray | None:
@@ -496,7 +518,7 @@ def _times(clock, packets, order: _Order, container, stream) -> tuple[np.ndarray
         times = (clock - clock[0]) * unit
     else:
         times = clock * unit - origin
-    step = (times[-1] - times[0]) / (count - 1) if count > 1 else 0.0
+    step = float(times[-1] - times[0]) / (count - 1) if count > 1 else 0.0
     rate = stated if not step or abs(stated * step - 1) < 0.05 else 1 / step
     last = packets[int(order.packets[-1])].duration * unit or step or 1 / stated
     return times, float(times[-1] + last), rate
