@@ -71,6 +71,7 @@ class _Roll:
     places: dict[int, int]  # byte of the file to number of the packet, in storage order
     frames: np.ndarray | None  # (packets,) frame of each packet, -1: none; None: known only by counting from a key frame
     key_packets: np.ndarray  # (K,) packets of the key frames
+    spoilt: frozenset[int]  # packets that cannot decode to the true picture
     by_byte: bool  # whether the container can seek to a byte
 
 
@@ -322,26 +323,37 @@ def _decoded_order(path: str | Path) -> list[int]:
         return [picture.pts for picture in _by_packet(packets, 0) if picture.pts is not None]
 
 
-def _by_packet(packets: Iterable, number: int) -> Iterator:
+def _by_packet(packets: Iterable, number: int, spoilt: frozenset[int] = frozenset()) -> Iterator:
     """Decoded pictures that carry the number of their packet as stamp; the first packet has `number`."""
     for packet in packets:
         if packet.size:
             packet.pts = packet.dts = number
             number += 1
+            if number - 1 in spoilt:
+                continue
         yield from packet.decode()
 
 
 def _spoilt(packets: list[_Packet]) -> set[int]:
     """Packets that cannot decode to the true picture: from where data were lost to the next key frame."""
     spoilt: set[int] = set()
-    for lost in (number for number, packet in enumerate(packets) if packet.damaged):
-        # a parser may pass the mark on one packet early, so that a key frame right after it is the damaged one
-        stop = next((number for number in range(lost + 2, len(packets)) if packets[number].key), len(packets))
-        spoilt.update(range(lost, stop))
+    for mark in (number for number, packet in enumerate(packets) if packet.damaged):
+        start, first_stop = _loss(packets, mark)
+        stop = next((number for number in range(first_stop, len(packets)) if packets[number].key), len(packets))
+        spoilt.update(range(start, stop))
         if stop < len(packets) and packets[stop].shown is not None:  # shown before the key frame, stored after it
             after = range(stop + 1, min(stop + 32, len(packets)))
             spoilt.update(number for number in after if (packets[number].shown or 0) < packets[stop].shown)
     return spoilt
+
+
+def _loss(packets: list[_Packet], mark: int) -> tuple[int, int]:
+    """The first packet that a loss marked at `mark` spoils, and the first that may end its effect."""
+    for number in range(mark + 1, min(mark + 4, len(packets))):  # a parser passes the mark on early
+        before, after = packets[number - 1], packets[number]
+        if None not in (before.decoded, after.decoded) and after.decoded - before.decoded > 1.5 * before.duration > 0:
+            return number - 1, number  # what is left of a lost frame hangs on the one before
+    return mark, mark + 2  # inside a packet, perhaps the next one
 
 # %% ../nbs/03_decoding.ipynb #f1c05a21
 _LEAP = 10.0  # seconds: a longer step is another clock in a transport stream, FFmpeg's own limit
@@ -454,13 +466,13 @@ def _open_groups(packets: list[_Packet], order: _Order, keys: np.ndarray) -> boo
     return not np.array_equal(ranks, np.searchsorted(stored, keys))
 
 
-def _roll(packets: list[_Packet], order: _Order, key_packets: np.ndarray, container) -> _Roll:
+def _roll(packets: list[_Packet], order: _Order, key_packets: np.ndarray, spoilt: set[int], container) -> _Roll:
     times = Counter(packet.place for packet in packets)
     places = {packet.place: n for n, packet in enumerate(packets) if times[packet.place] == 1 and packet.place is not None}
     frames = np.full(len(packets), -1)
     frames[order.packets] = np.arange(len(order.packets))
     by_byte = container.format.name == "mpegts"
-    return _Roll(places, None if order.counted else frames, key_packets, by_byte)
+    return _Roll(places, None if order.counted else frames, key_packets, frozenset(spoilt), by_byte)
 
 # %% ../nbs/03_decoding.ipynb #f1c05a23
 def index_video(path: str | Path) -> VideoIndex:
@@ -496,7 +508,7 @@ def _indexed(container, stream, path: str | Path) -> VideoIndex:
         seek,
         upright,
         fault,
-        None if by_stamp and not spoilt else _roll(packets, order, key_packets, container),
+        None if by_stamp and not spoilt else _roll(packets, order, key_packets, spoilt, container),
         np.flatnonzero(np.isin(order.packets, list(spoilt))),
     )
 
@@ -558,15 +570,16 @@ class DecoderFault(Exception):
 class _Converter:
     """Decoded picture to upright RGB `(height, width, 3)` uint8."""
 
-    def __init__(self, path: str, width: int, height: int):
-        self.path, self.layout = path, None
-        self.scale = (("scale", f"{width}:{height}:flags=bilinear"), ("format", "rgb24"))
+    def __init__(self, index: VideoIndex, width: int, height: int):
+        self.index, self.layout = index, None
+        self.filters = (*index.upright, ("scale", f"{width}:{height}:flags=bilinear"), ("format", "rgb24"))
 
     def __call__(self, picture) -> np.ndarray:
-        _, upright, _ = _orientation(picture, self.path)  # a codec may turn the picture from some frame on
-        layout = (picture.width, picture.height, picture.format.name, picture.colorspace, picture.color_range, upright)
+        # a turn in the codec's data is said with some pictures and holds for those after them
+        if "DISPLAYMATRIX" in picture.side_data and _orientation(picture, self.index.info.path)[1] != self.index.upright:
+            raise DecoderFault("the picture is turned otherwise than the first one: cut the file there")
+        layout = (picture.width, picture.height, picture.format.name, picture.colorspace, picture.color_range)
         if layout != self.layout:
-            self.filters = (*upright, *self.scale)
             self._build(picture)
             self.layout = layout
         self.graph.push(picture)
@@ -591,7 +604,7 @@ class PyAVReader:
 
     def __init__(self, index: VideoIndex, width: int, height: int):
         self.index, self.shape = index, (height, width, 3)
-        self.convert = _Converter(index.info.path, width, height)
+        self.convert = _Converter(index, width, height)
         self._open()
 
     def _open(self) -> None:
@@ -653,14 +666,14 @@ class PyAVReader:
 
     def _called(self, fresh: bool) -> Iterator:
         """Pictures that carry the number of their packet, from the next key frame whose place in the file is known."""
-        packets = self.container.demux(self.stream)
+        packets, spoilt = self.container.demux(self.stream), self.index.roll.spoilt
         if fresh:
-            return _by_packet(packets, 0)
+            return _by_packet(packets, 0, spoilt)
         starts = set(self.index.roll.key_packets.tolist())
         for packet in packets:
             number = self.index.roll.places.get(packet.pos)
             if number in starts:
-                return _by_packet(chain([packet], packets), number)
+                return _by_packet(chain([packet], packets), number, spoilt)
         return iter(())
 
     def _advance(self, number: int):

@@ -449,7 +449,7 @@ def test_the_shared_file_with_one_stamp_twice(shared):
 
 @pytest.mark.parametrize(("codec", "bf"), [("libx264", "2"), ("mpeg4", "0"), ("mpeg4", "2"), ("mjpeg", None)])
 def test_dropped_frames_of_an_avi_keep_their_time(tmp_path, codec, bf):
-    slots = [*range(20), *range(40, 60), 80]
+    slots = [*range(20), *range(40, 61)]
     with av.open(str(tmp_path / "drops.avi"), "w") as container:
         stream = container.add_stream(codec, rate=10, options={"g": "12"} | ({"bf": bf} if bf else {}))
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuvj420p" if codec == "mjpeg" else "yuv420p"
@@ -459,9 +459,10 @@ def test_dropped_frames_of_an_avi_keep_their_time(tmp_path, codec, bf):
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     info = all_frames(tmp_path / "drops.avi", list(range(41)))
-    late = 0.35 if bf == "2" else 1e-6  # the place of a reordered frame's packet is a few frames early
-    assert np.abs(info.times - np.asarray(slots) / 10).max() <= 2.0 + late if bf == "2" else late
-    assert info.duration == pytest.approx(8.1, abs=0.3)
+    wrong = np.abs(info.times - np.asarray(slots) / 10)
+    # AVI keeps the place of a packet: that of a reordered frame is a few frames early, also across the gap
+    assert wrong.max() < 1e-6 if bf != "2" else (wrong > 0.21).sum() <= 3
+    assert info.duration == pytest.approx(6.1, abs=0.3)
 
 
 def test_an_avi_is_counted_and_sought_without_decoding_it(clips, tmp_path, monkeypatch):
@@ -469,8 +470,8 @@ def test_an_avi_is_counted_and_sought_without_decoding_it(clips, tmp_path, monke
     decoded = []
     numbering = decoding._by_packet
 
-    def counted(packets, number):
-        for picture in numbering(packets, number):
+    def counted(packets, number, spoilt=frozenset()):
+        for picture in numbering(packets, number, spoilt):
             decoded.append(number)
             yield picture
 
@@ -495,7 +496,7 @@ def test_the_shared_joined_segments(shared):
     path = shared / "cases" / "ts_two_segments_joined_with_cat_96_frames.ts"
     info = probe_video(path)
     assert info.frame_count == 96 and info.times == pytest.approx(np.arange(96) / 24, abs=1e-4)
-    assert len({frame.tobytes() for frame in read_frames(path, range(96))}) > 48
+    assert len({frame.tobytes() for frame in read_frames(path, range(96))}) >= 48
 
 
 def test_a_lost_packet_costs_only_the_frames_that_need_it(tmp_path):
@@ -508,20 +509,20 @@ def test_a_lost_packet_costs_only_the_frames_that_need_it(tmp_path):
             numbers = np.round(opened.info.times * 24).astype(int)
             sound = opened._index.sound(range(opened.info.frame_count))
             assert np.array_equal(opened.read(sound), frames[numbers[sound]])
+            assert np.array_equal(opened.read_clip(16), frames[numbers[sound[sample_indices(len(sound), 16)]]])
             damaged = opened._index.damaged
             refused.append(len(damaged))
             if len(damaged):
                 with pytest.raises(VideoError, match=f"frame {damaged[0]} is damaged"):
                     opened.read([damaged[0]])
-            assert len(opened.read_clip(16)) == 16  # of the sound frames
     assert max(refused) <= 16 and max(refused) > 0
 
 
 def test_the_shared_file_that_lost_a_packet(shared):
     path = shared / "cases" / "ts_one_188_byte_packet_lost.ts"
     assert probe_video(path).frame_count == 95
-    assert len(read_clip(path)) == 16 and len(read_frames(path, [*range(40), *range(60, 95)])) == 75
-    with pytest.raises(VideoError, match="frame 45 is damaged"):
+    assert len(read_clip(path)) == 16 and len(read_frames(path, [*range(43), *range(60, 95)])) == 78
+    with pytest.raises(VideoError, match="frame 43 is damaged: data"):
         read_frames(path, range(95))
 
 
@@ -579,12 +580,14 @@ def test_a_clock_that_begins_late_is_the_start(tmp_path, suffix):
 
 
 def test_a_turn_in_the_codecs_data_is_left_to_pyav(shared):
-    path, plain = (shared / f"cases/{name}.mp4" for name in ("h264_sei_display_orientation_90", "plain_48_frames_24fps"))
-    upright = np.rot90(read_frames(plain, [9, 33]), 1, axes=(1, 2))
+    path = shared / "cases" / "h264_sei_display_orientation_90.mp4"
+    with av.open(str(path)) as container:
+        stored = np.stack([picture.to_ndarray(format="rgb24") for picture in container.decode(video=0)])[[9, 33]]
+    upright = np.rot90(stored, 1, axes=(1, 2)).astype(int)
     info = probe_video(path)
     assert (info.width, info.height, info.rotation) == (128, 192, 270)
     for decoder in ("auto", "pyav"):
-        assert np.array_equal(read_frames(path, [9, 33], decoder=decoder), upright)
+        assert np.abs(read_frames(path, [9, 33], decoder=decoder) - upright).mean() < 3
     with pytest.raises(VideoError, match="decord: .*turn of the picture is in the codec's data"):
         read_frames(path, [9], decoder="decord")
 
@@ -598,6 +601,15 @@ def orientation_message(turn: int) -> bytes:
     unit = bytes([6, 47, len(payload)]) + payload + b"\x80"
     escaped = unit.replace(b"\0\0\0", b"\0\0\3\0").replace(b"\0\0\1", b"\0\0\3\1")
     return len(escaped).to_bytes(4, "big") + escaped
+
+
+def test_a_turn_that_changes_is_refused(clips, tmp_path):
+    changes = {0: orientation_message(1), 30: orientation_message(2)}
+    path = copy_packets(clips["intra.mp4"], tmp_path / "turned.mp4", lambda number, data: changes.get(number, b"") + data)
+    upright = np.rot90(read_frames(clips["intra.mp4"], [9]), 1, axes=(1, 2))
+    assert np.array_equal(read_frames(path, [9]), upright)  # said with the first picture only
+    with pytest.raises(VideoError, match="turned otherwise"):
+        read_frames(path, [30])
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
