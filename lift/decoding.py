@@ -72,7 +72,7 @@ class _Roll:
     frames: np.ndarray | None  # (packets,) frame of each packet, -1: none; None: known only by counting from a key frame
     key_packets: np.ndarray  # (K,) packets of the key frames
     spoilt: frozenset[int]  # packets that cannot decode to the true picture
-    by_byte: bool  # whether the container can seek to a byte
+    key_places: np.ndarray | None  # (K,) bytes to seek to; None: the container cannot
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class VideoIndex:
     key_stamps: np.ndarray | None  # (K,) where to seek for them
     upright: tuple[tuple[str, str], ...]  # filters that turn the picture
     decord_fault: str | None  # why decord would not give the right frames
+    unscaled_fault: str | None = None  # why it would give other colours at full size
     roll: _Roll | None = field(default=None, repr=False)
     damaged: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)  # frames that lost data spoil
 
@@ -167,14 +168,15 @@ def _hidden(packet, codec: str) -> bool:
 def _scan(container, stream, path: str | Path) -> tuple[list[_Packet], object]:
     """The video's packets in decoding order, and its first picture."""
     packets, picture, end = [], None, 0.0
-    codec = stream.codec_context.name
+    codec, format_name = stream.codec_context.name, container.format.name
+    units = [float(other.time_base or 0) for other in container.streams]
     for packet in container.demux():
         if packet.size and packet.pts is not None:
-            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-        if packet.stream.index != stream.index:
+            end = max(end, (packet.pts + (packet.duration or 0)) * units[packet.stream_index])
+        if packet.stream_index != stream.index:
             continue
         if packet.size:
-            packets.append(_described(packet, codec, container.format.name))
+            packets.append(_described(packet, codec, format_name))
         if picture is None:
             picture = _first_picture(packet)
     last = next((number for number, packet in enumerate(packets[-2:], max(len(packets) - 2, 0)) if packet.damaged), None)
@@ -202,11 +204,9 @@ _UNSTAMPED = ("h264", "hevc")  # codecs whose packets in AVI do not say when the
 
 
 def _begins_anew(data: bytes, codec: str) -> bool:
-    """Whether all frames after this key frame are shown after it: an instantaneous decoding refresh (IDR)."""
-    kinds = [start[0] & 31 for start in re.findall(rb"\x00\x00\x01(.)", data, re.DOTALL)]
-    if codec == "hevc":
-        kinds = [start[0] >> 1 & 63 for start in re.findall(rb"\x00\x00\x01(.)", data, re.DOTALL)]
-    return bool({5} & set(kinds) if codec == "h264" else {19, 20} & set(kinds))
+    """Whether all frames stored after this key frame are shown after it: an instantaneous decoding refresh (IDR)."""
+    heads = [head[0] for head in re.findall(rb"\x00\x00\x01(.)", data, re.DOTALL)]  # of the packet's NAL units
+    return any(head & 31 == 5 if codec == "h264" else head >> 1 & 63 in (19, 20) for head in heads)
 
 
 def _gap_at_start(packets: list[_Packet]) -> bool:
@@ -280,8 +280,8 @@ def _plausible(ranks: np.ndarray, codec: str) -> bool:
     moved = np.abs(ranks - np.arange(len(ranks)))
     if codec in _IN_ORDER:  # these show frames as they are stored
         return not moved.any()
-    far = int((moved > 4).sum())
-    return not far or (moved.max() <= 16 and far > 0.02 * len(moved))
+    far = int((moved > 8).sum())
+    return not far or (moved.max() <= 16 and far > 1 + 0.005 * len(moved))
 
 
 def _order(packets: list[_Packet], container, codec: str, path: str | Path) -> _Order:
@@ -418,18 +418,30 @@ def _mended(stamps: list[float | None]) -> np.ndarray | None:
     if not len(ranks):
         return None
     known = np.asarray([stamp for stamp in stamps if stamp is not None], np.float64)
-    last = _rising(known.tolist())
-    first = len(known) - 1 - _rising((-known[::-1]).tolist())[::-1]
+    late = _rising(known.tolist())
+    early = len(known) - 1 - _rising((-known[::-1]).tolist())[::-1]
     # of two equal stamps either may be the wrong one: the right choice leaves the steadier steps
-    choices = [_filled(known, chosen, ranks, len(stamps)) for chosen in (first, last)]
-    return min(choices, key=lambda filled: float(np.abs(np.diff(filled, 2)).sum()))
+    choices = [_twin(known, chosen, step) for chosen in (early, late) for step in (-1, 1)]
+    filled = [_filled(known, chosen, ranks, len(stamps)) for chosen in choices]
+    return min(filled, key=lambda times: float(np.abs(np.diff(times, 2)).sum()))
+
+
+def _twin(stamps: np.ndarray, chosen: np.ndarray, step: int) -> np.ndarray:
+    """The choice with each stamp exchanged for an equal one beside it, before (-1) or after it (1)."""
+    while True:
+        beside = np.clip(chosen + step, 0, len(stamps) - 1)
+        equal = (stamps[beside] == stamps[chosen]) & (beside != chosen)
+        if not equal.any():
+            return chosen
+        chosen = np.where(equal, beside, chosen)
 
 
 def _clock(packets: list[_Packet], order: _Order, container) -> np.ndarray | None:
     """Stamp of each frame, rising; None where the file has none at all."""
     frames = [packets[number] for number in order.packets]
-    if container.format.name == "avi":  # a chunk's place in the file is its time, empty chunks included
-        return _mended(sorted(packet.decoded for packet in frames if packet.decoded is not None))
+    places = [packet.decoded for packet in frames]
+    if container.format.name == "avi" and None not in places:  # a chunk's place is its time, empty chunks included
+        return _mended(sorted(places))
     shown = [packet.shown for packet in frames]
     if None not in shown and (np.diff(shown) > 0).all():
         return np.asarray(shown, np.float64)
@@ -471,8 +483,8 @@ def _roll(packets: list[_Packet], order: _Order, key_packets: np.ndarray, spoilt
     places = {packet.place: n for n, packet in enumerate(packets) if times[packet.place] == 1 and packet.place is not None}
     frames = np.full(len(packets), -1)
     frames[order.packets] = np.arange(len(order.packets))
-    by_byte = container.format.name == "mpegts"
-    return _Roll(places, None if order.counted else frames, key_packets, frozenset(spoilt), by_byte)
+    key_places = np.asarray([packets[key].place or 0 for key in key_packets]) if container.format.name == "mpegts" else None
+    return _Roll(places, None if order.counted else frames, key_packets, frozenset(spoilt), key_places)
 
 # %% ../nbs/03_decoding.ipynb #f1c05a23
 def index_video(path: str | Path) -> VideoIndex:
@@ -508,6 +520,7 @@ def _indexed(container, stream, path: str | Path) -> VideoIndex:
         seek,
         upright,
         fault,
+        _unscaled_fault(picture),
         None if by_stamp and not spoilt else _roll(packets, order, key_packets, spoilt, container),
         np.flatnonzero(np.isin(order.packets, list(spoilt))),
     )
@@ -525,7 +538,8 @@ def _times(clock, packets, order: _Order, container, stream) -> tuple[np.ndarray
     count, unit = len(order.packets), float(stream.time_base)
     if clock is None:
         return np.arange(count) / stated, count / stated, stated
-    origin = clock[0] * unit if container.start_time is None else min(container.start_time / 1e6, clock[0] * unit)
+    # nothing is shown before 0: what a file holds there readies the sound
+    origin = clock[0] * unit if container.start_time is None else min(max(container.start_time / 1e6, 0.0), clock[0] * unit)
     if abs(clock[0] * unit - origin) < 2e-6:  # the container's start is rounded to microseconds
         times = (clock - clock[0]) * unit
     else:
@@ -544,7 +558,18 @@ def _decord_fault(container, by_stamp: bool, open_groups: bool, mirrored: bool) 
         return "open groups of pictures"
     if not {"mp4", "matroska"} & set(container.format.name.split(",")):
         return f"{container.format.name} is not a container it seeks well in"
+    if len(container.streams.video) > 1:
+        return "several video streams, of which it may choose another"
     return "the display matrix mirrors the picture" if mirrored else None
+
+
+def _unscaled_fault(picture) -> str | None:
+    """Why decord's FFmpeg turns YUV into RGB otherwise than PyAV's where the size stays (seen, by up to 40 levels of 255)."""
+    if any(component.bits > 8 for component in picture.format.components):
+        return "more than 8 bits a colour, at full size"
+    if picture.height % 2 and picture.format.chroma_height(4) < 4:
+        return "an odd height, at full size"
+    return None
 
 
 def _unseen_turn(path: str | Path, container) -> str | None:
@@ -656,10 +681,8 @@ class PyAVReader:
         if key is None or (roll and self.index.keys[key] == self.index.keys[0]):
             self.close()
             return self._open()
-        if roll and roll.by_byte:
-            places = {number: place for place, number in roll.places.items()}
-            place = places.get(int(roll.key_packets[key]), 0)
-            self.container.seek(place, stream=self.stream, unsupported_byte_offset=True)
+        if roll and roll.key_places is not None:
+            self.container.seek(int(roll.key_places[key]), stream=self.stream, unsupported_byte_offset=True)
         else:
             self.container.seek(int(self.index.key_stamps[key]), stream=self.stream)
         self._decode_on()
@@ -745,8 +768,10 @@ class DecordReader:
     """Frames of one file through decord."""
 
     def __init__(self, index: VideoIndex, width: int, height: int):
-        if index.decord_fault:
-            raise DecoderFault(f"cannot be trusted with this file ({index.decord_fault})")
+        full = (width, height) == (index.info.width, index.info.height)
+        reason = index.decord_fault or (index.unscaled_fault if full else None)
+        if reason:
+            raise DecoderFault(f"cannot be trusted with this file ({reason})")
         decord = _import_decord()
         self.index = index
         options = {"width": width, "height": height, "num_threads": 1, "fault_tol": 1e-9}
