@@ -116,7 +116,7 @@ def _unreadable(path: Path) -> str:
 
 def _url(path: str | Path) -> str:
     """The path as FFmpeg's file protocol reads it; a bare `cam:01.mp4` would name a protocol called cam."""
-    return f"file:{os.path.abspath(path)}"
+    return f"file:{Path(path).absolute()}"
 
 
 def _check_file(path: Path) -> None:
@@ -167,7 +167,7 @@ def _hidden(packet, codec: str) -> bool:
 
 def _scan(container, stream, path: str | Path) -> tuple[list[_Packet], object]:
     """The video's packets in decoding order, and its first picture."""
-    packets, picture, end = [], None, 0.0
+    packets, picture, end, padded = [], None, 0.0, False
     codec, format_name = stream.codec_context.name, container.format.name
     units = [float(other.time_base or 0) for other in container.streams]
     for packet in container.demux():
@@ -176,7 +176,8 @@ def _scan(container, stream, path: str | Path) -> tuple[list[_Packet], object]:
         if packet.stream_index != stream.index:
             continue
         if packet.size:
-            packets.append(_described(packet, codec, format_name))
+            padded = _padded(packet, codec) if not packets else padded
+            packets.append(_described(packet, codec, format_name, padded))
         if picture is None:
             picture = _first_picture(packet)
     last = next((number for number, packet in enumerate(packets[-2:], max(len(packets) - 2, 0)) if packet.damaged), None)
@@ -190,11 +191,16 @@ def _scan(container, stream, path: str | Path) -> tuple[list[_Packet], object]:
     return packets, picture
 
 
-def _described(packet, codec: str, container: str) -> _Packet:
+def _padded(packet, codec: str) -> bool:
+    """Whether the encoder pads an MPEG-4 stream with packets of a few bytes that show nothing, or what another one held."""
+    return codec == "mpeg4" and any(name in bytes(packet) for name in (b"DivX", b"XviD"))
+
+
+def _described(packet, codec: str, container: str, padded: bool) -> _Packet:
     key, shown = packet.is_keyframe, packet.pts
     if container == "avi" and codec in _UNSTAMPED:  # FFmpeg's stamps for them are no presentation stamps
         key = key and _begins_anew(bytes(packet), codec)
-    if codec == "mpeg4" and packet.size <= 8:  # filling: it shows nothing, or what an earlier packet held
+    if padded and packet.size <= 8:
         shown = None
     visible = not _hidden(packet, codec)
     return _Packet(shown, packet.dts, key, visible, packet.duration or 0, packet.pos, packet.is_corrupt)

@@ -623,6 +623,76 @@ def test_a_turn_that_only_the_decoder_sees(clips, tmp_path, suffix, turns):
         read_frames(path, [9], decoder="decord")
 
 
+# what decord cannot know
+
+
+def write_as(path: Path, codec: str, pixels: str, height: int = HEIGHT, frames: int = 30) -> Path:
+    """A stamped video in another pixel format, a row short where the height is odd."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=24)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, height, pixels
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(stamped(number)[:height]), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 24)
+            container.mux(stream.encode(frame.reformat(format=pixels)))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels", "height", "cause"),
+    [
+        ("deep.mp4", "libx264", "yuv420p10le", HEIGHT, "more than 8 bits"),
+        ("deep.mov", "prores", "yuv422p10le", HEIGHT, "more than 8 bits"),
+        ("odd.webm", "libvpx-vp9", "yuv420p", HEIGHT - 1, "odd height"),
+        ("whole.mp4", "libx264", "yuv444p", HEIGHT - 1, None),
+        ("clear.webm", "libvpx-vp9", "yuva420p", HEIGHT, None),
+    ],
+)
+def test_pixels_do_not_depend_on_the_decoder(tmp_path, name, codec, pixels, height, cause):
+    path = write_as(tmp_path / name, codec, pixels, height)
+    frames = read_frames(path, range(30), decoder="pyav")
+    assert stamps(frames) == list(range(30)) and np.array_equal(read_frames(path, range(30)), frames)
+    small = read_frames(path, range(30), 48, "pyav")
+    assert np.array_equal(read_frames(path, range(30), 48, "decord"), small)
+    if cause is None:
+        assert np.array_equal(read_frames(path, range(30), decoder="decord"), frames)
+    else:
+        with pytest.raises(VideoError, match=f"decord: .*{cause}"):
+            read_frames(path, [3], decoder="decord")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_the_better_of_two_pictures_is_the_one_that_is_read(clips, tmp_path, suffix):
+    other = write_video(tmp_path / "other.mp4", np.zeros((90, 64, 48, 3), np.uint8))
+    with av.open(str(clips["h264.mp4"])) as first, av.open(str(other)) as second:
+        with av.open(str(tmp_path / f"two{suffix}"), "w") as new:
+            packets = []
+            for old in (second, first):
+                stream = new.add_stream_from_template(old.streams.video[0])
+                for packet in (packet for packet in old.demux(video=0) if packet.size):
+                    moment = packet.dts * packet.time_base
+                    packet.stream = stream
+                    packets.append((moment, len(packets), packet))
+            for _, _, packet in sorted(packets):
+                new.mux(packet)
+    info = probe_video(tmp_path / f"two{suffix}")
+    chosen = read_frames(tmp_path / f"two{suffix}", range(info.frame_count))
+    assert np.array_equal(chosen, read_frames(tmp_path / f"two{suffix}", range(info.frame_count), decoder="pyav"))
+    with pytest.raises(VideoError, match="decord"):
+        read_frames(tmp_path / f"two{suffix}", [3], decoder="decord")
+
+
+def test_a_clock_that_leaps_forward_is_bridged(clips, tmp_path):
+    with av.open(str(clips["h264.ts"])) as old, av.open(str(tmp_path / "leap.ts"), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            later = 3600 * 90000 if number >= 24 else 0  # the recorder was restarted
+            packet.pts, packet.dts, packet.stream = packet.pts + later, packet.dts + later, stream
+            new.mux(packet)
+    assert all_frames(tmp_path / "leap.ts", list(range(FRAMES))).duration == pytest.approx(FRAMES / 24, abs=1e-3)
+
+
 # names
 
 
