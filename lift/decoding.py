@@ -9,9 +9,12 @@ __all__ = ['VideoError', 'VideoInfo', 'VideoIndex', 'index_video', 'DecoderFault
 import os
 import re
 import threading
-from collections.abc import Callable
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +29,12 @@ class VideoError(Exception):
         self.path, self.cause = str(path), cause
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.cause}"
+        return _printable(f"{self.path}: {self.cause}")
+
+
+def _printable(text: str) -> str:
+    """The text with what no terminal shows (line ends, bytes that are not UTF-8) written as escapes."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 # %% ../nbs/03_decoding.ipynb #cddbe8b4
 @dataclass(frozen=True)
@@ -36,12 +44,12 @@ class VideoInfo:
     path: str
     frame_count: int
     frames_per_second: float  # the average where the rate varies
-    duration: float  # seconds, from the first frame to the end of the last
+    duration: float  # seconds from the start of the file to the end of the last frame
     width: int
     height: int
     rotation: int  # clockwise degrees that turn the stored picture upright
     codec: str
-    times: np.ndarray = field(repr=False, compare=False)  # (frame_count,) seconds since the first frame
+    times: np.ndarray = field(repr=False, compare=False)  # (frame_count,) seconds since the start of the file
 
 # %% ../nbs/03_decoding.ipynb #ac61ed66
 class _Packet(NamedTuple):
@@ -52,6 +60,19 @@ class _Packet(NamedTuple):
     key: bool
     visible: bool
     duration: int
+    place: int | None  # byte of the file
+    damaged: bool  # data before or in it were lost
+
+
+@dataclass(frozen=True)
+class _Roll:
+    """How frames are told apart by their packets, where their stamps cannot do it."""
+
+    places: dict[int, int]  # byte of the file to number of the packet, in storage order
+    frames: np.ndarray | None  # (packets,) frame of each packet, -1: none; None: known only by counting from a key frame
+    key_packets: np.ndarray  # (K,) packets of the key frames
+    spoilt: frozenset[int]  # packets that cannot decode to the true picture
+    key_places: np.ndarray | None  # (K,) bytes to seek to; None: the container cannot
 
 
 @dataclass(frozen=True)
@@ -59,15 +80,25 @@ class VideoIndex:
     """All a decoder must know to reach any frame of a file."""
 
     info: VideoInfo
-    stamps: np.ndarray | None  # (frame_count,) presentation stamps, sorted; None: frames can only be counted
+    stamps: np.ndarray | None  # (frame_count,) presentation stamps, sorted; None: the roll tells frames apart
     keys: np.ndarray  # (K,) frame numbers of the key frames
     key_stamps: np.ndarray | None  # (K,) where to seek for them
     upright: tuple[tuple[str, str], ...]  # filters that turn the picture
     decord_fault: str | None  # why decord would not give the right frames
+    unscaled_fault: str | None = None  # why it would give other colours at full size
+    roll: _Roll | None = field(default=None, repr=False)
+    damaged: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)  # frames that lost data spoil
 
     def key_number(self, frame: int) -> int:
         """Position in `keys` of the last key frame at or before `frame`."""
         return int(np.searchsorted(self.keys, frame, side="right")) - 1
+
+    def sound(self, frames: range) -> np.ndarray:
+        """The frames of a range without the damaged ones; `VideoError` where none is left."""
+        whole = np.setdiff1d(np.arange(frames.start, frames.stop), self.damaged)
+        if not len(whole):
+            raise VideoError(self.info.path, f"data of frames {frames.start} to {frames.stop - 1} were lost")
+        return whole
 
 # %% ../nbs/03_decoding.ipynb #18ffb165
 def _cause(fault: Exception) -> str:
@@ -83,22 +114,34 @@ def _unreadable(path: Path) -> str:
     return "not a video: no known container format"
 
 
-def _open_container(path: str | Path):
-    """The file opened with PyAV; `VideoError` where there is no video container."""
-    import av
+def _url(path: str | Path) -> str:
+    """The path as FFmpeg's file protocol reads it; a bare `cam:01.mp4` would name a protocol called cam."""
+    return f"file:{Path(path).absolute()}"
 
-    path = Path(path)
+
+def _check_file(path: Path) -> None:
+    """Refuse what cannot hold a video at all."""
     if not path.exists():
         raise VideoError(path, "no such file")
     if path.is_dir():
         raise VideoError(path, "is a directory, not a video file")
     if path.stat().st_size == 0:
         raise VideoError(path, "the file is empty")
+
+
+def _open_container(path: str | Path):
+    """The file opened with PyAV; `VideoError` where there is no video container."""
+    import av
+
+    path = Path(path)
     try:
-        container = av.open(str(path))
+        _check_file(path)
+        container = av.open(_url(path), metadata_errors="replace")  # cameras write titles in Latin-1
+    except VideoError:
+        raise
     except av.error.InvalidDataError:
         raise VideoError(path, _unreadable(path)) from None
-    except (av.error.FFmpegError, OSError) as fault:
+    except Exception as fault:  # PyAV raises OSError, ValueError, UnicodeError, MemoryError, and its own classes
         raise VideoError(path, _cause(fault)) from fault
     if container.format.name == "tty":
         container.close()
@@ -124,31 +167,84 @@ def _hidden(packet, codec: str) -> bool:
 
 def _scan(container, stream, path: str | Path) -> tuple[list[_Packet], object]:
     """The video's packets in decoding order, and its first picture."""
-    packets, picture, end = [], None, 0.0
+    packets, picture, end, padded = [], None, 0.0, False
+    codec, format_name = stream.codec_context.name, container.format.name
+    units = [float(other.time_base or 0) for other in container.streams]
     for packet in container.demux():
         if packet.size and packet.pts is not None:
-            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-        if packet.stream.index != stream.index:
+            end = max(end, (packet.pts + (packet.duration or 0)) * units[packet.stream_index])
+        if packet.stream_index != stream.index:
             continue
-        if packet.is_corrupt:
-            raise VideoError(path, f"truncated: the file ends inside frame {len(packets)}")
-        if picture is None:
-            picture = next(iter(packet.decode()), None)
         if packet.size:
-            visible = not _hidden(packet, stream.codec_context.name)
-            packets.append(_Packet(packet.pts, packet.dts, packet.is_keyframe, visible, packet.duration or 0))
+            padded = _padded(packet, codec) if not packets else padded
+            packets.append(_described(packet, codec, format_name, padded))
+        if picture is None:
+            picture = _first_picture(packet)
+    last = next((number for number, packet in enumerate(packets[-2:], max(len(packets) - 2, 0)) if packet.damaged), None)
+    if last is not None:  # a parser may pass the mark on one packet early
+        raise VideoError(path, f"truncated: the file ends inside frame {last}")
     _check_whole(container, end, path)
     if picture is None or not packets:
         raise VideoError(path, "the video stream holds no frame that can be decoded")
+    if container.format.name == "mpegts" and (picture.is_corrupt or _gap_at_start(packets)):
+        packets[0] = packets[0]._replace(damaged=True)  # what is lost there FFmpeg does not mark
     return packets, picture
 
 
+def _padded(packet, codec: str) -> bool:
+    """Whether the encoder pads an MPEG-4 stream with packets of a few bytes that show nothing, or what another one held."""
+    return codec == "mpeg4" and any(name in bytes(packet) for name in (b"DivX", b"XviD"))
+
+
+def _described(packet, codec: str, container: str, padded: bool) -> _Packet:
+    key, shown = packet.is_keyframe, packet.pts
+    if container == "avi" and codec in _UNSTAMPED:  # FFmpeg's stamps for them are no presentation stamps
+        key = key and _begins_anew(bytes(packet), codec)
+    if padded and packet.size <= 8:
+        shown = None
+    visible = not _hidden(packet, codec)
+    return _Packet(shown, packet.dts, key, visible, packet.duration or 0, packet.pos, packet.is_corrupt)
+
+
+_UNSTAMPED = ("h264", "hevc")  # codecs whose packets in AVI do not say when they are shown
+
+
+def _begins_anew(data: bytes, codec: str) -> bool:
+    """Whether all frames stored after this key frame are shown after it: an instantaneous decoding refresh (IDR)."""
+    heads = [head[0] for head in re.findall(rb"\x00\x00\x01(.)", data, re.DOTALL)]  # of the packet's NAL units
+    return any(head & 31 == 5 if codec == "h264" else head >> 1 & 63 in (19, 20) for head in heads)
+
+
+def _gap_at_start(packets: list[_Packet]) -> bool:
+    """Whether a frame is missing among the first four, by the decoding stamps of a steady stream."""
+    stamps = [packet.decoded for packet in packets[:64]]
+    if len(stamps) < 8 or None in stamps:
+        return False
+    steps = np.diff(stamps)
+    return bool((steps[:4] > 1.5 * np.median(steps)).any())
+
+
+def _first_picture(packet):
+    """The first picture that comes out with this packet; None where it gives none, or is damaged."""
+    import av
+
+    try:
+        return next(iter(packet.decode()), None)
+    except av.error.FFmpegError:
+        if packet.is_corrupt:
+            return None
+        raise
+
+
 def _check_whole(container, end: float, path: str | Path) -> None:
-    """Refuse a file whose packets stop long before the duration its header states."""
+    """Refuse a file whose packets stop long before the duration its header states, or that ends inside a packet."""
     headed = any(name in container.format.name for name in ("mp4", "matroska", "avi"))
     stated = ((container.start_time or 0) + (container.duration or 0)) / 1e6
     if headed and end < stated - 0.5:
         raise VideoError(path, f"truncated: the header states {stated:.2f} s, the file ends after {end:.2f} s")
+    size = Path(path).stat().st_size
+    if container.format.name == "mpegts" and all(size % length for length in (188, 192, 204)):
+        raise VideoError(path, "truncated: the file ends inside a transport packet")
 
 # %% ../nbs/03_decoding.ipynb #410368d5
 _ORIENTATIONS = {  # signs of the display matrix (a, b, c, d): degrees clockwise, filters
@@ -175,68 +271,327 @@ def _orientation(picture, path: str | Path) -> tuple[int, tuple[tuple[str, str],
     return *_ORIENTATIONS[signs], signs[0] * signs[3] < signs[1] * signs[2]
 
 # %% ../nbs/03_decoding.ipynb #90d89a72
-def _from_first_key(packets: list[_Packet]) -> list[_Packet]:
+class _Order(NamedTuple):
+    """The frames of a file in showing order."""
+
+    packets: np.ndarray  # (frame_count,) number of each frame's packet, in storage order
+    counted: bool = False  # the count is true, but which packet is which frame shows only when they are decoded
+
+
+_IN_ORDER = ("vp8", "vp9", "av1", "mjpeg", "gif", "ffv1", "prores", "rawvideo", "huffyuv", "flv1", "wmv1", "wmv2")
+
+
+def _plausible(ranks: np.ndarray, codec: str) -> bool:
+    """Whether an encoder may have reordered so: it moves many frames by a few places, a wrong stamp one by many."""
+    moved = np.abs(ranks - np.arange(len(ranks)))
+    if codec in _IN_ORDER:  # these show frames as they are stored
+        return not moved.any()
+    far = int((moved > 8).sum())
+    return not far or (moved.max() <= 16 and far > 1 + 0.005 * len(moved))
+
+
+def _order(packets: list[_Packet], container, codec: str, path: str | Path) -> _Order:
+    """Showing order: by the stamps, as stored where nothing is reordered, or else by decoding the file."""
+    seen = [number for number, packet in enumerate(packets) if packet.visible]
+    stamps = [packets[number].shown for number in seen]
+    if container.format.name == "avi" and codec in _UNSTAMPED:
+        return _Order(np.asarray(_from_first_key(packets, seen)), counted=True)
+    if None not in stamps and len(set(stamps)) == len(stamps):
+        ranks = np.argsort(stamps)
+        if _plausible(ranks, codec):
+            return _Order(np.asarray(_from_first_key(packets, np.asarray(seen)[ranks].tolist())))
+    if codec in _IN_ORDER or (None not in stamps and len(_delays(packets)) == 1):
+        return _Order(np.asarray(_from_first_key(packets, seen)))
+    decoded = _decoded_order(path)
+    if not decoded:
+        raise VideoError(path, "the video stream holds no frame that can be decoded")
+    return _Order(np.asarray(decoded), counted=len(set(decoded)) < len(decoded))
+
+
+def _delays(packets: list[_Packet]) -> set[int]:
+    """From decoding to showing, of all packets whose stamps are there and their own."""
+    times = Counter(packet.shown for packet in packets)
+    own = [packet for packet in packets if times[packet.shown] == 1 and None not in (packet.shown, packet.decoded)]
+    return {packet.shown - packet.decoded for packet in own}
+
+
+def _from_first_key(packets: list[_Packet], order: list[int]) -> list[int]:
     """Without the packets before the first key frame, in decoding and in showing order: no decoder can show them."""
-    first = next((position for position, packet in enumerate(packets) if packet.key), 0)
-    return [packet for packet in packets[first:] if packet.shown >= packets[first].shown]
+    first = next((number for number, packet in enumerate(packets) if packet.key), 0)
+    rank = order.index(first) if first in order else 0
+    return [number for number in order[rank:] if number >= first]
 
 
-def _stamps(packets: list[_Packet], container) -> np.ndarray | None:
-    """Sorted presentation stamps of the frames, or None where some are missing or shared."""
-    if container.format.name == "avi" or any(packet.shown is None for packet in packets):
-        return None
-    shown = [packet.shown for packet in packets if packet.visible]
-    stamps = np.unique(shown)
-    return stamps if 0 < len(stamps) == len(shown) else None
-
-
-def _keys(packets: list[_Packet], stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Frame numbers of the key frames, the stamps to seek them by, and whether any frame is shown out of its group."""
-    stored = [position for position, packet in enumerate(packets) if packet.key] or [0]
-    keys = [packets[position] for position in stored]
-    seek = [key.shown if key.decoded is None else min(key.shown, key.decoded) for key in keys]
-    shown = np.searchsorted(stamps, [key.shown for key in keys])
-    ranks = np.searchsorted(sorted(packet.shown for packet in packets), [key.shown for key in keys])
-    return shown, np.asarray(seek, dtype=np.int64), not np.array_equal(ranks, stored)
-
-
-def _count_pictures(path: str | Path) -> int:
+def _decoded_order(path: str | Path) -> list[int]:
+    """Numbers of the packets in the order their pictures come: the whole file is decoded."""
     with _open_container(path) as container:
-        return sum(1 for _ in container.decode(_video_stream(container, path)))
+        packets = container.demux(_video_stream(container, path))
+        return [picture.pts for picture in _by_packet(packets, 0) if picture.pts is not None]
 
 
+def _by_packet(packets: Iterable, number: int, spoilt: frozenset[int] = frozenset()) -> Iterator:
+    """Decoded pictures that carry the number of their packet as stamp; the first packet has `number`."""
+    for packet in packets:
+        if packet.size:
+            packet.pts = packet.dts = number
+            number += 1
+            if number - 1 in spoilt:
+                continue
+        yield from packet.decode()
+
+
+def _spoilt(packets: list[_Packet]) -> set[int]:
+    """Packets that cannot decode to the true picture: from where data were lost to the next key frame."""
+    spoilt: set[int] = set()
+    for mark in (number for number, packet in enumerate(packets) if packet.damaged):
+        start, first_stop = _loss(packets, mark)
+        stop = next((number for number in range(first_stop, len(packets)) if packets[number].key), len(packets))
+        spoilt.update(range(start, stop))
+        if stop < len(packets) and packets[stop].shown is not None:  # shown before the key frame, stored after it
+            after = range(stop + 1, min(stop + 32, len(packets)))
+            spoilt.update(number for number in after if (packets[number].shown or 0) < packets[stop].shown)
+    return spoilt
+
+
+def _loss(packets: list[_Packet], mark: int) -> tuple[int, int]:
+    """The first packet that a loss marked at `mark` spoils, and the first that may end its effect."""
+    for number in range(mark + 1, min(mark + 4, len(packets))):  # a parser passes the mark on early
+        before, after = packets[number - 1], packets[number]
+        if None not in (before.decoded, after.decoded) and after.decoded - before.decoded > 1.5 * before.duration > 0:
+            return number - 1, number  # what is left of a lost frame hangs on the one before
+    return mark, mark + 2  # inside a packet, perhaps the next one
+
+# %% ../nbs/03_decoding.ipynb #f1c05a21
+_LEAP = 10.0  # seconds: a longer step is another clock in a transport stream, FFmpeg's own limit
+
+
+def _bridged(packets: list[_Packet], container, second: float) -> tuple[list[_Packet], bool]:
+    """The packets on one clock where streams were joined and each begins its own, and whether they were."""
+    if container.format.name not in ("mpegts", "mpeg") or any(packet.shown is None for packet in packets):
+        return packets, False
+    breaks = _breaks([packet.shown if packet.decoded is None else packet.decoded for packet in packets], _LEAP * second)
+    joints = {number + near for number in breaks for near in (-2, -1, 0, 1)}  # a joint looks like a loss, and is none
+    joined, end = [], None
+    for start, stop in zip([0, *breaks], [*breaks, len(packets)], strict=True):
+        part = packets[start:stop]
+        shift = 0 if end is None else end - min(packet.shown for packet in part)
+        for number, packet in enumerate(part, start):
+            damaged = packet.damaged and number not in joints
+            decoded = None if packet.decoded is None else packet.decoded + shift
+            joined.append(packet._replace(shown=packet.shown + shift, decoded=decoded, damaged=damaged))
+        end = max(packet.shown + packet.duration for packet in joined[start:])
+    return joined, bool(breaks)
+
+
+def _breaks(stamps: list[int], leap: float) -> list[int]:
+    """Where a new clock begins: two stamps are not after the two before, or leap and go on; a single one is an error."""
+    clock = np.asarray(stamps, np.int64)
+    if len(clock) < 4:
+        return []
+    back = (clock[2:-1] <= clock[:-3]) & (clock[3:] <= clock[1:-2])
+    steps = np.diff(clock)
+    forward = (steps[1:-1] > leap) & (np.abs(steps[2:]) <= leap)
+    return (np.flatnonzero(back | forward) + 2).tolist()
+
+
+def _rising(stamps: list[float]) -> np.ndarray:
+    """Positions of a longest strictly rising choice of these stamps; of equal ones the last."""
+    ends, tails, before = [], [], []  # for lengths 1, 2, ...: smallest last stamp, where it is; what precedes each stamp
+    for position, stamp in enumerate(stamps):
+        length = bisect_left(ends, stamp)
+        before.append(tails[length - 1] if length else -1)
+        ends[length : length + 1], tails[length : length + 1] = [stamp], [position]
+    chosen, position = [], tails[-1]
+    while position >= 0:
+        chosen.append(position)
+        position = before[position]
+    return np.asarray(chosen[::-1])
+
+
+def _filled(stamps: np.ndarray, chosen: np.ndarray, ranks: np.ndarray, count: int) -> np.ndarray:
+    """`count` stamps: those chosen as they are, the others evenly between their neighbours."""
+    known = ranks[chosen]
+    filled = np.interp(np.arange(count), known, stamps[chosen])
+    step = float(np.median(np.diff(stamps[chosen]) / np.diff(known))) if len(known) > 1 else 1.0
+    filled[: known[0]] = stamps[chosen[0]] + step * np.arange(-known[0], 0)
+    filled[known[-1] + 1 :] = stamps[chosen[-1]] + step * np.arange(1, count - known[-1])
+    return filled
+
+
+def _mended(stamps: list[float | None]) -> np.ndarray | None:
+    """Stamps in showing order made to rise: those that are missing or out of line lie evenly between their neighbours."""
+    ranks = np.asarray([rank for rank, stamp in enumerate(stamps) if stamp is not None])
+    if not len(ranks):
+        return None
+    known = np.asarray([stamp for stamp in stamps if stamp is not None], np.float64)
+    late = _rising(known.tolist())
+    early = len(known) - 1 - _rising((-known[::-1]).tolist())[::-1]
+    # of two equal stamps either may be the wrong one: the right choice leaves the steadier steps
+    choices = [_twin(known, chosen, step) for chosen in (early, late) for step in (-1, 1)]
+    filled = [_filled(known, chosen, ranks, len(stamps)) for chosen in choices]
+    return min(filled, key=lambda times: float(np.abs(np.diff(times, 2)).sum()))
+
+
+def _twin(stamps: np.ndarray, chosen: np.ndarray, step: int) -> np.ndarray:
+    """The choice with each stamp exchanged for an equal one beside it, before (-1) or after it (1)."""
+    while True:
+        beside = np.clip(chosen + step, 0, len(stamps) - 1)
+        equal = (stamps[beside] == stamps[chosen]) & (beside != chosen)
+        if not equal.any():
+            return chosen
+        chosen = np.where(equal, beside, chosen)
+
+
+def _clock(packets: list[_Packet], order: _Order, container) -> np.ndarray | None:
+    """Stamp of each frame, rising; None where the file has none at all."""
+    frames = [packets[number] for number in order.packets]
+    places = [packet.decoded for packet in frames]
+    if container.format.name == "avi" and None not in places:  # a chunk's place is its time, empty chunks included
+        return _mended(sorted(places))
+    shown = [packet.shown for packet in frames]
+    if None not in shown and (np.diff(shown) > 0).all():
+        return np.asarray(shown, np.float64)
+    delays = _delays(packets)
+    if len(delays) == 1:  # nothing is reordered: decoding stamps tell the time as well
+        delay = delays.pop()
+        shown = [packet.shown if packet.decoded is None else packet.decoded + delay for packet in frames]
+    return _mended(shown)
+
+# %% ../nbs/03_decoding.ipynb #f1c05a22
+def _keys(packets: list[_Packet], raw: list[_Packet], order: _Order, stamped: bool) -> tuple[np.ndarray, ...]:
+    """Key frames by number, in showing order; the stamps to seek them by; their packets."""
+    frames = np.full(len(packets), -1)
+    frames[order.packets] = np.arange(len(order.packets))
+    first = int(order.packets.min())
+    keys = [number for number, packet in enumerate(packets) if packet.key and (stamped or frames[number] >= 0)]
+    repeated = len(set(order.packets.tolist())) < len(order.packets)
+    if not keys or (order.counted and (repeated or keys[0] != first)):
+        keys = [first]
+    numbers = frames[keys]
+    if stamped:  # a key frame that an edit list hides is needed for the first frame after it
+        numbers = np.searchsorted([packets[number].shown for number in order.packets], [packets[key].shown for key in keys])
+    ranks = np.argsort(numbers, kind="stable")
+    seek = [min((stamp for stamp in (raw[key].shown, raw[key].decoded) if stamp is not None), default=0) for key in keys]
+    return numbers[ranks], np.asarray(seek, dtype=np.int64)[ranks], np.asarray(keys)[ranks]
+
+
+def _open_groups(packets: list[_Packet], order: _Order, keys: np.ndarray) -> bool:
+    """Whether any frame is shown before a key frame that it is stored after."""
+    first = order.packets.min()
+    shown = [packet.shown for packet in packets[first:] if packet.shown >= packets[first].shown]
+    stored = [n for n, packet in enumerate(packets[first:], first) if packet.shown >= packets[first].shown]
+    ranks = np.searchsorted(np.sort(shown), [packets[key].shown for key in keys])
+    return not np.array_equal(ranks, np.searchsorted(stored, keys))
+
+
+def _roll(packets: list[_Packet], order: _Order, key_packets: np.ndarray, spoilt: set[int], container) -> _Roll:
+    times = Counter(packet.place for packet in packets)
+    places = {packet.place: n for n, packet in enumerate(packets) if times[packet.place] == 1 and packet.place is not None}
+    frames = np.full(len(packets), -1)
+    frames[order.packets] = np.arange(len(order.packets))
+    key_places = np.asarray([packets[key].place or 0 for key in key_packets]) if container.format.name == "mpegts" else None
+    return _Roll(places, None if order.counted else frames, key_packets, frozenset(spoilt), key_places)
+
+# %% ../nbs/03_decoding.ipynb #f1c05a23
 def index_video(path: str | Path) -> VideoIndex:
     """List the frames of a file without decoding them; `VideoError` where it holds none, or breaks off."""
+    try:
+        with _open_container(path) as container:
+            return _indexed(container, _video_stream(container, path), path)
+    except VideoError:
+        raise
+    except Exception as fault:  # PyAV raises more than its own errors on what it did not expect
+        raise VideoError(path, f"truncated or damaged: {_cause(fault)}") from fault
+
+
+def _indexed(container, stream, path: str | Path) -> VideoIndex:
+    raw, picture = _scan(container, stream, path)
+    packets, joined = _bridged(raw, container, 1 / float(stream.time_base))
+    order = _order(packets, container, stream.codec_context.name, path)
+    clock = _clock(packets, order, container)
+    by_stamp = container.format.name != "avi" and not joined and _stamped(packets, order)
+    keys, seek, key_packets = _keys(packets, raw, order, by_stamp)
+    spoilt = _spoilt(packets)
+    degrees, upright, mirrored = _orientation(picture, path)
+    times, duration, rate = _times(clock, packets, order, container, stream)
+    size = (picture.width, picture.height)[:: -1 if degrees % 180 else 1]
+    info = VideoInfo(str(path), len(times), rate, duration, *size, degrees, stream.codec_context.codec.canonical_name, times)
+    fault = _decord_fault(container, by_stamp, by_stamp and _open_groups(packets, order, key_packets), mirrored)
+    if fault is None and degrees:
+        fault = _unseen_turn(path, container)
+    return VideoIndex(
+        info,
+        clock.astype(np.int64) if by_stamp else None,
+        keys,
+        seek,
+        upright,
+        fault,
+        _unscaled_fault(picture),
+        None if by_stamp and not spoilt else _roll(packets, order, key_packets, spoilt, container),
+        np.flatnonzero(np.isin(order.packets, list(spoilt))),
+    )
+
+
+def _stamped(packets: list[_Packet], order: _Order) -> bool:
+    """Whether every frame can be told by its stamp."""
+    shown = [packets[number].shown for number in order.packets]
+    return not order.counted and None not in shown and bool((np.diff(shown) > 0).all())
+
+
+def _times(clock, packets, order: _Order, container, stream) -> tuple[np.ndarray, float, float]:
+    """Seconds of each frame from the start of the file, as players show them; the end of the last; frames per second."""
+    stated = float(stream.average_rate or stream.guessed_rate or 25)  # 25 is FFmpeg's own guess
+    count, unit = len(order.packets), float(stream.time_base)
+    if clock is None:
+        return np.arange(count) / stated, count / stated, stated
+    # nothing is shown before 0: what a file holds there readies the sound
+    origin = clock[0] * unit if container.start_time is None else min(max(container.start_time / 1e6, 0.0), clock[0] * unit)
+    if abs(clock[0] * unit - origin) < 2e-6:  # the container's start is rounded to microseconds
+        times = (clock - clock[0]) * unit
+    else:
+        times = clock * unit - origin
+    step = float(times[-1] - times[0]) / (count - 1) if count > 1 else 0.0
+    rate = stated if not step or abs(stated * step - 1) < 0.05 else 1 / step
+    last = packets[int(order.packets[-1])].duration * unit or step or 1 / stated
+    return times, float(times[-1] + last), rate
+
+
+def _decord_fault(container, by_stamp: bool, open_groups: bool, mirrored: bool) -> str | None:
+    """Why decord would give wrong frames, by what it is known to do wrong."""
+    if not by_stamp:
+        return "frames carry no presentation stamps of their own"
+    if open_groups:
+        return "open groups of pictures"
+    if not {"mp4", "matroska"} & set(container.format.name.split(",")):
+        return f"{container.format.name} is not a container it seeks well in"
+    if len(container.streams.video) > 1:
+        return "several video streams, of which it may choose another"
+    return "the display matrix mirrors the picture" if mirrored else None
+
+
+def _unscaled_fault(picture) -> str | None:
+    """Why decord's FFmpeg turns YUV into RGB otherwise than PyAV's where the size stays (seen, by up to 40 levels of 255)."""
+    if any(component.bits > 8 for component in picture.format.components):
+        return "more than 8 bits a colour, at full size"
+    if picture.height % 2 and picture.format.chroma_height(4) < 4:
+        return "an odd height, at full size"
+    return None
+
+
+def _unseen_turn(path: str | Path, container) -> str | None:
+    """Why decord would not turn the picture: it knows the turn in an MP4's track header, none that the codec's data carry."""
     import av
 
-    with _open_container(path) as container:
-        stream = _video_stream(container, path)
-        try:
-            packets, picture = _scan(container, stream, path)
-            stamps = _stamps(packets, container)
-            count = _count_pictures(path) if stamps is None else 0
-        except av.error.FFmpegError as fault:
-            raise VideoError(path, f"truncated or damaged: {_cause(fault)}") from fault
-        rate = float(stream.average_rate or stream.guessed_rate or 25)  # 25 is FFmpeg's own guess
-        degrees, upright, mirrored = _orientation(picture, path)
-        fault = "the display matrix mirrors the picture" if mirrored else None
-        if not {"mp4", "matroska"} & set(container.format.name.split(",")):
-            fault = f"{container.format.name} is not a container it seeks well in"
-        if stamps is None:
-            times, duration, keys, seek = np.arange(count) / rate, count / rate, np.zeros(1, np.int64), None
-            fault = "frames carry no presentation stamps"
-        else:
-            packets = _from_first_key(packets)
-            stamps = _stamps(packets, container)
-            times = (stamps - stamps[0]) * float(stream.time_base)
-            last = max(packet for packet in packets if packet.visible).duration * float(stream.time_base)
-            duration = float(times[-1] + (last or 1 / rate))
-            keys, seek, open_groups = _keys(packets, stamps)
-            fault = "open groups of pictures" if open_groups else fault
-        size = (picture.width, picture.height)[:: -1 if degrees % 180 else 1]
-        codec = stream.codec_context.codec.canonical_name
-    info = VideoInfo(str(path), len(times), rate, duration, *size, degrees, codec, times)
-    return VideoIndex(info, stamps, keys, seek, upright, fault)
+    if "mp4" not in container.format.name:
+        return "it knows no turn of the picture in this container"
+    with _open_container(path) as again:
+        stream = _video_stream(again, path)
+        alone = av.CodecContext.create(stream.codec_context.name, "r")  # sees the codec's data without the container
+        alone.extradata, alone.thread_count = stream.codec_context.extradata, 1
+        picture = next((picture for packet in again.demux(stream) for picture in alone.decode(packet)), None)
+    if picture is None or "DISPLAYMATRIX" in picture.side_data:
+        return "the turn of the picture is in the codec's data, which it does not read"
+    return None
 
 # %% ../nbs/03_decoding.ipynb #13d46ef7
 class DecoderFault(Exception):
@@ -246,11 +601,14 @@ class DecoderFault(Exception):
 class _Converter:
     """Decoded picture to upright RGB `(height, width, 3)` uint8."""
 
-    def __init__(self, upright: tuple[tuple[str, str], ...], width: int, height: int):
-        self.filters = (*upright, ("scale", f"{width}:{height}:flags=bilinear"), ("format", "rgb24"))
-        self.layout = None
+    def __init__(self, index: VideoIndex, width: int, height: int):
+        self.index, self.layout = index, None
+        self.filters = (*index.upright, ("scale", f"{width}:{height}:flags=bilinear"), ("format", "rgb24"))
 
     def __call__(self, picture) -> np.ndarray:
+        # a turn in the codec's data is said with some pictures and holds for those after them
+        if "DISPLAYMATRIX" in picture.side_data and _orientation(picture, self.index.info.path)[1] != self.index.upright:
+            raise DecoderFault("the picture is turned otherwise than the first one: cut the file there")
         layout = (picture.width, picture.height, picture.format.name, picture.colorspace, picture.color_range)
         if layout != self.layout:
             self._build(picture)
@@ -277,26 +635,35 @@ class PyAVReader:
 
     def __init__(self, index: VideoIndex, width: int, height: int):
         self.index, self.shape = index, (height, width, 3)
-        self.convert = _Converter(index.upright, width, height)
+        self.convert = _Converter(index, width, height)
         self._open()
 
     def _open(self) -> None:
         self.container = _open_container(self.index.info.path)
         self.stream = _video_stream(self.container, self.index.info.path)
-        self.pictures, self.position = self.container.decode(self.stream), -1
+        self._decode_on(fresh=True)
+
+    def _decode_on(self, fresh: bool = False) -> None:
+        """Decode from here; `fresh`: from the beginning of the file."""
+        roll = self.index.roll
+        pictures = self.container.decode(self.stream) if roll is None else self._called(fresh)
+        number = self._number if roll is None else self._roll_number()
+        self.pictures, self.position = ((number(picture), picture) for picture in pictures), -1
 
     def close(self) -> None:
         self.container.close()
 
     def read(self, wanted: np.ndarray) -> np.ndarray:
         """Sorted frame numbers `(T,)` to `(T, H, W, 3)` uint8."""
-        import av
-
         frames = np.empty((len(wanted), *self.shape), np.uint8)
+        for lost in np.intersect1d(wanted, self.index.damaged)[:1]:
+            raise DecoderFault(f"frame {lost} is damaged: data before it or in it were lost")
         for row, number in enumerate(wanted):
             try:
                 frames[row] = self.convert(self._picture(int(number)))
-            except av.error.FFmpegError as fault:
+            except (DecoderFault, VideoError):
+                raise
+            except Exception as fault:  # most are FFmpegError, but not all
                 raise DecoderFault(f"frame {number} cannot be decoded: {_cause(fault)}") from fault
         return frames
 
@@ -307,36 +674,71 @@ class PyAVReader:
             picture = self._advance(number)
             if picture is not None:
                 return picture
-        for earlier in range(key, max(key - 3, -1), -1):
-            self._seek(earlier)
+        earlier = [*range(key, max(key - 3, -1), -1), *([None] if self.index.roll else [])]  # None: from the beginning
+        for start in earlier:
+            self._seek(start)
             picture = self._advance(number)
             if picture is not None:
                 return picture
         raise DecoderFault(f"frame {number} is missing or damaged")
 
-    def _seek(self, key: int) -> None:
-        if self.index.stamps is None:
+    def _seek(self, key: int | None) -> None:
+        roll = self.index.roll
+        if key is None or (roll and self.index.keys[key] == self.index.keys[0]):
             self.close()
             return self._open()
-        self.container.seek(int(self.index.key_stamps[key]), stream=self.stream)
-        self.pictures, self.position = self.container.decode(self.stream), -1
+        if roll and roll.key_places is not None:
+            self.container.seek(int(roll.key_places[key]), stream=self.stream, unsupported_byte_offset=True)
+        else:
+            self.container.seek(int(self.index.key_stamps[key]), stream=self.stream)
+        self._decode_on()
+
+    def _called(self, fresh: bool) -> Iterator:
+        """Pictures that carry the number of their packet, from the next key frame whose place in the file is known."""
+        packets, spoilt = self.container.demux(self.stream), self.index.roll.spoilt
+        if fresh:
+            return _by_packet(packets, 0, spoilt)
+        starts = set(self.index.roll.key_packets.tolist())
+        for packet in packets:
+            number = self.index.roll.places.get(packet.pos)
+            if number in starts:
+                return _by_packet(chain([packet], packets), number, spoilt)
+        return iter(())
 
     def _advance(self, number: int):
         """Decode up to a frame; None where it is passed over, damaged, or the file ends."""
-        for picture in self.pictures:
-            self.position = self._number(picture)
+        for position, picture in self.pictures:
+            self.position = position
             if self.position >= number:
                 return picture if self.position == number and not picture.is_corrupt else None
         return None
 
     def _number(self, picture) -> float:
         """Number of a decoded picture; one between two frames of the index lies half a number between theirs."""
-        if self.index.stamps is None:
-            return self.position + 1
         if picture.pts is None:
             raise DecoderFault("a decoded picture carries no stamp")
         before = int(np.searchsorted(self.index.stamps, picture.pts, side="right")) - 1
         return before if before >= 0 and self.index.stamps[before] == picture.pts else before + 0.5
+
+    def _roll_number(self) -> Callable:
+        """The function that numbers pictures which carry the number of their packet."""
+        roll, group, rank = self.index.roll, -1, -1
+
+        def listed(picture) -> int:
+            return -1 if picture.pts is None else int(roll.frames[picture.pts])
+
+        def counted(picture) -> int:
+            nonlocal group, rank
+            stamp = self.index.keys[-1] if picture.pts is None else picture.pts
+            now = int(np.searchsorted(roll.key_packets, stamp, side="right")) - 1
+            if picture.pts is not None and now != group:
+                if group >= 0 and rank + 1 != self.index.keys[now]:
+                    raise DecoderFault(f"frames before {self.index.keys[now]} are missing: they cannot be told apart")
+                group, rank = now, int(self.index.keys[max(now, 0)]) - 1
+            rank += 1
+            return rank
+
+        return counted if roll.frames is None else listed
 
 # %% ../nbs/03_decoding.ipynb #0a16fb9e
 def _import_decord():
@@ -372,14 +774,25 @@ class DecordReader:
     """Frames of one file through decord."""
 
     def __init__(self, index: VideoIndex, width: int, height: int):
-        if index.decord_fault:
-            raise DecoderFault(f"cannot be trusted with this file ({index.decord_fault})")
+        full = (width, height) == (index.info.width, index.info.height)
+        reason = index.decord_fault or (index.unscaled_fault if full else None)
+        if reason:
+            raise DecoderFault(f"cannot be trusted with this file ({reason})")
         decord = _import_decord()
         self.index = index
         options = {"width": width, "height": height, "num_threads": 1, "fault_tol": 1e-9}
-        self.reader = self._call(60, lambda: decord.VideoReader(index.info.path, **options))
+        self.reader = self._call(60, lambda: self._opened(decord, index.info.path, options))
         if len(self.reader) != index.info.frame_count:
             raise DecoderFault(f"counts {len(self.reader)} frames, the file shows {index.info.frame_count}")
+
+    @staticmethod
+    def _opened(decord, path: str, options: dict):
+        try:
+            _url(path).encode()
+        except UnicodeEncodeError:  # decord takes names in UTF-8 only, or a file
+            with open(path, "rb") as file:
+                return decord.VideoReader(file, **options)
+        return decord.VideoReader(_url(path), **options)
 
     @staticmethod
     def _call(seconds: float, call: Callable):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .decoding import DecoderFault, DecordReader, PyAVReader, VideoError, VideoInfo, index_video
+from .decoding import DecoderFault, DecordReader, PyAVReader, VideoError, VideoInfo, _url, index_video
 
 # %% ../nbs/03_video.ipynb #562b5a65
 def sample_indices(
@@ -51,13 +51,14 @@ def write_video(
     path = Path(path)
     if not 0.001 <= frames_per_second <= 1000:
         raise VideoError(path, f"frames_per_second={frames_per_second}: choose a number from 0.001 to 1000")
-    partial = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+    partial = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")  # short: a name may be as long as names can be
     try:
         rate = Fraction(frames_per_second).limit_denominator(1001)
         _encode(partial, _checked_frames(path, frames), rate, codec, options or {})
         os.replace(partial, path)
     except (av.error.FFmpegError, OSError, ValueError) as fault:
-        raise VideoError(path, f"cannot be written with {codec}: {fault}") from fault
+        said = str(fault).replace(_url(partial), str(path)).replace(str(partial), str(path))
+        raise VideoError(path, f"cannot be written with {codec}: {said}") from fault
     finally:
         partial.unlink(missing_ok=True)
     return path
@@ -84,7 +85,7 @@ def _encode(path: Path, frames: Iterable[np.ndarray], rate: Fraction, codec: str
     import av
 
     stream = None
-    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
+    with av.open(_url(path), "w", options={"fflags": "+bitexact"}) as container:
         for number, array in enumerate(frames):
             if stream is None:
                 stream = container.add_stream(codec, rate=rate, options=DEFAULT_OPTIONS.get(codec, {}) | options)
@@ -142,9 +143,9 @@ class VideoFile:
         raise VideoError(self.info.path, "; ".join(f"{name}: {self._faults[name]}" for name in self._order))
 
     def read_clip(self, frames: int = 16, start: float | None = None, end: float | None = None) -> np.ndarray:
-        """`frames` frames spread evenly over `[start, end]` seconds: `(frames, H, W, 3)` uint8."""
-        inside = frame_range(self.info, start, end)
-        return self.read(inside.start + sample_indices(len(inside), frames))
+        """`frames` sound frames spread evenly over `[start, end]` seconds: `(frames, H, W, 3)` uint8."""
+        inside = self._index.sound(frame_range(self.info, start, end))  # (N,)
+        return self.read(inside[sample_indices(len(inside), frames)])
 
     def close(self) -> None:
         for name in list(self._open):
@@ -200,8 +201,8 @@ def read_frames(
 def read_clip(
     path: str | Path,
     frames: int = 16,
-    start: float | None = None,  # seconds; None or nan: the beginning
-    end: float | None = None,  # seconds; None or nan: the end
+    start: float | None = None,  # seconds since the start of the file; None or nan: the beginning
+    end: float | None = None,  # seconds since the start of the file; None or nan: the end
     size: int | None = None,  # short side in pixels; never enlarged; None: as stored
     decoder: str = "auto",  # "auto" | "decord" | "pyav"
 ) -> np.ndarray:  # (frames, H, W, 3) uint8
@@ -216,8 +217,8 @@ def _seconds(value: float | None, default: float) -> float:
 
 def frame_range(
     info: VideoInfo,
-    start: float | None = None,  # seconds since the first frame; None or nan: the beginning
-    end: float | None = None,  # seconds since the first frame; None or nan: the end
+    start: float | None = None,  # seconds since the start of the file; None or nan: the beginning
+    end: float | None = None,  # seconds since the start of the file; None or nan: the end
 ) -> range:  # at least one frame
     """Numbers of the frames whose time lies within `[start, end]`; `VideoError` where the file has no such time."""
     start, end = _seconds(start, 0.0), _seconds(end, info.duration)
@@ -229,6 +230,8 @@ def frame_range(
         raise VideoError(info.path, f"start {start:g} s is not before end {end:g} s")
     if end > info.duration + 1:
         raise VideoError(info.path, f"end {end:g} s is past the end of the video at {info.duration:.3f} s")
+    if end < info.times[0] - 1e-3:
+        raise VideoError(info.path, f"end {end:g} s is before the first frame, which is shown at {info.times[0]:.3f} s")
     first = int(np.searchsorted(info.times, start - 1e-3))
     last = int(np.searchsorted(info.times, end + 1e-3))
     if first < last:

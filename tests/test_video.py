@@ -391,6 +391,389 @@ def test_the_frames_before_a_range_are_not_decoded(long_clip, monkeypatch):
     assert 2 <= len(decoded) <= 2 * 250  # x264 sets a key frame every 250 frames
 
 
+# stamps that are wrong, missing, shared, or of several clocks
+
+
+def shift_blocks(source: Path, target: Path, moves: dict[int, int]) -> Path:
+    """Copy a Matroska file with the stamps of some packets moved by milliseconds."""
+    data = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.size]
+    for number, move in moves.items():
+        at = data.find(b"\x81", places[number] - 2) + 1  # track 1, then the stamp, 16 bits relative to the cluster
+        data[at : at + 2] = struct.pack(">h", struct.unpack(">h", data[at : at + 2])[0] + move)
+    target.write_bytes(data)
+    return target
+
+
+def all_frames(path: Path, numbers: list[int], decoder: str = "auto") -> VideoInfo:
+    """Assert that the file shows these frames, read in order and at random."""
+    some = np.random.default_rng(2).integers(0, len(numbers), (12, 3))
+    with VideoFile(path, decoder=decoder) as opened:
+        assert opened.info.frame_count == len(numbers)
+        assert stamps(opened.read(range(len(numbers)))) == numbers
+        assert [stamps(opened.read(row)) for row in some] == [[numbers[n] for n in row] for row in some]
+    assert (np.diff(opened.info.times) > 0).all()
+    return opened.info
+
+
+MOMENTS = [*range(0, 800, 40), *range(1200, 8400, 400), *range(8400, 9280, 40)]  # milliseconds, 60 frames
+
+
+@pytest.mark.parametrize("options", [{"bf": "0"}, {"bf": "2"}])
+@pytest.mark.parametrize("moves", [{20: -400}, {45: -40}, {45: 40}, {0: 40}, {59: -40}, {30: -400, 31: -400}, {20: 5000}])
+def test_a_wrong_stamp_costs_no_other(tmp_path, options, moves):
+    clean = tmp_path / "clean.mkv"
+    with av.open(str(clean), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "12"} | options)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, moment in enumerate(MOMENTS):
+            frame = av.VideoFrame.from_ndarray(stamped(number), format="rgb24")
+            frame.pts, frame.time_base = moment, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    info = all_frames(shift_blocks(clean, tmp_path / "wrong.mkv", moves), list(range(60)))
+    wrong = np.abs(info.times - np.asarray(MOMENTS) / 1000) > 2e-3
+    assert wrong.sum() <= 2 * len(moves) and info.duration == pytest.approx(MOMENTS[-1] / 1000 + 0.04, abs=0.09)
+    assert info.frames_per_second == pytest.approx(59 / 9.24, rel=0.02)
+
+
+def test_the_shared_file_with_one_stamp_twice(shared):
+    clean, twice = (shared / f"cases/vfr_60_frames_{name}.mkv" for name in ("clean_for_comparison", "one_duplicate_stamp"))
+    assert probe_video(twice).times == pytest.approx(probe_video(clean).times, abs=2e-3)
+    assert probe_video(twice).duration == pytest.approx(11.667, abs=2e-3)
+    assert np.array_equal(read_clip(twice, 8, 1, 2), read_clip(clean, 8, 1, 2))
+    assert np.array_equal(read_frames(twice, range(60)), read_frames(clean, range(60)))
+
+
+@pytest.mark.parametrize(("codec", "bf"), [("libx264", "2"), ("mpeg4", "0"), ("mpeg4", "2"), ("mjpeg", None)])
+def test_dropped_frames_of_an_avi_keep_their_time(tmp_path, codec, bf):
+    slots = [*range(20), *range(40, 61)]
+    with av.open(str(tmp_path / "drops.avi"), "w") as container:
+        stream = container.add_stream(codec, rate=10, options={"g": "12"} | ({"bf": bf} if bf else {}))
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for number, slot in enumerate(slots):
+            frame = av.VideoFrame.from_ndarray(stamped(number), format="rgb24")
+            frame.pts, frame.time_base = slot, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    info = all_frames(tmp_path / "drops.avi", list(range(41)))
+    wrong = np.abs(info.times - np.asarray(slots) / 10)
+    # AVI keeps the place of a packet: that of a reordered frame is a few frames early, also across the gap
+    assert wrong.max() < 1e-6 if bf != "2" else (wrong > 0.21).sum() <= 3
+    assert info.duration == pytest.approx(6.1, abs=0.3)
+
+
+def test_an_avi_is_counted_and_sought_without_decoding_it(clips, tmp_path, monkeypatch):
+    path = write_video(tmp_path / "long.avi", map(stamped, range(600)), options={"g": "30", "preset": "ultrafast", "bf": "2"})
+    decoded = []
+    numbering = decoding._by_packet
+
+    def counted(packets, number, spoilt=frozenset()):
+        for picture in numbering(packets, number, spoilt):
+            decoded.append(number)
+            yield picture
+
+    monkeypatch.setattr(decoding, "_by_packet", counted)
+    with VideoFile(path) as opened:
+        assert opened.info.frame_count == 600 and not decoded
+        assert stamps(opened.read([500, 505])) == [500, 505] and len(decoded) <= 60
+
+
+def test_segments_joined_with_cat(tmp_path):
+    parts = [write_video(tmp_path / f"{n}.ts", map(stamped, range(n, n + 48)), options={"g": "8", "bf": "2"}) for n in (0, 48)]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in (*parts, parts[0])))
+    info = all_frames(path, [*range(96), *range(48)])
+    assert info.times == pytest.approx(np.arange(144) / 24, abs=1e-4) and info.duration == pytest.approx(6, abs=1e-3)
+    program = write_video(tmp_path / "one.mpg", map(stamped, range(48)), codec="mpeg2video", options={"g": "8", "bf": "2"})
+    (tmp_path / "two.mpg").write_bytes(program.read_bytes() * 2)
+    assert all_frames(tmp_path / "two.mpg", [*range(48), *range(48)]).duration == pytest.approx(4, abs=0.1)
+
+
+def test_the_shared_joined_segments(shared):
+    path = shared / "cases" / "ts_two_segments_joined_with_cat_96_frames.ts"
+    info = probe_video(path)
+    assert info.frame_count == 96 and info.times == pytest.approx(np.arange(96) / 24, abs=1e-4)
+    assert len({frame.tobytes() for frame in read_frames(path, range(96))}) >= 48
+
+
+def test_a_lost_packet_costs_only_the_frames_that_need_it(tmp_path):
+    whole = write_video(tmp_path / "whole.ts", map(stamped, range(96)), options={"g": "8", "bf": "2"}).read_bytes()
+    frames, refused = read_frames(tmp_path / "whole.ts", range(96)), []
+    for lost in range(8, len(whole) // 188, 5):
+        path = tmp_path / "lost.ts"
+        path.write_bytes(whole[: lost * 188] + whole[(lost + 1) * 188 :])
+        with VideoFile(path) as opened:
+            numbers = np.round(opened.info.times * 24).astype(int)
+            sound = opened._index.sound(range(opened.info.frame_count))
+            assert np.array_equal(opened.read(sound), frames[numbers[sound]])
+            assert np.array_equal(opened.read_clip(16), frames[numbers[sound[sample_indices(len(sound), 16)]]])
+            damaged = opened._index.damaged
+            refused.append(len(damaged))
+            if len(damaged):
+                with pytest.raises(VideoError, match=f"frame {damaged[0]} is damaged"):
+                    opened.read([damaged[0]])
+    assert max(refused) <= 16 and max(refused) > 0
+
+
+def test_the_shared_file_that_lost_a_packet(shared):
+    path = shared / "cases" / "ts_one_188_byte_packet_lost.ts"
+    assert probe_video(path).frame_count == 95
+    assert len(read_clip(path)) == 16 and len(read_frames(path, [*range(43), *range(60, 95)])) == 78
+    with pytest.raises(VideoError, match="frame 43 is damaged: data"):
+        read_frames(path, range(95))
+
+
+def test_a_truncated_transport_stream_is_refused(clips, tmp_path):
+    data = clips["h264.ts"].read_bytes()
+    (tmp_path / "cut.ts").write_bytes(data[: len(data) // 188 // 2 * 188 + 100])
+    with pytest.raises(VideoError, match="truncated"):
+        read_clip(tmp_path / "cut.ts")
+
+
+# where seconds count from
+
+
+def write_late(path: Path, late: float, sound: bool = True) -> Path:
+    """Two seconds of video that begin `late` seconds after the sound."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24, options={"bf": "0", "g": "12"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        voice = container.add_stream("aac", rate=16000, layout="mono") if sound else None
+        for number in range(5 if sound else 0):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+            silence.sample_rate, silence.pts, silence.time_base = 16000, number * 16000, Fraction(1, 16000)
+            container.mux(voice.encode(silence))
+        for number in range(48):
+            frame = av.VideoFrame.from_ndarray(stamped(number), format="rgb24")
+            frame.pts, frame.time_base = number + round(late * 24), Fraction(1, 24)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if voice:
+            container.mux(voice.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".mov"])
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+def test_seconds_count_from_the_start_of_the_file(tmp_path, suffix, decoder):
+    path = write_late(tmp_path / f"late{suffix}", 2)
+    info = probe_video(path)
+    assert info.times == pytest.approx(2 + np.arange(48) / 24, abs=0.09)  # AAC begins up to 1024 samples early
+    assert info.duration == pytest.approx(4, abs=0.09)
+    assert stamps(read_clip(path, 4, 3, 4, decoder=decoder))[0] in (23, 24)
+    assert stamps(read_clip(path, 3, decoder=decoder)) == [0, 23, 47]
+    assert stamps(read_clip(path, 2, 1.5, 2.09, decoder=decoder))[0] == 0
+    with pytest.raises(VideoError, match="before the first frame, which is shown at 2.0"):
+        read_clip(path, 4, 0.5, 1.5, decoder=decoder)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".ts", ".mkv"])
+def test_a_clock_that_begins_late_is_the_start(tmp_path, suffix):
+    info = probe_video(write_late(tmp_path / f"alone{suffix}", 0, sound=False))
+    assert info.times == pytest.approx(np.arange(48) / 24, abs=1e-3) and info.times[0] == 0
+
+
+# orientation in the codec's data
+
+
+def test_a_turn_in_the_codecs_data_is_left_to_pyav(shared):
+    path = shared / "cases" / "h264_sei_display_orientation_90.mp4"
+    with av.open(str(path)) as container:
+        stored = np.stack([picture.to_ndarray(format="rgb24") for picture in container.decode(video=0)])[[9, 33]]
+    upright = np.rot90(stored, 1, axes=(1, 2)).astype(int)
+    info = probe_video(path)
+    assert (info.width, info.height, info.rotation) == (128, 192, 270)
+    for decoder in ("auto", "pyav"):
+        assert np.abs(read_frames(path, [9, 33], decoder=decoder) - upright).mean() < 3
+    with pytest.raises(VideoError, match="decord: .*turn of the picture is in the codec's data"):
+        read_frames(path, [9], decoder="decord")
+
+
+def orientation_message(turn: int) -> bytes:
+    """An H.264 packet part: the SEI message that says by how many quarter turns, anticlockwise, the picture is to be turned."""
+    bits = f"000{turn * 16384:016b}11"  # cancel, mirrored twice, the angle in 16 bits, repetition period ue(0), extension
+    bits = "0" + "00" + f"{turn * 16384:016b}" + "1" + "0"
+    bits += "1" + "0" * (-(len(bits) + 1) % 8)
+    payload = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    unit = bytes([6, 47, len(payload)]) + payload + b"\x80"
+    escaped = unit.replace(b"\0\0\0", b"\0\0\3\0").replace(b"\0\0\1", b"\0\0\3\1")
+    return len(escaped).to_bytes(4, "big") + escaped
+
+
+def test_a_turn_that_changes_is_refused(clips, tmp_path):
+    changes = {0: orientation_message(1), 30: orientation_message(2)}
+    path = copy_packets(clips["intra.mp4"], tmp_path / "turned.mp4", lambda number, data: changes.get(number, b"") + data)
+    upright = np.rot90(read_frames(clips["intra.mp4"], [9]), 1, axes=(1, 2))
+    assert np.array_equal(read_frames(path, [9]), upright)  # said with the first picture only
+    with pytest.raises(VideoError, match="turned otherwise"):
+        read_frames(path, [30])
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_turn_that_only_the_decoder_sees(clips, tmp_path, suffix, turns):
+    message = orientation_message(turns)
+    path = copy_packets(clips["intra.mp4"], tmp_path / f"turned{suffix}", lambda _, data: message + data)
+    upright = np.rot90(read_frames(clips["intra.mp4"], [9, 33]), turns, axes=(1, 2))
+    assert np.array_equal(read_frames(path, [9, 33]), upright)
+    with pytest.raises(VideoError, match="decord: .*turn"):
+        read_frames(path, [9], decoder="decord")
+
+
+# what decord cannot know
+
+
+def write_as(path: Path, codec: str, pixels: str, height: int = HEIGHT, frames: int = 30) -> Path:
+    """A stamped video in another pixel format, a row short where the height is odd."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=24)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, height, pixels
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(stamped(number)[:height]), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 24)
+            container.mux(stream.encode(frame.reformat(format=pixels)))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels", "height", "cause"),
+    [
+        ("deep.mp4", "libx264", "yuv420p10le", HEIGHT, "more than 8 bits"),
+        ("deep.mov", "prores", "yuv422p10le", HEIGHT, "more than 8 bits"),
+        ("odd.webm", "libvpx-vp9", "yuv420p", HEIGHT - 1, "odd height"),
+        ("whole.mp4", "libx264", "yuv444p", HEIGHT - 1, None),
+        ("clear.webm", "libvpx-vp9", "yuva420p", HEIGHT, None),
+    ],
+)
+def test_pixels_do_not_depend_on_the_decoder(tmp_path, name, codec, pixels, height, cause):
+    path = write_as(tmp_path / name, codec, pixels, height)
+    frames = read_frames(path, range(30), decoder="pyav")
+    assert stamps(frames) == list(range(30)) and np.array_equal(read_frames(path, range(30)), frames)
+    small = read_frames(path, range(30), 48, "pyav")
+    assert np.array_equal(read_frames(path, range(30), 48, "decord"), small)
+    if cause is None:
+        assert np.array_equal(read_frames(path, range(30), decoder="decord"), frames)
+    else:
+        with pytest.raises(VideoError, match=f"decord: .*{cause}"):
+            read_frames(path, [3], decoder="decord")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_the_better_of_two_pictures_is_the_one_that_is_read(clips, tmp_path, suffix):
+    other = write_video(tmp_path / "other.mp4", np.zeros((90, 64, 48, 3), np.uint8))
+    with av.open(str(clips["h264.mp4"])) as first, av.open(str(other)) as second:
+        with av.open(str(tmp_path / f"two{suffix}"), "w") as new:
+            packets = []
+            for old in (second, first):
+                stream = new.add_stream_from_template(old.streams.video[0])
+                for packet in (packet for packet in old.demux(video=0) if packet.size):
+                    moment = packet.dts * packet.time_base
+                    packet.stream = stream
+                    packets.append((moment, len(packets), packet))
+            for _, _, packet in sorted(packets):
+                new.mux(packet)
+    info = probe_video(tmp_path / f"two{suffix}")
+    chosen = read_frames(tmp_path / f"two{suffix}", range(info.frame_count))
+    assert np.array_equal(chosen, read_frames(tmp_path / f"two{suffix}", range(info.frame_count), decoder="pyav"))
+    with pytest.raises(VideoError, match="decord"):
+        read_frames(tmp_path / f"two{suffix}", [3], decoder="decord")
+
+
+def test_a_clock_that_leaps_forward_is_bridged(clips, tmp_path):
+    with av.open(str(clips["h264.ts"])) as old, av.open(str(tmp_path / "leap.ts"), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            later = 3600 * 90000 if number >= 24 else 0  # the recorder was restarted
+            packet.pts, packet.dts, packet.stream = packet.pts + later, packet.dts + later, stream
+            new.mux(packet)
+    assert all_frames(tmp_path / "leap.ts", list(range(FRAMES))).duration == pytest.approx(FRAMES / 24, abs=1e-3)
+
+
+# names
+
+
+NAMES = [
+    "cam:01.mp4", "2024-01-01T12:30:00.mp4", "concat:x.mp4", "http:x.mp4", "file:x.mp4", "pipe:1.mp4", "%03d.mp4", "a?b#c.mp4",
+    " with spaces .mp4", "-i.mp4", "two\nlines.mp4", "q'\"`$.mp4", "prise_é_日本.mp4", "a%20b|c.mp4", "~.mp4", "x" * 251 + ".mp4",
+    os.fsdecode(b"caf\xe9.mp4"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_any_name_is_a_file(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    try:
+        write_video(name, map(stamped, range(6)))
+    except VideoError as error:
+        if "Illegal byte sequence" in str(error):
+            pytest.skip("this file system takes names in UTF-8 only")
+        raise
+    assert os.listdir() == [name]
+    for decoder in ("auto", "decord", "pyav"):
+        assert stamps(read_frames(name, [1, 4], decoder=decoder)) == [1, 4]
+    assert probe_video(name).path == name
+    with pytest.raises(VideoError, match="no frame 6") as caught:
+        read_frames(name, [6])
+    assert str(caught.value).isprintable() and caught.value.path == name
+    str(caught.value).encode()  # no half of a surrogate pair is left in it
+    with pytest.raises(VideoError, match="cannot be written with nothing") as caught:
+        write_video(name, map(stamped, range(2)), codec="nothing")
+    assert str(caught.value).isprintable() and os.listdir() == [name]
+
+
+def test_a_folder_whose_name_is_not_utf_8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xe9t\xe9")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    write_video(folder / "a.mp4", map(stamped, range(6)))
+    assert stamps(read_frames(folder / "a.mp4", [1, 4], decoder="decord")) == [1, 4]
+    with pytest.raises(VideoError, match="no such file"):
+        probe_video(folder / "b.mp4")
+
+
+# what surrounds the frames
+
+
+def test_a_title_that_is_not_utf_8(tmp_path, clips):
+    with av.open(str(clips["h264.avi"])) as old, av.open(str(tmp_path / "a.avi"), "w") as new:
+        new.metadata["title"] = "Cafe im Sommer"
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                new.mux(packet)
+    data = (tmp_path / "a.avi").read_bytes()
+    assert b"Cafe im" in data
+    (tmp_path / "a.avi").write_bytes(data.replace(b"Cafe im", b"Caf\xe9 im"))
+    assert stamps(read_frames(tmp_path / "a.avi", [3, 40])) == [3, 40]
+
+
+def test_the_shared_title_in_latin_1(shared):
+    assert len(read_clip(shared / "cases" / "avi_title_tag_in_latin1.avi")) == 16
+
+
+@pytest.mark.parametrize("error", [ValueError, UnicodeError, MemoryError, OSError, RuntimeError, av.error.ProtocolNotFoundError])
+def test_whatever_a_decoder_raises_names_the_file(clips, monkeypatch, error):
+    def broken(*_, **__):
+        raise error(1, "broken") if issubclass(error, OSError | av.error.FFmpegError) else error("broken")
+
+    monkeypatch.setattr(av, "open", broken)
+    with pytest.raises(VideoError, match="h264.mp4: .*broken"):
+        probe_video(clips["h264.mp4"])
+
+
+@pytest.mark.parametrize("name", ["a\0b.mp4", "x" * 300 + ".mp4"])
+def test_a_name_that_no_file_can_have(name):
+    with pytest.raises(VideoError):
+        probe_video(name)
+
+
 # faults
 
 
