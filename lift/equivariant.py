@@ -218,7 +218,8 @@ def load_code(folder: str | Path) -> EquivariantCode:
     """The code that `save_code` wrote; `ValueError` names a file that does not hold one."""
     config, weights = Path(folder) / "config.json", Path(folder) / "model.safetensors"
     try:
-        code = EquivariantCode(**json.loads(config.read_text(encoding="utf-8"))["parameters"])
+        parameters = json.loads(config.read_text(encoding="utf-8"))["parameters"]
+        code = EquivariantCode(**{name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()})
         tensors = load_file(weights)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ValueError(f"{folder}: not a saved EquivariantCode ({type(error).__name__}: {error})") from error
