@@ -141,12 +141,17 @@ def _seconds(column: pd.Series) -> pd.Series:
         raise ValueError(f"column {column.name} of the clip table holds no seconds: {error}") from error
 
 
+def _paths(clips: pd.DataFrame) -> list[str]:
+    return [str(path) for path in clips["path"]]  # no column: pandas' own text must be UTF-8
+
+
 def work_items(clips: pd.DataFrame, video_root: str | Path | None = None) -> list[WorkItem]:
     """The clips of a table by file, at most `CLIPS_PER_ITEM` in an item; relative paths are below `video_root`."""
     root = Path(video_root or ".")
-    table = clips.assign(path=clips["path"].map(str), start=_seconds(clips["start"]), end=_seconds(clips["end"]))
-    ordered = table.sort_values(["path", "start", "clip_id"])
-    rows = ordered[["path", "clip_id", "start", "end"]].itertuples(index=False, name=None)
+    rows = sorted(
+        zip(_paths(clips), clips["clip_id"], _seconds(clips["start"]), _seconds(clips["end"]), strict=True),
+        key=lambda row: (row[0], math.inf if math.isnan(row[2]) else row[2], row[1]),
+    )
     items = []
     for path, group in groupby(rows, itemgetter(0)):
         triples = [row[1:] for row in group]
@@ -206,11 +211,11 @@ def _digest(path: Path) -> str:
 
 def _sources(clips: pd.DataFrame, video_root: str | Path | None, hashed: bool) -> dict[str, ClipSource]:
     """What each clip of the table would be made of now."""
-    paths = list(dict.fromkeys(clips["path"].map(str)))
+    paths = list(dict.fromkeys(_paths(clips)))
     with ThreadPoolExecutor(4) as pool:  # a disk far away, or hashes: both leave Python's lock alone
         found = pool.map(lambda path: _file_source(Path(video_root or ".") / path, hashed), paths)
         files = dict(zip(paths, found, strict=True))
-    rows = zip(clips["clip_id"], clips["path"].map(str), _seconds(clips["start"]), _seconds(clips["end"]), strict=True)
+    rows = zip(clips["clip_id"], _paths(clips), _seconds(clips["start"]), _seconds(clips["end"]), strict=True)
     return {
         clip_id: files[path]._replace(path=as_text(path), start=_or_none(start), end=_or_none(end))
         for clip_id, path, start, end in rows
