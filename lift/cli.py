@@ -61,8 +61,9 @@ def _check_folder(folder: Path) -> None:
     """Find out before any work whether results can be written into a folder; what that makes is taken away again."""
     made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     try:
-        if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError("it is a file, and a folder is needed")
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(f"{there} is a file, and a folder is needed")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".lift-") as file:
             file.write(bytes(2**16))  # a full disk takes a name and no bytes
@@ -285,7 +286,7 @@ def _video_table(videos: list[Path]) -> tuple[Any, dict[str, str]]:
         if other == path:
             continue
         failed[repr(str(path))] = f"its name is not UTF-8, and written as text it is that of another file, {other}: rename one"
-    table = pd.DataFrame({"clip_id": list(paths), "path": [path.resolve() for path in paths.values()], "start": None, "end": None})
+    table = pd.DataFrame({"clip_id": list(paths), "path": [path.absolute() for path in paths.values()], "start": None, "end": None})
     return table.astype({"start": float, "end": float}), failed
 
 
