@@ -3,7 +3,7 @@
 import json
 import pickle
 import sys
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest

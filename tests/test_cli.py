@@ -233,7 +233,8 @@ def test_every_suffix_of_a_video_is_found(tmp_path, suffix):
 def test_names_that_become_the_same_text_are_told_apart(tmp_path):
     from lift.cli import _video_table
 
-    table, failed = _video_table([tmp_path / "caf\\xe9.mp4", tmp_path / os.fsdecode(b"caf\xe9.mp4"), tmp_path / "a.mp4", tmp_path / "a.mp4"])
+    names = ["caf\\xe9.mp4", os.fsdecode(b"caf\xe9.mp4"), "a.mp4", "a.mp4"]
+    table, failed = _video_table([tmp_path / name for name in names])
     assert [Path(name).name for name in table["clip_id"]] == ["caf\\xe9.mp4", "a.mp4"]
     assert len(failed) == 1 and "rename one" in next(iter(failed.values()))
 

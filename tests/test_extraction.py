@@ -253,7 +253,8 @@ def filled(tmp_path, videos):
     """A store of three clips of two files of its own, and their table."""
     for name, number in (("a.mp4", 1), ("b.mp4", 2)):
         paint(tmp_path / name, number, frames=48)
-    table = pd.DataFrame({"clip_id": ["a1", "a2", "b"], "path": ["a.mp4", "a.mp4", "b.mp4"], "start": [0.0, 1.0, np.nan], "end": [1.0, 2.0, np.nan]})
+    times = {"start": [0.0, 1.0, np.nan], "end": [1.0, 2.0, np.nan]}
+    table = pd.DataFrame({"clip_id": ["a1", "a2", "b"], "path": ["a.mp4", "a.mp4", "b.mp4"], **times})
     run(table, tmp_path / "store", tmp_path)
     return table
 
@@ -446,7 +447,7 @@ def test_a_clip_that_kills_its_worker_is_named_and_the_run_goes_on(tmp_path, vid
 def test_a_decoder_that_hangs_is_named_and_the_run_goes_on(tmp_path, videos, table):
     clips = pd.concat([table[:8], make_table(["06-hanging.mp4"])])
     report = run(clips, tmp_path / "store", videos, Colours(misbehave), workers=1, timeout=1.5)
-    assert report.done == 8 and list(report.failed) == ["06-hanging"] 
+    assert report.done == 8 and list(report.failed) == ["06-hanging"]
     assert "06-hanging.mp4: the process that decoded it timed out after 1.5 s" in report.failed["06-hanging"]
 
 

@@ -135,11 +135,11 @@ def test_few_jobs_are_on_their_way(tmp_path):
 
 
 def test_a_result_that_cannot_be_sent_ends_its_process_only():
-    def lambdas(shared, parts):
+    def locks(shared, parts):
         for part in parts:
-            yield (lambda: part) if part == 1 else part
+            yield threading.Lock() if part == 1 else part
 
-    results = list(run_jobs(lambdas, [(None, (0,)), (None, (1,)), (None, (2,))], 1))
+    results = list(run_jobs(locks, [(None, (0,)), (None, (1,)), (None, (2,))], 1))
     assert results == [[0], [Lost("died (exit code 1)")], [2]]
 
 
@@ -154,7 +154,8 @@ def test_a_parent_with_threads_of_torch_and_of_its_own():
 
     def resize(shared, parts):
         for part in parts:
-            x = torch.nn.functional.interpolate(torch.full((4, 3, 320, 240), part, dtype=torch.uint8), (64, 64), mode="bicubic", antialias=True)
+            x = torch.full((4, 3, 320, 240), part, dtype=torch.uint8)
+            x = torch.nn.functional.interpolate(x, (64, 64), mode="bicubic", antialias=True)
             yield int(x.float().mean())
 
     thread = threading.Thread(target=multiply)

@@ -149,16 +149,16 @@ def _column_names(path: str | Path) -> list[str]:
 def _trim(table: pd.DataFrame, header: list[str]) -> pd.DataFrame:
     """The table without blanks around its commas, and without an empty column that a comma at the end of the lines made.
 
-    The parser skips blanks behind a comma. Blanks before one belong to the cell in `clip_id` and `path`, where a file may
-    have such a name, unless the header has them too: then the whole file is padded.
+    The parser skips spaces behind a comma. Other blanks belong to the cell in `clip_id` and `path`, where a file may have
+    such a name, unless the header has them too: then the whole file is padded.
     """
-    padded = any(name != name.rstrip() for name in header)
+    padded = any(name != name.strip() for name in header)
     table = table.set_axis([name.strip() for name in table.columns], axis=1)
     nameless = [name for name, given in zip(table.columns, header, strict=False) if not given.strip()]
     table = table.drop(columns=[name for name in nameless if table[name].isna().all()])
     kept = () if padded else ("clip_id", "path")
     text = [name for name in CLIP_COLUMNS if name in table.columns and name not in (*kept, *_SECONDS)]
-    return table.assign(**{name: table[name].str.rstrip(" \t") for name in text if table[name].notna().any()})
+    return table.assign(**{name: table[name].str.strip(" \t") for name in text if table[name].notna().any()})
 
 
 def read_clips(path: str | Path) -> pd.DataFrame:
