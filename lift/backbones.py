@@ -23,7 +23,12 @@ from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .acceleration import MIDDLE_GRID, GridNetwork, compile_network, fold_batch_norms, keep_freed_memory, mix_precision
+<<<<<<< /tmp/tmpkjh3zj6ho
+from lift.acceleration import MIDDLE_GRID, GridNetwork, compile_network, fold_batch_norms, keep_freed_memory, mix_precision
+=======
+from lift.acceleration import GridNetwork, compile_network, fold_batch_norms, keep_freed_memory, mix_precision
+from lift.weights_files import weights_fault
+>>>>>>> /tmp/tmp6putkm9it
 
 # %% ../nbs/04_backbones.ipynb #ded18bda
 @dataclass(frozen=True)
@@ -105,14 +110,15 @@ def _cached(repository: str) -> Path | None:
 
 # %% ../nbs/04_backbones.ipynb #dacc847a
 def _read_weights(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file")
+    if fault := weights_fault(path):
+        raise WeightsError(fault)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise WeightsError(f"{path}: not a file of weights alone ({str(error).splitlines()[0]})") from error
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path}: not a file of weights alone, or cut short ({cause}); copy or download it again") from error
     weights = weights.get("state_dict", weights.get("model", weights)) if isinstance(weights, dict) else {}
     if not weights or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise WeightsError(f"{path}: holds no named tensors")

@@ -8,9 +8,11 @@ __all__ = ['BASELINES', 'LIFT_METHODS', 'METHODS', 'EmbeddingError', 'embed_feat
 
 # %% ../nbs/08_embedding.ipynb #1daae833
 import json
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +23,12 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 from . import __version__
 from .geometry import reverse_time, temporal_moments
 from .model import LiFT
 from .store import FeatureStore
-from .video import VideoError, read_clip
+from .video import VideoError
 
 # %% ../nbs/08_embedding.ipynb #e31b604c
 class EmbeddingError(ValueError):
@@ -171,6 +172,8 @@ def write_embeddings(path: str | Path, ids: list[str], array: np.ndarray, metada
     twice = pd.Index(ids)[pd.Index(ids).duplicated()]
     if len(twice):
         raise EmbeddingError(f"{path}: {len(twice)} ids are there twice, the first is {twice[0]!r}")
+    if wrong := [clip_id for clip_id in ids if clip_id.encode(errors="ignore").decode() != clip_id]:
+        raise EmbeddingError(f"{path}: {len(wrong)} ids are no UTF-8 text, the first is {wrong[0]!r}")
     _require_finite(np.isfinite(array).all(1), ids, f"{path}: embeddings")
     flat = pa.array(np.ascontiguousarray(array, dtype=np.float32).ravel())
     table = pa.table({"clip_id": ids, "embedding": pa.FixedSizeListArray.from_arrays(flat, array.shape[1])})
@@ -228,19 +231,6 @@ def read_embeddings(path: str | Path) -> pd.DataFrame:
     return frame
 
 # %% ../nbs/08_embedding.ipynb #c4330005
-class _ClipReader:
-    """Reads and resizes one clip; a video that cannot be read comes back as its error. Worker processes get a copy."""
-
-    def __init__(self, transform: Callable[[Tensor], Tensor], frames: int):
-        self.transform, self.frames = transform, frames
-
-    def __call__(self, path: str) -> Tensor | VideoError:
-        try:
-            return self.transform(torch.from_numpy(read_clip(path, self.frames)))  # (T, 3, S, S) uint8
-        except VideoError as error:
-            return error
-
-
 def _as_paths(paths: Iterable[str | Path]) -> list[str]:
     """A list of paths; `ValueError` for a single path, an empty list, or a table of several columns."""
     if isinstance(paths, str | Path):
@@ -255,7 +245,8 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
     """Video paths to LiFT embeddings `(N, 2d)` float32, with scikit-learn's conventions.
 
     `model` is a folder, a hub id, a `LiFT`, or None for the model that ships with the package. `workers` processes decode
-    beside this one. A video that cannot be read raises `VideoError`; with `on_error="nan"` its row is NaN and a warning names it.
+    beside this one, and each video may take them `timeout` seconds. A video that cannot be decoded, whatever the cause,
+    raises `VideoError`; with `on_error="nan"` its row is NaN and a warning names it.
     """
 
     def __init__(
@@ -266,6 +257,7 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
         workers: int = 0,
         device: str = "auto",
         on_error: str = "raise",
+        timeout: float = 300.0,
     ):
         self.model = model
         self.frames = frames
@@ -273,6 +265,7 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
         self.workers = workers
         self.device = device
         self.on_error = on_error
+        self.timeout = timeout
 
     def fit(self, paths: Iterable[str | Path], labels: object = None) -> "LiFTEmbedder":
         """Check parameters and paths, learn nothing; `ValueError` for what makes no sense."""
@@ -287,27 +280,30 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
         model, backbone = self._load()
         rows = np.full((len(paths), model.config.embedding_dim), np.nan, dtype=np.float32)  # (N, 2d)
         places, batch = [], []
-        for place, clip in enumerate(self._read(paths, backbone.transform)):
-            if isinstance(clip, VideoError):
-                self._report(clip)
-            else:
-                places.append(place)
-                batch.append(clip)
-            if batch and (len(batch) == self.batch_size or place == len(paths) - 1):
-                features = backbone(torch.stack(batch))  # (B, T, D)
-                rows[places] = _embed(features, "lift", model, [paths[n] for n in places])
-                places, batch = [], []
+        with closing(self._read(paths, backbone.transform)) as clips:
+            for place, clip in enumerate(clips):
+                if isinstance(clip, str):
+                    self._report(paths[place], clip)
+                else:
+                    places.append(place)
+                    batch.append(clip)
+                if batch and (len(batch) == self.batch_size or place == len(paths) - 1):
+                    features = backbone(torch.from_numpy(np.stack(batch)))  # (B, T, D)
+                    rows[places] = _embed(features, "lift", model, [paths[n] for n in places])
+                    places, batch = [], []
         return rows
 
-    def _read(self, paths: list[str], transform: Callable[[Tensor], Tensor]) -> Iterator[Tensor | VideoError]:
-        """Clips in the order of the paths, decoded here or by workers."""
-        reader = _ClipReader(transform, self.frames)
-        if self.workers:
-            yield from DataLoader(paths, batch_size=None, collate_fn=reader, num_workers=self.workers)
-        else:
-            yield from map(reader, paths)
+    def _read(self, paths: list[str], transform: Callable[[Tensor], Tensor]) -> Iterator[np.ndarray | str]:
+        """Clips `(T, 3, S, S)` uint8 in the order of the paths, or the cause why not, decoded here or by workers."""
+        from lift.extraction import WorkItem, decode_items  # brings timm, which a baseline on a store does not need
 
-    def _report(self, error: VideoError) -> None:
+        items = [WorkItem(path, ((path, math.nan, math.nan),)) for path in paths]
+        with closing(decode_items(items, transform, self.frames, None, self.workers, self.timeout)) as stream:
+            for ((_, clip),) in stream:
+                yield clip
+
+    def _report(self, path: str, cause: str) -> None:
+        error = VideoError(path, cause.removeprefix(f"{path}: "))
         if self.on_error == "raise":
             raise error
         warnings.warn(f"no embedding: {error}", stacklevel=3)
@@ -316,6 +312,8 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
         for name, minimum in (("frames", 1), ("batch_size", 1), ("workers", 0)):
             if getattr(self, name) < minimum:
                 raise ValueError(f"{name} must be at least {minimum}, got {getattr(self, name)}")
+        if not self.timeout > 0:
+            raise ValueError(f"timeout must be above 0 seconds, got {self.timeout}")
         if self.on_error not in ("raise", "nan"):
             raise ValueError(f"on_error must be 'raise' or 'nan', got {self.on_error!r}")
 

@@ -9,6 +9,7 @@ __all__ = ['ENCODERS', 'STRAIGHTENINGS', 'SYMMETRIES', 'PACKAGED_MODEL', 'LiFTCo
 # %% ../nbs/01_model.ipynb #85294768
 import contextlib
 import io
+import json
 import math
 import pickle
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from .geometry import temporal_moments
 from .sequence_models import RecurrentEncoder, polynomial_path
 from .symmetry import EquivariantEncoder, SkipDecoder, moment_grams, solve_line
+from .weights_files import weights_fault
 
 # %% ../nbs/01_model.ipynb #5b914b19
 @dataclass
@@ -273,17 +275,21 @@ class LiFT(
     def from_pretrained(cls, reference: str | Path | None = None, **options) -> "LiFT":
         """Load a saved folder, a Hugging Face hub id, or (`None`) the small model that ships with the package.
 
-        `FileNotFoundError` for a folder without a model, `ValueError` where its weights do not fit its configuration.
+        `FileNotFoundError` for a folder without a model, and for a name that is neither a folder nor a model of the hub;
+        `ValueError` where its files are damaged or do not fit together.
         """
         folder = PACKAGED_MODEL if reference is None else Path(reference).expanduser()
-        looks_local = folder.exists() or folder.is_absolute() or str(reference).startswith(".")
-        if looks_local and not all((folder / name).is_file() for name in ("config.json", "model.safetensors")):
-            raise FileNotFoundError(f"{folder}: no LiFT model here (config.json and model.safetensors, as save_pretrained writes)")
+        local = folder.exists() or folder.is_absolute() or str(reference).startswith(".")
+        _check_model_folder(folder) if local else _check_hub_name(str(reference), options)
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # the hub mixin prints; standard output belongs to results
-                model = super().from_pretrained(folder if looks_local else str(reference), **{"strict": True, **options})
-        except RuntimeError as error:
+                model = super().from_pretrained(folder if local else str(reference), **{"strict": True, **options})
+        except (RuntimeError, TypeError) as error:
             raise ValueError(f"{reference or folder}: the weights do not fit config.json: {error}") from error
+        except OSError as error:
+            if local:
+                raise
+            raise _not_found(str(reference), error) from error
         return model.eval()
 
     @classmethod
@@ -297,6 +303,45 @@ class LiFT(
     def official_state_dict(self) -> dict[str, Tensor]:
         """These weights under the names of the authors' checkpoint; `ValueError` where their model has no counterpart."""
         return _official_state_dict(self)
+
+# %% ../nbs/01_model.ipynb #mdl00002
+def _check_model_folder(folder: Path) -> None:
+    """Refuse a folder that holds no LiFT model, or one whose files are damaged."""
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder}: there is no such folder")
+    if not all((folder / name).is_file() for name in ("config.json", "model.safetensors")):
+        raise FileNotFoundError(f"{folder}: no LiFT model here (config.json and model.safetensors, as save_pretrained writes)")
+    if fault := weights_fault(folder / "model.safetensors"):
+        raise ValueError(fault)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        config = error
+    if not isinstance(config, dict):
+        pointer = "it is a git-lfs pointer: run `git lfs pull`" if weights_fault(folder / "config.json") else config
+        raise ValueError(f"{folder / 'config.json'}: is no configuration of a model ({pointer}); copy or download it again")
+
+
+def _check_hub_name(name: str, options: dict) -> None:
+    """Refuse at once a name that is no folder and cannot be had from the hub: a download would try again for half a minute."""
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.utils import get_session, validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except ValueError as error:
+        raise _not_found(name, ValueError("a model of the hub is called user/name")) from error
+    try:
+        cached = try_to_load_from_cache(name, "config.json", cache_dir=options.get("cache_dir"), revision=options.get("revision"))
+        if not isinstance(cached, str):
+            get_session().head(constants.ENDPOINT, timeout=5)
+    except Exception as error:  # no network, a proxy: of many libraries, and all mean that it cannot be had
+        raise _not_found(name, error) from error
+
+
+def _not_found(name: str, error: Exception) -> FileNotFoundError:
+    cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return FileNotFoundError(f"{name}: there is no such folder here, and no model of this name could be had from the hub ({cause})")
 
 # %% ../nbs/01_model.ipynb #23c651d0
 def _encoder(config: LiFTConfig) -> LineEncoder | RecurrentEncoder | EquivariantEncoder:
@@ -340,6 +385,8 @@ def _official_config(weights: dict[str, Tensor], positions: Tensor | None, heads
 
 def _official_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint without their common prefix; `ValueError` for a file that holds none."""
+    if fault := weights_fault(path):
+        raise (ValueError if path.exists() else FileNotFoundError)(fault)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         weights = checkpoint.get("state_dict", checkpoint)

@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import json
 import math
+import pickle
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ from .geometry import reverse_time
 from .losses import LiFTLoss
 from .model import LiFT, LiFTConfig
 from .store import FeatureStore
+from .weights_files import weights_fault
 
 try:
     import lightning
@@ -186,10 +188,33 @@ def _check_resumable(out: Path, recipe: dict[str, str]) -> None:
         out.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(recipe, indent=2, sort_keys=True) + "\n")
         return
-    before = json.loads(path.read_text())
+    try:
+        before = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: is damaged ({error}); delete {out} to train anew") from error
     differs = sorted(name for name in recipe.keys() | before.keys() if recipe.get(name) != before.get(name))
     if differs:
         raise ValueError(f"{out} holds a run with another {', '.join(differs)}: choose another folder or delete it")
+
+# %% ../nbs/07_training.ipynb #trn00002
+def _check_checkpoints(folder: Path) -> None:
+    """Refuse to go on from a checkpoint that is damaged, by name, before any work."""
+    for name in ("last", "best"):
+        if (path := folder / f"{name}.ckpt").exists():
+            _read_checkpoint(path)
+
+
+def _read_checkpoint(path: Path) -> dict:
+    """A checkpoint of a run; `ValueError` for a damaged one says how to go on without it."""
+    fault = weights_fault(path)
+    try:
+        if fault is None:
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        fault = f"{path}: is cut short or damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    there = path.name == "last.ckpt" and path.with_name("best.ckpt").exists()
+    way = "copy best.ckpt over it to go on from the best epoch, or " if there else ""
+    raise ValueError(f"{fault.split(';')[0]}; {way}delete {path.parents[1]} to train anew")
 
 # %% ../nbs/07_training.ipynb #a5fec916
 def _trainer(training: TrainingConfig, out: Path, progress: bool) -> lightning.Trainer:
@@ -234,6 +259,7 @@ def fit(
     dimensions that differ, fewer than 2 clips, or another recipe's run in `out`.
     """
     out = Path(out)
+    _check_checkpoints(out / "checkpoints")
     store = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
     if store.dim != config.feature_dim:
         raise ValueError(f"the store holds features of {store.dim} dimensions, LiFTConfig.feature_dim is {config.feature_dim}")
@@ -295,7 +321,7 @@ def _run(
     if start <= best:
         module.load_state_dict(line)
         return start
-    checkpoint = torch.load(found.best_model_path, map_location="cpu", weights_only=True)
+    checkpoint = _read_checkpoint(Path(found.best_model_path))
     module.load_state_dict(checkpoint["state_dict"])
     return best
 

@@ -1,8 +1,13 @@
 """The command line: the whole way of the data, exit codes, one-line errors."""
 
+import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +16,7 @@ import pytest
 import torch
 from miniature import make_epic, make_hmdb51, make_ucf101
 
+from lift.store import FeatureStore
 from lift.video import write_video
 
 ROOT = Path(__file__).parents[1]
@@ -104,6 +110,158 @@ def test_errors_are_one_line_that_names_the_cause(arguments, words, tmp_path):
     assert result.stderr.startswith("lift: ") and result.stderr.count("\n") == 1 and words in result.stderr
 
 
+def listing(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+@pytest.mark.parametrize("command", ["synth", "extract", "train", "embed", "probe", "mine"])
+@pytest.mark.parametrize("place, words", [("file/below", "a file"), ("/proc/below/it", "nothing can be written"), ("wrong", "")])
+def test_a_place_that_cannot_be_written_is_found_before_any_work(monkeypatch, capsys, tmp_path, command, place, words):
+    """No input is read but the one that says what to do: the libraries that work are not there."""
+    from lift import cli
+
+    (tmp_path / "file").touch()
+    (tmp_path / "clips.csv").write_text("clip_id,path,split,label\na,v.mp4,train,x\n")
+    (tmp_path / "v.mp4").touch()
+    (tmp_path / "folder").mkdir()
+    store = FeatureStore.create(tmp_path / "store", {"name": "made up"}, frames=2, dim=8)
+    place = tmp_path / place
+    if words == "":  # a folder where a file belongs, and the other way round
+        place, words = (tmp_path / "folder", "is a folder") if command == "embed" else (tmp_path / "file", "a file")
+    arguments = {
+        "synth": [place],
+        "extract": [tmp_path / "clips.csv", place],
+        "train": [store.path, place],
+        "embed": [tmp_path / "v.mp4", "--out", place],
+        "probe": [tmp_path / "e.parquet", tmp_path / "clips.csv", "--out", place],
+        "mine": ["epic", tmp_path, place],
+    }[command]
+    before = listing(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lift", command, *map(str, arguments)])
+    for name in ("lift.backbones.create_backbone", "lift.model.LiFT.from_pretrained", "lift.training.fit"):
+        monkeypatch.setattr(name, lambda *_, **__: pytest.fail("work was begun"))
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    error = capsys.readouterr().err
+    assert caught.value.code == 1 and error.count("\n") == 1 and words in error and listing(tmp_path) == before
+
+
+def test_a_full_disk_is_found_before_any_work(monkeypatch, tmp_path):
+    from lift import cli
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cli.os, "fsync", full)
+    with pytest.raises(OSError, match=r"new/deep: nothing can be written there \(No space left on device\)"):
+        cli._check_folder(tmp_path / "new" / "deep")
+    assert not listing(tmp_path), "what was made to find out is taken away"
+
+
+def test_features_are_kept_when_the_table_cannot_be_written_and_when_the_work_is_interrupted(monkeypatch, capsys, tmp_path):
+    from lift import cli, embedding, extraction
+
+    for n in range(2):
+        write_video(tmp_path / f"{n}.mp4", np.random.default_rng(n).integers(0, 255, (20, 64, 64, 3), dtype=np.uint8))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def interrupted(self):
+        finish(self)
+        raise KeyboardInterrupt
+
+    finish = extraction._Writer.finish
+    for owner, name, fault in ((embedding.pq, "write_table", full), (extraction._Writer, "finish", interrupted)):
+        with monkeypatch.context() as patch:
+            if name == "write_table":
+                patch.setattr(embedding, "_write_table", fault)
+            else:
+                patch.setattr(owner, name, fault)
+            patch.setattr(sys, "argv", ["lift", "embed", str(tmp_path), "--out", str(tmp_path / "out.parquet"), "--workers", "0"])
+            with pytest.raises(SystemExit) as caught:
+                cli.main()
+        assert caught.value.code in (1, 130)
+        store = next(word for word in capsys.readouterr().err.split() if word.endswith("/store"))
+        assert len(FeatureStore.open(store)) == 2
+        again = succeed("embed", store, "--out", tmp_path / "again.parquet", "--json")
+        assert again["embedded"] == 2
+
+
+def test_embed_takes_what_ffmpeg_reads_through_links_and_names_what_it_passes_over(tmp_path):
+    folder = tmp_path / "videos"
+    (folder / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    frames = np.random.default_rng(0).integers(0, 255, (20, 64, 64, 3), dtype=np.uint8)
+    for name in ("a.mp4", "b.TS", "c.mkv", "deep/d.mov"):
+        write_video(folder / name.lower(), frames)
+        (folder / name.lower()).rename(folder / name)
+    write_video(tmp_path / "elsewhere" / "e.mp4", frames)
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "deep" / "loop").symlink_to(folder)
+    for name in ("a.txt", "deep/b.csv"):
+        (folder / name).touch()
+    (folder / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    names = ["a.mp4", "b.TS", "c.mkv", "deep/d.mov", "linked/e.mp4"]
+    bad = os.fsdecode(b"caf\xe9.mp4")
+    with suppress(OSError):  # some disks take UTF-8 names only
+        write_video(tmp_path / "plain.mp4", frames).rename(folder / bad)
+        names.append("caf\\xe9.mp4")
+    result = lift("embed", folder, "--out", tmp_path / "out.parquet", "--json", "--timeout", 60)
+    told = json.loads(result.stdout)
+    found = [str(Path(name).relative_to(folder)) for name in pd.read_parquet(tmp_path / "out.parquet")["clip_id"]]
+    assert sorted(found) == sorted(names) and told["embedded"] == len(names)
+    assert result.returncode == 1 and list(told["failed"]) == [str(folder / "gone.mp4")] and "gone.mp4: no such file" in result.stderr
+    assert sorted(Path(name).name for name in told["passed_over"]) == ["a.txt", "b.csv", "loop"]
+    assert "3 files are no videos by name and passed over: " in result.stderr and "b.csv" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    ".mp4 .webm .avi .mkv .mov .m4v .mpg .mpeg .ts .mts .m2ts .wmv .asf .flv .3gp .ogv .gif .vob .mxf .MP4 .Ts".split(),
+)
+def test_every_suffix_of_a_video_is_found(tmp_path, suffix):
+    from lift.cli import _find_videos
+
+    (tmp_path / f"clip{suffix}").touch()
+    (tmp_path / "clip.txt").touch()
+    assert _find_videos([tmp_path]) == ([tmp_path / f"clip{suffix}"], [tmp_path / "clip.txt"])
+
+
+def test_names_that_become_the_same_text_are_told_apart(tmp_path):
+    from lift.cli import _video_table
+
+    names = ["caf\\xe9.mp4", os.fsdecode(b"caf\xe9.mp4"), "a.mp4", "a.mp4"]
+    table, failed = _video_table([tmp_path / name for name in names])
+    assert [Path(name).name for name in table["clip_id"]] == ["caf\\xe9.mp4", "a.mp4"]
+    assert len(failed) == 1 and "rename one" in next(iter(failed.values()))
+
+
+def test_training_and_probing_name_the_clips_that_are_lacking(store, benchmark, model, tmp_path):
+    table = pd.read_csv(benchmark / "clips.csv")
+    extra = table[table["split"] == "train"].head(2).assign(clip_id=["not-there-1", "not-there-2"])
+    pd.concat([table, extra]).to_csv(tmp_path / "clips.csv", index=False)
+    options = ("--latent-dim", 8, "--depth", 1, "--heads", 2, "--epochs", 1, "--no-progress")
+    result = lift("train", store, tmp_path / "out", "--clips", tmp_path / "clips.csv", *options)
+    assert result.returncode == 0 and "2 of " in result.stderr and "not-there-1, not-there-2" in result.stderr
+    assert f"{(table['split'] == 'train').sum()} clips of the split train" in (tmp_path / "out" / "README.md").read_text()
+    table.assign(clip_id=table["clip_id"] + "-other").to_csv(tmp_path / "others.csv", index=False)
+    result = lift("train", store, tmp_path / "none", "--clips", tmp_path / "others.csv", *options)
+    assert result.returncode == 1 and "others.csv: none of the" in result.stderr and not (tmp_path / "none").exists()
+    succeed("embed", store, "--out", tmp_path / "all.parquet", "--model", model)
+    result = lift("probe", tmp_path / "all.parquet", tmp_path / "clips.csv", "--out", tmp_path / "results", "--json")
+    assert "2 clips of " in result.stderr and "not-there-1, not-there-2" in result.stderr
+
+
+def test_embed_names_the_clips_that_the_store_could_not_get(store, tmp_path):
+    shutil.copytree(store, tmp_path / "store")
+    FeatureStore.open(tmp_path / "store").record_failures({"lost-1": "truncated"})
+    result = lift("embed", tmp_path / "store", "--out", tmp_path / "e.parquet", "--method", "mean")
+    assert result.returncode == 0 and "1 clips could not be extracted into the store and have no embedding: lost-1" in result.stderr
+
+
 @pytest.mark.parametrize(
     "option, words",
     [
@@ -139,11 +297,27 @@ def test_a_device_that_is_not_there_is_one_line(benchmark, tmp_path):
     assert result.returncode == 1 and "device 'cuda' cannot be used here" in result.stderr and result.stderr.count("\n") == 1
 
 
+def test_extract_tells_what_it_does_anew_and_has_a_limit(store, benchmark, tmp_path):
+    table = pd.read_csv(benchmark / "clips.csv").iloc[:2].assign(start=[0.0, 0.0], end=[0.5, 0.5])
+    table["path"] = [str(benchmark / path) for path in table["path"]]
+    table.to_csv(tmp_path / "clips.csv", index=False)
+    assert succeed("extract", tmp_path / "clips.csv", tmp_path / "store", "--frames", 4, "--verify", "hash", "--json")["done"] == 2
+    table.assign(end=[0.5, 0.4]).to_csv(tmp_path / "clips.csv", index=False)
+    result = lift("extract", tmp_path / "clips.csv", tmp_path / "store", "--frames", 4, "--timeout", 60)
+    assert result.returncode == 0 and "1 clips done" in result.stdout
+    told = f"1 done anew because their file or range had changed:\n  {table['clip_id'][1]}: end is 0.4 s, was 0.5 s"
+    assert told in result.stdout
+    for option, value in (("--verify", "size"), ("--timeout", "0")):
+        result = lift("extract", tmp_path / "clips.csv", tmp_path / "store", "--frames", 4, option, value)
+        assert result.returncode == 1 and option.removeprefix("--") in result.stderr and result.stderr.count("\n") == 1
+
+
 def test_a_store_of_another_backbone_is_refused(store, tmp_path):
-    other = tmp_path / "other"
-    (tmp_path / "store").mkdir()
+    before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
     result = lift("extract", store.parent / "benchmark" / "clips.csv", store, "--frames", 8, "--backbone", "efficientnet_lite1")
-    assert result.returncode == 1 and "efficientnet_lite" in result.stderr and not other.exists()
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert "name: 'efficientnet_lite0' in the store, 'efficientnet_lite1' asked for" in result.stderr
+    assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
 
 
 def test_doctor_says_what_is_here():

@@ -145,7 +145,9 @@ def test_byte_order_mark_and_windows_lines(tmp_path):
     [
         (b"", "is empty"),
         (b"clip_id,path,split,label\n", "no rows"),
-        (b"clip_id;path;split;label\na;b;train;l\n", "lacks the column"),
+        (b"clip_id;path;split;label\na;b;train;l\n", "parted by semicolons"),
+        (b"clip_id\tpath\tsplit\tlabel\na\tb\ttrain\tl\n", "parted by tabs"),
+        (b"clip_id, path, split, label, label\na,b,train,l,m\n", "has the column 'label' twice"),
         (b"clip_id,path,split,label\na,b,train,ferm\xe9\n", "UTF-8"),
         (b"clip_id,path,split,label\na,b,train,l\na,b,train,l,x,y\n", "is not a CSV table"),
         (b"clip_id,path,split,label\na,b,dev,l\n", "column split, row 2 "),
@@ -159,6 +161,23 @@ def test_faulty_files_are_named(tmp_path, content, words):
     with pytest.raises(ClipTableError, match=words) as caught:
         read_clips(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "clip_id, path, split, label, start\n007, v.mp4, train, open, 1.5\n",
+        "clip_id , path , split , label , start\n007 , v.mp4 , train , open , 1.5\n",
+        "clip_id,\tpath,\tsplit,\tlabel,\tstart\r\n007,\tv.mp4,\ttrain,\topen,\t1.5\r\n",
+        'clip_id, "path", split, label, start\n007, "v.mp4", train, "open", 1.5\n',
+        "\ufeffclip_id, path, split, label, start,\n007, v.mp4, train , open , 1.5 ,\n",
+    ],
+)
+def test_blanks_around_commas_do_not_count(tmp_path, text):
+    (tmp_path / "clips.csv").write_bytes(text.encode())
+    clips = read_clips(tmp_path / "clips.csv")
+    assert list(clips.columns) == ["clip_id", "path", "start", "end", "split", "label"]
+    assert clips.iloc[0].drop("end").tolist() == ["007", "v.mp4", 1.5, "train", "open"]
 
 
 def test_a_comma_at_the_end_of_each_row_shifts_nothing(tmp_path):

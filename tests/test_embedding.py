@@ -1,6 +1,12 @@
 """One vector a clip: what each method keeps, what is refused by name, the table on disk, and scikit-learn's conventions."""
 
+import os
 import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -313,8 +319,72 @@ def test_a_video_that_cannot_be_read_is_named(loads, videos, tmp_path, workers):
     np.testing.assert_allclose(last[0], rows[0], atol=1e-6)
 
 
+class Harmful(Corner):
+    """Does to a worker what a decoder may do, on the clip that begins dark and ends bright (even ones) with level 40 + n."""
+
+    def __init__(self, act, number):
+        self.act, self.number = act, number
+
+    def __call__(self, frames):
+        if abs(float(frames[0].float().mean()) - (40 + self.number)) < 0.9:
+            self.act()
+        return super().__call__(frames)
+
+
+def _raise():
+    raise PermissionError(13, "Permission denied")
+
+
+@pytest.mark.parametrize(
+    "act, workers, cause",
+    [
+        (_raise, 0, "PermissionError.*Permission denied"),
+        (_raise, 2, "PermissionError.*Permission denied"),
+        (lambda: os._exit(1), 2, r"died \(exit code 1\)"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), 2, r"died \(SIGKILL\)"),
+        (lambda: time.sleep(600), 2, "timed out after 2 s"),
+    ],
+)
+def test_whatever_stops_a_video_is_its_own_failure(loads, videos, monkeypatch, act, workers, cause):
+    whole = LiFTEmbedder(tiny_model(), frames=5).transform(videos)
+    monkeypatch.setattr(TinyBackbone, "transform", Harmful(act, 4))
+    embedder = LiFTEmbedder(tiny_model(), frames=5, workers=workers, batch_size=32, timeout=2, on_error="nan")
+    with pytest.warns(UserWarning, match=f"no embedding: .*4.mp4: .*{cause}"):
+        rows = embedder.transform(videos)
+    assert np.isnan(rows[4]).all()
+    np.testing.assert_allclose(np.delete(rows, 4, 0), np.delete(whole, 4, 0), atol=1e-5)
+    with pytest.raises(VideoError, match=cause):
+        embedder.set_params(on_error="raise").transform(videos)
+
+
+SMALL_SHM = """
+mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$0" -c '
+import sys, numpy as np, torch
+sys.path.insert(0, sys.argv[1])
+import lift.backbones
+from test_embedding import TinyBackbone, tiny_model
+from lift.embedding import LiFTEmbedder
+from lift.video import write_video
+class Large(TinyBackbone):
+    transform = staticmethod(lambda frames: frames.permute(0, 3, 1, 2).contiguous())
+lift.backbones.create_backbone = lambda *_, **__: Large()
+write_video(sys.argv[2], np.random.default_rng(0).integers(0, 255, (16, 224, 224, 3), dtype=np.uint8))
+print(LiFTEmbedder(tiny_model(), workers=2, batch_size=32).transform([sys.argv[2]] * 40).shape)
+' "$1" "$2"
+"""
+
+
+def test_a_small_shared_memory_does_not_matter(tmp_path):
+    """A container has 64 MB, a batch of 32 clips takes 77 MB; here there is 1 MB."""
+    if subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/dev/shm"], capture_output=True).returncode:
+        pytest.skip("mounting needs root")
+    command = ["unshare", "-m", "sh", "-c", SMALL_SHM, sys.executable, str(Path(__file__).parent), str(tmp_path / "v.mp4")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert result.stdout.strip() == "(40, 16)", result.stderr
+
+
 def test_senseless_parameters_and_paths_are_refused(loads, videos):
-    for parameter, value in (("frames", 0), ("batch_size", 0), ("workers", -1), ("on_error", "ignore")):
+    for parameter, value in (("frames", 0), ("batch_size", 0), ("workers", -1), ("on_error", "ignore"), ("timeout", 0)):
         with pytest.raises(ValueError, match=parameter):
             LiFTEmbedder(**{parameter: value}).fit(videos)
     for paths in ([], videos[0], pd.DataFrame({"a": videos, "b": videos})):

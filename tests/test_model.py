@@ -148,7 +148,7 @@ def test_official_checkpoints_of_another_model_are_refused(tmp_path, change, mes
         LiFT.from_official_checkpoint(path)
 
 
-@pytest.mark.parametrize("write", [lambda path: path.write_text("<html>"), lambda path: torch.save([1, 2], path)], ids=["html", "list"])
+@pytest.mark.parametrize("write", [lambda path: path.write_text("hello"), lambda path: torch.save([1, 2], path)], ids=["text", "list"])
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path, write):
     write(tmp_path / "page.ckpt")
     with pytest.raises(ValueError, match="page.ckpt: not a checkpoint of weights alone"):
@@ -312,6 +312,42 @@ def test_a_folder_without_a_model_is_named(tmp_path):
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(FileNotFoundError, match="config.json"):
         LiFT.from_pretrained(tmp_path)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345678\n"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.parametrize(
+    "spoil, words",
+    [(lambda whole: POINTER, "git lfs pull"), (lambda whole: b"", "again"), (lambda whole: whole[: len(whole) // 2], "again")],
+    ids=["pointer", "empty", "cut"],
+)
+def test_files_that_are_no_model_are_named_in_a_line(small, tmp_path, name, spoil, words):
+    small.save_pretrained(tmp_path)
+    (tmp_path / name).write_bytes(spoil((tmp_path / name).read_bytes()))
+    with pytest.raises(ValueError, match=f"{name}: is .*{words}") as caught:
+        LiFT.from_pretrained(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content, words", [(POINTER, "git lfs pull"), (b"", "is empty"), (b"<!DOCTYPE html>", "web page"), (b"PK\3\4half", "not a checkpoint")]
+)
+def test_checkpoints_that_are_none_are_named(tmp_path, content, words):
+    (tmp_path / "x.ckpt").write_bytes(content)
+    with pytest.raises(ValueError, match=f"x.ckpt: .*{words}"):
+        LiFT.from_official_checkpoint(tmp_path / "x.ckpt")
+
+
+@pytest.mark.parametrize("reference", ["modle", "modle/", "someone/modle"])
+def test_a_mistyped_folder_is_no_folder_and_no_model_of_the_hub(monkeypatch, reference):
+    def unreachable(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.utils.get_session", lambda: SimpleNamespace(head=unreachable))
+    with pytest.raises(FileNotFoundError, match=f"{reference}: there is no such folder here, and no model of this name"):
+        LiFT.from_pretrained(reference)
 
 
 def test_features_of_another_size_are_refused(small):

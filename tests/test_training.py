@@ -135,6 +135,20 @@ def test_a_clip_that_the_store_lacks_leaves_the_folder_free(store, tmp_path):
     fit(store, CONFIG, RECIPE, tmp_path / "out", progress=False)
 
 
+@pytest.mark.parametrize("name", ["last", "best"])
+@pytest.mark.parametrize("content", [b"", b"PK half a file"])
+def test_a_damaged_checkpoint_is_named_with_what_to_do(store, tmp_path, name, content):
+    fit(store, CONFIG, RECIPE, tmp_path / "out", progress=False)
+    (tmp_path / "out" / "checkpoints" / f"{name}.ckpt").write_bytes(content)
+    longer = dataclasses.replace(RECIPE, epochs=4)
+    with pytest.raises(ValueError, match=rf"{name}\.ckpt: is .*delete .*out to train anew"):
+        fit(store, CONFIG, longer, tmp_path / "out", progress=False)
+    if name == "last":
+        (tmp_path / "out" / "checkpoints" / "last.ckpt").write_bytes((tmp_path / "out" / "checkpoints" / "best.ckpt").read_bytes())
+        fit(store, CONFIG, longer, tmp_path / "out", progress=False)
+        assert losses_by_epoch(tmp_path / "out")["epoch"].max() == 3
+
+
 def test_a_run_whose_loss_is_never_finite_says_so(store, tmp_path):
     with pytest.raises(ValueError, match="no epoch had a finite validation loss"):
         fit(store, CONFIG, dataclasses.replace(RECIPE, learning_rate=1e20), tmp_path / "out", progress=False)

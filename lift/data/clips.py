@@ -132,23 +132,45 @@ def check_clips(table: pd.DataFrame, first_row: int = 0) -> pd.DataFrame:
     return table[known + [name for name in table.columns if name not in known]]
 
 # %% ../../nbs/10_clips.ipynb #0ec94d7b
-def _require_names_once(path: str | Path) -> None:
-    """Refuse a file whose header has a name twice: pandas would call the second one `label.1`."""
+def _column_names(path: str | Path) -> list[str]:
+    """The header of a file; refused where commas do not part it, or with a name twice: pandas would call that `label.1`."""
     with open(path, encoding="utf-8-sig", newline="") as stream:
-        names = pd.Index(next(csv.reader(stream), []))
-    if not names.is_unique:
-        raise ClipTableError(f"{path}: has the column {names[names.duplicated()][0]!r} twice; rename or drop one")
+        found = next(csv.reader(stream, skipinitialspace=True), [])
+    names = pd.Index([name.strip() for name in found])
+    for separator, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(found) == 1 and separator in found[0]:
+            raise ClipTableError(f"{path}: its columns are parted by {word}; save it as CSV with commas")
+    twice = names[names.duplicated() & (names != "")]
+    if len(twice):
+        raise ClipTableError(f"{path}: has the column {twice[0]!r} twice; rename or drop one")
+    return found
+
+
+def _trim(table: pd.DataFrame, header: list[str]) -> pd.DataFrame:
+    """The table without blanks around its commas, and without an empty column that a comma at the end of the lines made.
+
+    The parser skips spaces behind a comma. Other blanks belong to the cell in `clip_id` and `path`, where a file may have
+    such a name, unless the header has them too: then the whole file is padded.
+    """
+    padded = any(name != name.strip() for name in header)
+    table = table.set_axis([name.strip() for name in table.columns], axis=1)
+    nameless = [name for name, given in zip(table.columns, header, strict=False) if not given.strip()]
+    table = table.drop(columns=[name for name in nameless if table[name].isna().all()])
+    kept = () if padded else ("clip_id", "path")
+    text = [name for name in CLIP_COLUMNS if name in table.columns and name not in (*kept, *_SECONDS)]
+    return table.assign(**{name: table[name].str.strip(" \t") for name in text if table[name].notna().any()})
 
 
 def read_clips(path: str | Path) -> pd.DataFrame:
-    """The checked clip table in a CSV file; `ClipTableError` names the file and each fault."""
-    text = {name: str for name in CLIP_COLUMNS if name not in _SECONDS}
-    options = {"dtype": text, "encoding": "utf-8-sig", "keep_default_na": False, "na_values": [""], "index_col": False}
+    """The checked clip table in a CSV file; `ClipTableError` names the file and each fault. Blanks around commas do not count."""
+    options = {"encoding": "utf-8-sig", "keep_default_na": False, "na_values": [""], "index_col": False, "skipinitialspace": True}
     try:
-        _require_names_once(path)
+        header = _column_names(path)
+        text = {name: str for name in header if name.strip() in CLIP_COLUMNS and name.strip() not in _SECONDS}
+        options |= {"dtype": text}
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # it drops the surplus cells of a row
-            table = pd.read_csv(path, **options)
+            table = _trim(pd.read_csv(path, **options), header)
     except UnicodeDecodeError as error:
         raise ClipTableError(f"{path}: is not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
     except pd.errors.EmptyDataError as error:
@@ -161,6 +183,12 @@ def read_clips(path: str | Path) -> pd.DataFrame:
         raise ClipTableError(f"{path}: {error}") from error
 
 # %% ../../nbs/10_clips.ipynb #b515367c
+def _quoting(table: pd.DataFrame) -> int:
+    """Quotes where they are needed; around all text where a cell begins with a blank, which a reader would skip."""
+    first = [str(value)[:1] for name in table.select_dtypes(["object", "string"]) for value in table[name].dropna()]
+    return csv.QUOTE_NONNUMERIC if {" ", "\t"} & set(first) else csv.QUOTE_MINIMAL
+
+
 def write_clips(table: pd.DataFrame, path: str | Path) -> None:
     """Write a clip table as CSV, atomically; `ClipTableError` where it is faulty, and then nothing is written."""
     table, path = check_clips(table), Path(path)
@@ -168,7 +196,7 @@ def write_clips(table: pd.DataFrame, path: str | Path) -> None:
     handle, part = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-            table.to_csv(stream, index=False, lineterminator="\n")
+            table.to_csv(stream, index=False, lineterminator="\n", quoting=_quoting(table))
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(part, 0o644)  # mkstemp makes it private
