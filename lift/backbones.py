@@ -23,12 +23,8 @@ from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-<<<<<<< /tmp/tmpkjh3zj6ho
-from lift.acceleration import MIDDLE_GRID, GridNetwork, compile_network, fold_batch_norms, keep_freed_memory, mix_precision
-=======
-from lift.acceleration import GridNetwork, compile_network, fold_batch_norms, keep_freed_memory, mix_precision
-from lift.weights_files import weights_fault
->>>>>>> /tmp/tmp6putkm9it
+from .acceleration import MIDDLE_GRID, GridNetwork, compile_network, fold_batch_norms, keep_freed_memory, mix_precision
+from .weights_files import weights_fault
 
 # %% ../nbs/04_backbones.ipynb #ded18bda
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def odd_moment(x: Tensor, emphasis: float = 1.0) -> Tensor:
     time = torch.linspace(-1, 1, x.shape[1], dtype=x.dtype, device=x.device) if x.shape[1] > 1 else x.new_zeros(1)  # (T,)
     weight = time.sign() * time.abs() ** emphasis  # (T,)
     weight = 2 * weight / (weight @ time).clamp(min=1e-12)  # (T,)
-    return torch.tensordot(weight, x, dims=([0], [1]))  # (N, ...)
+    return torch.tensordot(weight, x - x[:, :1], dims=([0], [1]))  # (N, ...), exactly 0 for a clip that stands still
 
 # %% ../nbs/01_equivariant.ipynb #e91a000e
 def cell_flow(maps: Tensor, lag: int = 1) -> Tensor:
@@ -57,7 +57,8 @@ def cell_flow(maps: Tensor, lag: int = 1) -> Tensor:
 
     Zeros where there are not more frames than the `lag`.
     """
-    y = maps - maps.mean(1, keepdim=True)  # (N, T, h, w, C), without what stands still
+    y = maps - maps[:, :1]  # (N, T, h, w, C), exactly 0 for a clip that stands still
+    y = y - y.mean(1, keepdim=True)  # (N, T, h, w, C), without what stands still
     now, later = y[:, : max(y.shape[1] - lag, 0)], y[:, lag:]  # (N, T - lag, h, w, C)
     flows = []
     for axis in (3, 2):

@@ -57,5 +57,6 @@ def temporal_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     if x.shape[-2] == 1:
         return mean, torch.zeros_like(mean)
     centred = torch.linspace(-0.5, 0.5, x.shape[-2], dtype=x.dtype, device=x.device)  # (T,)
-    slope = torch.einsum("t,...td->...d", centred / centred.square().sum(), x)  # (..., D)
+    moved = x - x[..., :1, :]  # (..., T, D), exactly 0 for a clip that stands still
+    slope = torch.einsum("t,...td->...d", centred / centred.square().sum(), moved)  # (..., D)
     return mean, slope
