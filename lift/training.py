@@ -54,6 +54,8 @@ class TrainingConfig:
     curvature: float = 0.0
     decoded_curvature: float = 0.0
     standardise: str = "dimension"  # each feature by its own deviation | "global": all by one | "none": raw, as published
+    frames: int = 0  # of those stored, drawn anew each time from a window of the clip; 0: all, as published
+    window: float = 0.5  # the shortest window, as a part of the clip, where frames are drawn
     motion_weight: float = 10.0  # of the slope against the mean where a line is solved, see lift.symmetry
     validation_fraction: float = 0.1  # of the training clips, where no validation ids are given
     workers: int = 0  # processes that read the store
@@ -70,6 +72,8 @@ class TrainingConfig:
         if self.standardise not in STANDARDISATIONS:
             known = ", ".join(STANDARDISATIONS)
             raise ValueError(f"TrainingConfig.standardise must be one of {known}, got {self.standardise!r}")
+        if self.frames < 0 or not 0 < self.window <= 1:
+            raise ValueError(f"TrainingConfig.frames must be at least 0 and window in (0, 1], got {self.frames} and {self.window}")
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"TrainingConfig.validation_fraction must lie in (0, 1), got {self.validation_fraction}")
 
@@ -118,6 +122,19 @@ class _EpochOrder(Sampler[int]):
         yield from torch.randperm(self.count, generator=generator).tolist()
 
 
+def draw_frames(x: Tensor, frames: int, window: float) -> Tensor:
+    """Frames of clips `(B, T, D)` from a random window of each, `(B, frames, D)`: other parts, speeds and moments of the same clips.
+
+    A window covers at least the part `window` of a clip. Its frames are evenly spread and moved by up to half of their distance.
+    """
+    part = window + (1 - window) * torch.rand(len(x), 1, device=x.device)  # (B, 1)
+    start = (1 - part) * torch.rand(len(x), 1, device=x.device)  # (B, 1)
+    jitter = torch.rand(len(x), frames, device=x.device) - 0.5  # (B, frames)
+    times = start + part * (torch.arange(frames, device=x.device) + 0.5 + jitter) / frames  # (B, frames), in [0, 1]
+    places = (times * x.shape[1]).long().clamp(max=x.shape[1] - 1)  # (B, frames), sorted
+    return x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
+
+
 class LiFTModule(lightning.LightningModule):
     """A LiFT model with its loss, optimiser and schedule, as Lightning wants them."""
 
@@ -137,12 +154,17 @@ class LiFTModule(lightning.LightningModule):
         torch.manual_seed(_epoch_seed(self.training_config.seed, self.current_epoch))
 
     def training_step(self, batch: Tensor, index: int) -> Tensor:
+        if self.training_config.frames:
+            batch = draw_frames(batch, self.training_config.frames, self.training_config.window)  # (B, frames, D)
         if self.model.config.symmetry == "augment":
             backwards = torch.rand(len(batch), 1, 1, device=batch.device) < 0.5  # (B, 1, 1)
             batch = torch.where(backwards, reverse_time(batch), batch)  # (B, T, D)
         return self._step(batch, "train")
 
     def validation_step(self, batch: Tensor, index: int) -> Tensor:
+        if self.training_config.frames:
+            places = torch.linspace(0, batch.shape[1] - 1, self.training_config.frames, dtype=torch.float64).long()
+            batch = batch[:, places]  # (B, frames, D)
         return self._step(batch, "validation")
 
     def _step(self, batch: Tensor, split: str) -> Tensor:
