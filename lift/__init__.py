@@ -17,6 +17,8 @@ _HOMES = {
     "FeatureStore": "store",
     "extract": "extraction",
     "LiFTEmbedder": "embedding",
+    "load_model": "embedding",
+    "EquivariantCode": "equivariant",
     "probe_groups": "probes",
 }
 __all__ = sorted(_HOMES)

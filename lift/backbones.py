@@ -23,7 +23,8 @@ from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .acceleration import MIDDLE_GRID, GridNetwork, compile_network, fold_batch_norms, keep_freed_memory, mix_precision
+from .acceleration import GridNetwork, compile_network, fold_batch_norms, keep_freed_memory, mix_precision
+from .equivariant import MIDDLE_GRID
 from .weights_files import weights_fault
 
 # %% ../nbs/04_backbones.ipynb #ded18bda

@@ -298,7 +298,7 @@ def _extract_videos(videos: list[Path], model: Any, store: Path, frames: int, wo
     from lift.store import FeatureStore
 
     table, failed = _video_table(videos)
-    backbone = create_backbone(model.config.backbone, device=device)
+    backbone = create_backbone(model.backbone, device=device)
     failed |= extract_features(table, store, backbone, frames=frames, workers=workers, timeout=timeout).failed
     if not len(FeatureStore.open(store)):
         raise ValueError(f"no video could be embedded: {'; '.join(f'{path}: {cause}' for path, cause in failed.items())}")
@@ -333,8 +333,7 @@ def embed(
     as_json: Json = False,
 ) -> None:
     """Embed videos, or the clips of a feature store, into a parquet table."""
-    from lift.embedding import METHODS
-    from lift.model import LiFT
+    from lift.embedding import METHODS, load_model
     from lift.store import FeatureStore
 
     if method not in METHODS:
@@ -344,7 +343,7 @@ def embed(
     videos, others = ([], []) if stored else _find_videos(sources)
     if not timeout > 0:
         raise ValueError(f"--timeout takes seconds above 0, got {timeout:g}")
-    lift_model = LiFT.from_pretrained(model)
+    lift_model = load_model(model)
     with _scratch() as scratch:
         store, failed = (sources[0], {}) if stored else (scratch / "store", {})
         if not stored:

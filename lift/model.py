@@ -21,6 +21,7 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from .equivariant import is_equivariant_code
 from .geometry import temporal_moments
 from .sequence_models import RecurrentEncoder, polynomial_path
 from .symmetry import EquivariantEncoder, SkipDecoder, moment_grams, solve_line
@@ -227,6 +228,26 @@ class LiFT(
             self.decoder = SkipDecoder(config.latent_dim, config.feature_dim, self.decoder if config.depth else None)
         self.register_buffer("feature_mean", torch.zeros(config.feature_dim))
         self.register_buffer("feature_std", torch.ones(config.feature_dim))
+
+    @property
+    def backbone(self) -> dict | None:
+        """The description of the frozen model that made the features."""
+        return self.config.backbone
+
+    @property
+    def feature_dim(self) -> int:
+        """D, the size of a frame's feature."""
+        return self.config.feature_dim
+
+    @property
+    def code_dims(self) -> tuple[int, int]:
+        """Numbers of the static and of the dynamic code."""
+        return self.config.latent_dim, self.config.degree * self.config.latent_dim
+
+    @property
+    def embedding_dim(self) -> int:
+        """Numbers of the embedding."""
+        return self.config.embedding_dim
 
     def set_feature_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Standardise features by `mean` (D,) and `std` (D,) from now on; they are saved with the model."""

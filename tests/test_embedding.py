@@ -137,7 +137,7 @@ def test_what_does_not_fit_is_refused(features):
         embed_features(features, "mean")
     broken = tiny_model()
     broken.feature_mean.fill_(torch.nan)
-    with pytest.raises(EmbeddingError, match="LiFT embeddings with NaN"):
+    with pytest.raises(EmbeddingError, match="embeddings of the model with NaN"):
         embed_features(features[:2], "lift", broken)
 
 
