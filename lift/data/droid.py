@@ -224,7 +224,7 @@ def form_groups(index: pd.DataFrame) -> pd.DataFrame:
     rows.loc[small, "noun"] = "other things"
     rows["group"] = [_group_name(*key) for key in zip(rows["pair"], rows["noun"].replace("other", "other things"), strict=True)]
     few = ~_enough(rows, "group").astype(bool)
-    reason.loc[rows.index[few]] = "too few clips of " + rows.loc[few, "group"]
+    reason.loc[rows.index[few]] = [f"too few clips of {name}" for name in rows.loc[few, "group"]]
     rows["verb"] = [PAIRS[pair][1 - sign] for pair, sign in zip(rows["pair"], rows["chiral_label"], strict=True)]
     rows["noun"] = rows["noun"].replace({"": None, "other": "other things"})
     return index.assign(reason=reason).join(rows.loc[~few, ["group", "chiral_label", "verb", "noun"]])
@@ -263,14 +263,16 @@ def deal_folds(labs: pd.Series, grouped: pd.Series, folds: int = FOLDS) -> pd.Se
 def chiral_clips(root: str | Path, fold: int | None = None) -> pd.DataFrame:
     """The clip table, with `fold`, `lab`, `scene` and, for clips of no group, `reason`; `fold=k` splits it into train and validation.
 
-    `attrs["missing"]` and `attrs["unusable"]` say what was left out. `DatasetError` for a folder without the layout or without
-    videos, and for a fold that is not there.
+    `attrs["missing"]` and `attrs["unusable"]` say what was left out. `DatasetError` for a folder without the layout, without
+    videos or without a group, and for a fold that is not there.
     """
     if fold not in (None, *range(FOLDS)):
         raise DatasetError(f"fold {fold!r}: expected None or a number from 0 to {FOLDS - 1}")
     root = check_root(root)
     index, videos = read_index(root), VideoFiles(root)
     table = form_groups(index)
+    if table["group"].isna().all():
+        raise DatasetError(f"{root}: no group has {MINIMUM} clips of each sign: is the index whole?")
     table["fold"] = deal_folds(table["lab"], table["group"].notna())
     table = level_signs(table)
     table["split"] = table["group"].notna().map({True: "validation", False: "train"})
