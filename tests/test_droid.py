@@ -7,18 +7,35 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lift.data.droid import INDEX, Action, chiral_clips, count_groups, count_reasons, describe, find_root, read_action, read_index
+from lift.data.droid import (
+    INDEX,
+    Action,
+    chiral_clips,
+    count_groups,
+    count_reasons,
+    describe,
+    find_root,
+    read_action,
+    read_index,
+)
 from lift.data.status import DatasetError
 from lift.probes import ProbeError, probe_folds
 
-PAGE = "<!DOCTYPE html>\n<html>\n<body>\n<script>\n    const videos = [\n{lines}\n    ];\n    const state = JSON.parse(text);\n</script>\n</body>\n</html>\n"
-WANTED = ["Open the drawer", "Close the drawer", "Put the pen in the cup", "Take the pen out of the cup", "Wipe the table", "Open it, then close it"]
+PAGE = (
+    "<!DOCTYPE html>\n<html>\n<body>\n<script>\n    const videos = [\n{lines}"
+    "\n    ];\n    const state = JSON.parse(text);\n</script>\n</body>\n</html>\n"
+)
+WANTED = ["Open the drawer", "Close the drawer", "Put the pen in the cup", "Take the pen out of the cup"] + [
+    "Wipe the table",
+    "Open it, then close it",
+]
 
 
 def line(text: str, source: str) -> str:
     """One line of data as the page has it."""
     info = f"{text}<br><br>Industrial office / Other / Open"
-    entry = {"info": info, "object_id": "object-10", "poster": source.replace(".mp4", ".jpg"), "scene_id": "scene-1", "src": source, "task_id": "task-6"}
+    poster = source.replace(".mp4", ".jpg")
+    entry = {"info": info, "object_id": "object-10", "poster": poster, "scene_id": "scene-1", "src": source, "task_id": "task-6"}
     return "      JSON.parse('" + json.dumps(entry).replace("<", "\\u003c").replace(">", "\\u003e").replace("'", "\\u0027") + "'),"
 
 
@@ -128,7 +145,8 @@ def test_missing_videos_and_faulty_lines_are_named(tmp_path):
     gone = next((root / "visualizer" / "videos").rglob("*.mp4"))
     gone.unlink()
     text = (root / INDEX).read_text().splitlines()
-    text[6:6] = ["      JSON.parse('{\"info\": broken'),", "      JSON.parse('{\"info\": \"Open it\"}'),", text[5], "  JSON.parse('{\"info\": \"cut"]
+    broken, empty = "      JSON.parse('{\"info\": broken'),", "      JSON.parse('{\"info\": \"Open it\"}'),"
+    text[6:6] = [broken, empty, text[5], "  JSON.parse('{\"info\": \"cut"]
     (root / INDEX).write_text("\n".join(text))
     clips = chiral_clips(root)
     assert len(clips) == 119 and list(clips.attrs["missing"].values()) == [str(gone.relative_to(root))]

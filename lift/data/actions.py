@@ -205,7 +205,8 @@ def hmdb51_chiral_clips(root: str | Path, split: int = 1) -> pd.DataFrame:
         raise DatasetError(f"{root}: has no usable clip of the class {' or '.join(lacking)}")
     signs = rows["label"].eq("stand").astype(int)
     table = check_clips(rows.assign(group="sit_stand", chiral_label=signs, verb=rows["label"], noun="person"))
-    kept = {key: {name: fault for name, fault in clips.attrs[key].items() if name.startswith(("sit", "stand"))} for key in ("missing", "unusable")}
+    ours = ("sit", "stand")
+    kept = {key: {name: why for name, why in clips.attrs[key].items() if name.startswith(ours)} for key in ("missing", "unusable")}
     table.attrs.update(root=str(root), source="the classes sit and stand", **kept)
     return table
 
