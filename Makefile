@@ -1,4 +1,4 @@
-# Two commands matter: `make reproduce` and `make test`. PROFILE is smoke, demo, full or paper; paper wants LIFT_DATA=/data.
+# Two commands matter: `make reproduce` and `make test`. PROFILE is smoke, demo, full, droid or paper; the last two want LIFT_DATA=/data.
 PROFILE ?= demo
 PYTHON ?= python3
 SHELL := /bin/bash
@@ -15,8 +15,8 @@ FEATURES = extract@$(PROFILE)
 ifeq ($(PROFILE),full)
 FEATURES += backbones@full level_extract level_cells
 endif
-ifneq ($(filter paper mini,$(PROFILE)),)
-FEATURES = real_results@$(PROFILE) real_backbones@$(PROFILE)
+ifneq ($(filter paper mini droid,$(PROFILE)),)
+FEATURES = real_results@$(PROFILE) $(if $(filter droid,$(PROFILE)),,real_backbones@$(PROFILE))
 # the synthetic benchmark in such a profile is for those who ask for it
 OTHERS = ^(synth|extract|train|train_equivariant|backbones)@
 endif
@@ -41,8 +41,8 @@ lanes:
 	@$(call named,train) > runs/lane-1.txt
 	@$(call named,train_equivariant|backbones|library.*|tutorials) > runs/lane-2.txt
 	@$(MAKE) --no-print-directory -j2 lane-1 lane-2
-	@$(call named,paper|ablation.*|real_paper|real_ablation) | sed -n '1~2p' > runs/lane-1.txt
-	@$(call named,paper|ablation.*|real_paper|real_ablation) | sed '1~2d' > runs/lane-2.txt
+	@$(call named,paper|ablation.*|real_paper|real_droid|real_ablation) | sed -n '1~2p' > runs/lane-1.txt
+	@$(call named,paper|ablation.*|real_paper|real_droid|real_ablation) | sed '1~2d' > runs/lane-2.txt
 	@$(MAKE) --no-print-directory -j2 lane-1 lane-2
 
 # A lane is a list of stages. DVC gives up at once where the other lane is looking at the same stages: it asks again

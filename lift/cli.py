@@ -439,7 +439,7 @@ def mine(
 @app.command()
 def benchmark(
     step: Annotated[str, typer.Argument(help="clips, features, model, embeddings, results: in this order.")],
-    profile: Annotated[str, typer.Argument(help="A profile with real data sets: paper, or mini for miniature copies.")],
+    profile: Annotated[str, typer.Argument(help="A profile with real data sets: paper, droid, or mini for miniature copies.")],
     data: Annotated[Path | None, typer.Option(envvar="LIFT_DATA", help="The folder that holds the data sets; for the step clips.")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
@@ -470,7 +470,7 @@ def _installed() -> dict[str, str]:
 
 def _datasets(root: Path) -> list:
     """The status of every data set in its folder below `root`."""
-    from lift.data import actions, charades, epic, ssv2
+    from lift.data import actions, charades, droid, epic, ssv2
 
     folders = {
         "ssv2": ssv2.describe,
@@ -481,8 +481,8 @@ def _datasets(root: Path) -> list:
         "hmdb51": actions.describe_hmdb51,
     }
     if not root.is_dir():
-        raise NotADirectoryError(f"{root}: not a folder; give the one that holds {', '.join(folders)}")
-    return [describe(root / folder) for folder, describe in folders.items()]
+        raise NotADirectoryError(f"{root}: not a folder; give the one that holds {', '.join([*folders, 'droid'])}")
+    return [*(describe(root / folder) for folder, describe in folders.items()), droid.describe(droid.find_root(root))]
 
 
 def _state(status: Any) -> str:

@@ -184,11 +184,11 @@ def make_ucf101(root: Path, real: bool = False) -> Path:
     return root
 
 
-def make_hmdb51(root: Path, real: bool = False) -> Path:
-    """HMDB51: two classes, names with brackets, `&`, `!` and spaces, and one video that the split does not use."""
+def make_hmdb51(root: Path, real: bool = False, classes: Iterable[str] = ("brush_hair", "wave")) -> Path:
+    """HMDB51: some classes, names with brackets, `&`, `!` and spaces, and one video that the split does not use."""
     names = ["April_09_u_nm_np1_ba_goo_0.avi", "Pay & [Brush] it!_nm_np1_fr_med_1.avi", "(1)_f_cm_np1_ri_bad_2.avi"]
     root.mkdir(parents=True, exist_ok=True)
-    for label in ("brush_hair", "wave"):
+    for label in classes:
         for name in names:
             make_video(root / label / name, 1, 30, "mpeg4", real)
         lines = (f"{name} {part} \n" for name, part in zip(names, (1, 2, 0), strict=True))
@@ -267,7 +267,7 @@ def make_all(root: Path, real: bool = True) -> Path:
     make_charades(root / "charades", real=real)
     make_kinetics(root / "kinetics400", real=real, more=4)
     make_ucf101(root / "ucf101", real=real)
-    make_hmdb51(root / "hmdb51", real=real)
+    make_hmdb51(root / "hmdb51", real=real, classes=("brush_hair", "wave", "sit", "stand"))
     return root
 
 

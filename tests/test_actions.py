@@ -85,6 +85,18 @@ def test_hmdb51_names_what_it_cannot_use(tmp_path):
     )
 
 
+def test_hmdb51_has_a_chiral_pair(tmp_path):
+    root = make_hmdb51(tmp_path, classes=("brush_hair", "sit", "stand"))
+    (root / "sit_test_split1.txt").write_text((root / "sit_test_split1.txt").read_text() + "gone.avi 1 \nfaulty 7 \n")
+    clips = actions.hmdb51_chiral_clips(root)
+    signs = set(zip(clips["label"], clips["chiral_label"], strict=True))
+    assert clips["group"].eq("sit_stand").all() and signs == {("sit", 0), ("stand", 1)}
+    assert clips.groupby("label")["split"].apply(sorted).to_dict() == {"sit": ["test", "train"], "stand": ["test", "train"]}
+    assert list(clips.attrs["missing"]) == ["sit/gone"] and list(clips.attrs["unusable"]) == ["sit_test_split1.txt line 5"]
+    with pytest.raises(DatasetError, match="no usable clip of the class sit or stand"):
+        actions.hmdb51_chiral_clips(make_hmdb51(tmp_path / "other"))
+
+
 @pytest.mark.parametrize(
     ("make_clips", "describe"),
     [
