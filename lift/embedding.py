@@ -128,10 +128,6 @@ def _require_finite(finite: np.ndarray, names: Iterable[object], what: str) -> N
 def check_backbone(model: Model, store: FeatureStore) -> None:
     """`EmbeddingError` unless the store holds the features that the model was made for, other parts beside them or not."""
     expected, found = model.backbone or {}, store.description
-    lacks = [part for part in ("grid", "middle") if expected.get(part) and found.get(part) != expected[part]]
-    if lacks:
-        needs = ", ".join(f"{part}={expected[part]}" for part in lacks)
-        raise EmbeddingError(f"{store.path}: the model needs features with {needs}; extract them with --{lacks[0]} {expected[lacks[0]]}")
     differs = [
         f"{name} {found.get(name)!r}, the model was trained on {expected[name]!r}"
         for name in ("name", "weights_hash")
@@ -139,6 +135,10 @@ def check_backbone(model: Model, store: FeatureStore) -> None:
     ]
     if differs:
         raise EmbeddingError(f"{store.path}: made by a backbone with {'; '.join(differs)}")
+    lacks = [part for part in ("grid", "middle") if expected.get(part) and found.get(part) != expected[part]]
+    if lacks:
+        needs = ", ".join(f"{part}={expected[part]}" for part in lacks)
+        raise EmbeddingError(f"{store.path}: the model needs features with {needs}; extract them with --{lacks[0]} {expected[lacks[0]]}")
     if store.dim != model.feature_dim and not _has_more(expected, found):
         raise EmbeddingError(f"{store.path}: features of {store.dim} dimensions, the model expects {model.feature_dim}")
 

@@ -18,8 +18,9 @@ import yaml
 from .data.clips import read_clips
 from .embedding import LIFT_METHODS, embed_store
 from .model import LiFT
-from .store import FeatureStore
+from .store import FeatureStore, FrameView
 from .tables import provenance, save_json
+from .video import sample_indices
 
 # %% ../nbs/22_reproduction.ipynb #adae32c2
 def repository() -> Path:
@@ -53,8 +54,10 @@ class Run:
 
     @cached_property
     def store(self) -> FeatureStore:
-        """The features of every clip."""
-        return FeatureStore.open(self.folder / "store")
+        """The features of every clip, of the frames that are scored where more are stored."""
+        store = FeatureStore.open(self.folder / "store")
+        frames = self.parameters["features"].get("scored_frames")
+        return FrameView(store, sample_indices(store.frames, frames)) if frames else store
 
     @cached_property
     def model(self) -> LiFT:

@@ -58,6 +58,7 @@ class TrainingConfig:
     frames: int = 0  # of those stored, drawn anew each time from a window of the clip; 0: all, as published
     window: float = 0.5  # the shortest window, as a part of the clip, where frames are drawn
     motion_weight: float = 10.0  # of the slope against the mean where a line is solved, see lift.symmetry
+    keep_every: int = 0  # epochs between checkpoints that are kept, in checkpoints/kept; 0: the best and the last alone
     validation_fraction: float = 0.1  # of the training clips, where no validation ids are given
     workers: int = 0  # processes that read the store
     devices: int = 1
@@ -199,7 +200,7 @@ def _recipe(
     """What makes two runs the same run, flat: `{"training.seed": "0", ...}`; more epochs continue a run."""
     data = {**store.description, "clips": store.fingerprint(train), "validation_clips": store.fingerprint(validation)}
     parts = {"model": asdict(config), "training": asdict(training), "data": data}
-    for name in ("epochs", "workers"):
+    for name in ("epochs", "workers", "keep_every"):
         del parts["training"][name]
     return {f"{part}.{name}": json.dumps(value) for part, fields in parts.items() for name, value in fields.items()}
 
@@ -242,12 +243,14 @@ def _read_checkpoint(path: Path) -> dict:
 # %% ../nbs/07_training.ipynb #a5fec916
 def _trainer(training: TrainingConfig, out: Path, progress: bool) -> lightning.Trainer:
     checkpoints = ModelCheckpoint(out / "checkpoints", "best", monitor="validation/loss", save_last=True)
+    options = {"every_n_epochs": training.keep_every, "save_top_k": -1}
+    kept = [ModelCheckpoint(out / "checkpoints" / "kept", "{epoch}", **options)] if training.keep_every else []
     return lightning.Trainer(
         max_epochs=training.epochs,
         devices=training.devices,
         precision=training.precision,
         deterministic=True,
-        callbacks=[checkpoints],
+        callbacks=[checkpoints, *kept],
         logger=[CSVLogger(out, "log"), TensorBoardLogger(out, "log")],
         log_every_n_steps=1,
         num_sanity_val_steps=0,

@@ -97,7 +97,7 @@ def test_every_stage_runs_on_miniature_copies_of_all_data_sets(checkout, tmp_pat
         packaged = summary["method"] == "packaged"
         scored = summary[~packaged]
         assert scored["value"].between(0, 100).all() and scored["reason"].isna().all(), summary
-        assert summary.loc[packaged, "reason"].str.contains("takes .* features of efficientnet_lite0, not .* of test_efficientnet").all()
+        assert summary.loc[packaged, "reason"].str.contains("made by a backbone with name 'test_efficientnet'").all()
     sit = read_summary(run, "chiral").query("benchmark == 'cia-hmdb51' and method == 'time_symmetric'")
     assert sit["groups"].tolist() == [1] and sit["n_validation"].tolist() == [2]
     ablations = [pd.read_csv(path) for path in (checkout / "runs" / "mini" / "figures").glob("ablation_*/ablation.csv")]
@@ -292,7 +292,15 @@ def test_the_parts_of_a_feature(tmp_path):
         view = feature_part(store, part)
         assert torch.equal(view.read(["b", "a"]), whole[[1, 0]][..., columns]) and view.dim == view.description["dim"]
         assert torch.equal(view.statistics(["a"])[0], whole[:1, :, columns].mean((0, 1)))
-    assert "grid" not in feature_part(store, "global").description and "grid" in feature_part(store, "cells").description
+    assert "part" not in feature_part(store, "global").description and feature_part(store, "cells").description["part"] == "cells"
+    maps = torch.randn(2, 3, 2 + 49 * 3).half().float()
+    deep = FeatureStore.create(tmp_path / "deep", {"name": "any", "middle": 1, "middle_channels": 3, "dim": 149}, 3, 149)
+    deep.append(["a", "b"], maps)
+    first = maps[..., 2:].unflatten(-1, (7, 7, 3))[:, :, :4, :4].mean((2, 3))  # the upper left quarter
+    torch.testing.assert_close(feature_part(deep, "middle").read()[..., [0, 4, 8]], first, atol=1e-5, rtol=0)
+    assert torch.equal(feature_part(deep, "global").read(), maps[..., :2])
+    with pytest.raises(EmbeddingError, match="features.middle"):
+        feature_part(store, "middle")
     plain = FeatureStore.create(tmp_path / "plain", {"name": "any"}, 3, 10)
     assert feature_part(plain, "global") is plain
     with pytest.raises(EmbeddingError, match="features.grid"):

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lift import store as store_module
-from lift.store import ClipSource, FeatureStore, StoreError, StoreMismatchError
+from lift.store import ClipSource, FeatureStore, FrameView, StoreError, StoreMismatchError
 
 FRAMES, DIM = 4, 6
 DESCRIPTION = {"name": "made up", "weights_hash": "0", "weights": "here", "preprocessing": {"mean": [0.5, 0.5]}}
@@ -511,3 +511,14 @@ def test_a_fingerprint_is_of_clips_their_order_and_their_features(tmp_path):
         store.append(ids, factor * features_of(ids))
     assert same.fingerprint(ids) == again.fingerprint(ids) != other.fingerprint(ids)
     assert len({same.fingerprint(some) for some in (ids, ids[::-1], ids[:6])}) == 3
+
+
+def test_a_view_of_some_frames(tmp_path):
+    x = torch.randn(3, 5, 4).half().float()
+    store = FeatureStore.create(tmp_path / "store", {"name": "any"}, 5, 4)
+    store.append(["a", "b", "c"], x)
+    view = FrameView(store, [0, 2, 4])
+    assert view.frames == 3 and view.ids == ["a", "b", "c"] and torch.equal(view.read(["c", "a"]), x[[2, 0]][:, [0, 2, 4]])
+    assert torch.equal(view.statistics()[0], x[:, [0, 2, 4]].mean((0, 1)))
+    with pytest.raises(StoreError, match="has frames 0 to 4 of each clip"):
+        FrameView(store, [0, 5])

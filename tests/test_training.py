@@ -17,7 +17,7 @@ import torch
 
 from lift.model import LiFT, LiFTConfig
 from lift.store import FeatureStore
-from lift.training import LiFTModule, StoreDataset, TrainingConfig, fit, losses_by_epoch, split_ids
+from lift.training import LiFTModule, StoreDataset, TrainingConfig, draw_frames, fit, losses_by_epoch, split_ids
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 CONFIG = LiFTConfig(feature_dim=8, latent_dim=8, depth=1, heads=2, dropout=0.0)
@@ -255,3 +255,26 @@ def test_global_standardisation_keeps_the_proportions_of_the_features(store, tmp
     assert model.feature_std.unique().numel() == 1
     with pytest.raises(ValueError, match="standardise must be one of dimension, global, none"):
         TrainingConfig(standardise="whitened")
+
+
+@pytest.mark.parametrize("window", [0.25, 1.0])
+def test_frames_drawn_from_a_window_keep_their_order_and_their_clip(window):
+    x = torch.arange(31.0)[None, :, None].expand(200, -1, 2) + 100 * torch.arange(200.0)[:, None, None]
+    drawn = draw_frames(x, 16, window) - 100 * torch.arange(200.0)[:, None, None]
+    assert drawn.shape == (200, 16, 2) and drawn.min() >= 0 and drawn.max() <= 30
+    times = drawn[..., 0]
+    assert (times.diff(dim=1) >= 0).all(), "time runs forwards"
+    spans = times[:, -1] - times[:, 0]
+    assert spans.min() >= 31 * window * 14 / 16 - 2 and (window == 1 or spans.max() > spans.min() + 5), "of many lengths"
+
+
+def test_a_model_trained_on_windows_is_validated_on_evenly_spread_frames(store, tmp_path):
+    model = fit(store, LiFTConfig(feature_dim=store.dim, latent_dim=8, depth=1, heads=2), TrainingConfig(epochs=2, frames=3, keep_every=1), tmp_path / "out", progress=False)
+    kept = sorted(path.name for path in (tmp_path / "out" / "checkpoints" / "kept").glob("*.ckpt"))
+    assert kept == ["epoch=0.ckpt", "epoch=1.ckpt"] and model.embed(store.read()[:, :3]).isfinite().all()
+
+
+@pytest.mark.parametrize("fields", [{"frames": -1}, {"frames": 4, "window": 0.0}, {"window": 1.5}])
+def test_windows_that_make_no_sense_are_refused(fields):
+    with pytest.raises(ValueError, match="frames must be at least 0 and window"):
+        TrainingConfig(**fields)
