@@ -116,7 +116,7 @@ class EquivariantCode(TransformerMixin, BaseEstimator):
         emphasis: float = 2.0,
         weights: tuple[float, float, float] = (0.7, 1.0, 0.5),
         lags: tuple[int, ...] = (1, 2, 4),
-        static_norm: float = 0.5,
+        static_norm: float = 0.25,
         seed: int = 0,
         backbone: dict | None = None,
     ):
@@ -218,6 +218,7 @@ def save_code(code: EquivariantCode, folder: str | Path, dtype: torch.dtype = to
     folder, _ = Path(folder), code.code_dims
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: getattr(code, name).to(dtype).contiguous() for name in _FITTED}, folder / "model.safetensors")
+    (folder / "model.safetensors").chmod(0o644)  # safetensors makes it private
     config = {"kind": _KIND, "lift": __version__, "parameters": code.get_params()}
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

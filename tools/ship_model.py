@@ -57,7 +57,7 @@ def ship_code() -> None:
     counts = [len(ids) for _, ids in sources]
     card(
         PACKAGED_MODEL,
-        title="an equivariant code of EfficientNet-Lite0 features",
+        title="An equivariant code of EfficientNet-Lite0 features",
         summary="Codes [c, v] that are even and odd under time reversal, in closed form, from the whole frame, from a map of the middle "
         "of the network on cells, and from the flow between its cells; see the notebook 01_equivariant. 256 + 512 numbers.",
         training_data=f"no labels; {counts[0]} + {counts[1]} rendered clips (`lift synth`, easy and hard, seed {SEED}) and {counts[2]} of "
