@@ -30,7 +30,7 @@ reproduce: .venv/installed
 	@mkdir -p runs; dvc stage list --name-only | grep -E '@$(PROFILE)(-|$$)' | grep -vE '$(OTHERS)' > runs/stages.txt
 	@dvc status > runs/status.txt
 	@if grep -E '@$(PROFILE)(-[^:]*)?:$$' runs/status.txt | grep -qv '^gallery'; then $(MAKE) --no-print-directory stages; fi
-	dvc repro gallery@$(PROFILE)
+	dvc repro $(if $(filter paper mini droid,$(PROFILE)),-s) gallery@$(PROFILE)
 	@echo "figures and tables: $$(python -c "import yaml; print(yaml.safe_load(open('params/$(PROFILE).yaml'))['profiles']['$(PROFILE)']['gallery'])")/README.md"
 
 stages:
@@ -41,8 +41,8 @@ lanes:
 	@$(call named,train) > runs/lane-1.txt
 	@$(call named,train_equivariant|backbones|library.*|tutorials) > runs/lane-2.txt
 	@$(MAKE) --no-print-directory -j2 lane-1 lane-2
-	@$(call named,paper|ablation.*|real_paper|real_droid|real_ablation) | sed -n '1~2p' > runs/lane-1.txt
-	@$(call named,paper|ablation.*|real_paper|real_droid|real_ablation) | sed '1~2d' > runs/lane-2.txt
+	@$(call named,paper|paper_full|ablation.*|real_paper|real_droid|real_ablation) | sed -n '1~2p' > runs/lane-1.txt
+	@$(call named,paper|paper_full|ablation.*|real_paper|real_droid|real_ablation) | sed '1~2d' > runs/lane-2.txt
 	@$(MAKE) --no-print-directory -j2 lane-1 lane-2
 
 # A lane is a list of stages. DVC gives up at once where the other lane is looking at the same stages: it asks again

@@ -291,20 +291,22 @@ class LiFT(
         return self.decoder(latents) * self.feature_std + self.feature_mean  # (B, K, D)
 
     @classmethod
-    def from_pretrained(cls, reference: str | Path | None = None, **options) -> "LiFT":
-        """Load a saved folder, a Hugging Face hub id, or (`None`) the small model that ships with the package.
+    def from_pretrained(cls, reference: str | Path, **options) -> "LiFT":
+        """Load a LiFT from a saved folder or a Hugging Face hub id; `lift.load_model` opens every kind of model.
 
         `FileNotFoundError` for a folder without a model, and for a name that is neither a folder nor a model of the hub;
         `ValueError` where its files are damaged or do not fit together.
         """
-        folder = PACKAGED_MODEL if reference is None else Path(reference).expanduser()
+        folder = Path(reference).expanduser()
+        if is_equivariant_code(folder):
+            raise ValueError(f"{folder}: holds an EquivariantCode, not a LiFT; open it with lift.load_model")
         local = folder.exists() or folder.is_absolute() or str(reference).startswith(".")
         _check_model_folder(folder) if local else _check_hub_name(str(reference), options)
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # the hub mixin prints; standard output belongs to results
                 model = super().from_pretrained(folder if local else str(reference), **{"strict": True, **options})
         except (RuntimeError, TypeError) as error:
-            raise ValueError(f"{reference or folder}: the weights do not fit config.json: {error}") from error
+            raise ValueError(f"{reference}: the weights do not fit config.json: {error}") from error
         except OSError as error:
             if local:
                 raise

@@ -11,7 +11,8 @@ import torch
 from reference_lift import ReferenceLiFT
 
 from lift.geometry import curvature, reverse_time, temporal_moments
-from lift.model import LiFT, LiFTConfig, sinusoidal_positions
+from lift.embedding import load_model
+from lift.model import CONVERGED_MODEL, PACKAGED_MODEL, LiFT, LiFTConfig, sinusoidal_positions
 
 SMALL = {"feature_dim": 24, "latent_dim": 16, "depth": 2, "heads": 8}
 
@@ -384,8 +385,12 @@ def test_degree_one_is_the_published_model_and_its_state_dict():
 
 
 def test_the_model_that_ships_still_loads():
-    model = LiFT.from_pretrained()
-    assert (model.config.degree, model.config.encoder) == (1, "transformer")
+    model = LiFT.from_pretrained(CONVERGED_MODEL)
+    assert (model.config.degree, model.config.encoder, model.feature_dim) == (1, "transformer", 1280)
+    code = load_model()
+    assert sum(code.code_dims) == code.embedding_dim <= 768 and code.feature_dim == code.backbone["dim"]
+    with pytest.raises(ValueError, match="holds an EquivariantCode, not a LiFT; open it with lift.load_model"):
+        LiFT.from_pretrained(PACKAGED_MODEL)
 
 
 def test_a_higher_degree_changes_the_dynamic_head_alone():
