@@ -13,7 +13,7 @@ export MALLOC_MMAP_THRESHOLD_ := 1073741824
 # Features come first, with both cores; what only reads them runs in two lanes, where more than one thread each would be in the way.
 FEATURES = extract@$(PROFILE)
 ifeq ($(PROFILE),full)
-FEATURES += backbones@full level_extract level_cells
+FEATURES += backbones@full level_extract level_cells level_parts
 endif
 ifneq ($(filter paper mini droid,$(PROFILE)),)
 FEATURES = real_results@$(PROFILE) $(if $(filter droid,$(PROFILE)),,real_backbones@$(PROFILE))

@@ -79,3 +79,20 @@ def test_the_result_table_is_the_one_that_the_demo_profile_wrote():
     written = (ROOT / "figures" / "demo" / "table2_chiral_accuracy" / "accuracy.md").read_text(encoding="utf-8")
     rows = [line for line in written.splitlines() if line.startswith("|")]
     assert len(rows) > 8 and "\n".join(rows) in README
+
+
+def _values(target: str) -> set[str]:
+    """Every number of a committed table, to one decimal and without its sign."""
+    table = (ROOT / target).with_suffix(".csv").read_text(encoding="utf-8")
+    return {f"{abs(float(number)):.1f}" for number in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.])", table)}
+
+
+def test_every_number_of_the_results_is_a_cell_of_a_table_that_its_paragraph_links():
+    section = README[README.index("<!-- results -->") : README.index("<!-- end of results -->")]
+    paragraphs = [part for part in section.split("\n\n") if not part.startswith("|") and re.search(r"\d\.\d", part)]
+    assert len(paragraphs) >= 3
+    for paragraph in paragraphs:
+        known = set().union(*(_values(target) for target in re.findall(r"\]\((figures/[^)]+\.md)\)", paragraph)))
+        text = re.sub(r"\]\([^)]*\)", "]", paragraph)
+        lost = [number for number in re.findall(r"(?<![\w.])\d+\.\d(?![\d.])", text) if number not in known]
+        assert not lost, (lost, paragraph)
