@@ -3,7 +3,6 @@
 It needs what `make reproduce PROFILE=droid` and `PROFILE=full` have made; it renders the clips of another seed itself.
 """
 
-import json
 import shutil
 from itertools import chain
 from pathlib import Path
@@ -19,6 +18,7 @@ from lift.equivariant import EquivariantCode, save_code
 from lift.extraction import extract
 from lift.model import _MODEL_CARD, CONVERGED_MODEL, PACKAGED_MODEL, LiFT
 from lift.store import FeatureStore
+from lift.training import losses_by_epoch
 
 ROOT = Path(__file__).parents[1]
 SEED, LEVELS, CLIPS = 3, ("easy", "hard"), 20  # a seed that no table scores
@@ -76,8 +76,11 @@ def ship_lift() -> None:
     model = LiFT.from_pretrained(ROOT / "runs" / "full" / "model")
     clips = read_clips(ROOT / "runs" / "full" / "synthetic" / "clips.csv")
     shutil.rmtree(CONVERGED_MODEL, ignore_errors=True)
+    losses = losses_by_epoch(ROOT / "runs" / "full" / "model")["validation/loss"]
+    gained = 100 * (1 - losses.min() / losses.iloc[:-20].min())
     texts = {
-        "summary": "LiFT (d = 128, four layers), trained until its validation loss stood still: the opponent of the tables.",
+        "summary": f"LiFT (d = 128, four layers), the opponent of the tables: {len(losses)} epochs; in the last 20 its lowest validation "
+        f"loss fell by {gained:.1f} %. Figure 9 of figures/full shows the whole training.",
         "training_data": f"{(clips['split'] == 'train').sum()} rendered clips (`lift synth`, easy, seed 0, split train), windows of 31 stored frames",
         "profile": "full (params/full.yaml)",
         "metrics": "see table 2 of figures/demo and figures/full",
@@ -85,8 +88,7 @@ def ship_lift() -> None:
         "not_good_for": "real videos: it has seen rendered clips alone",
     }
     model.half().save_pretrained(CONVERGED_MODEL, model_card_kwargs=texts)
-    config = json.loads((CONVERGED_MODEL / "config.json").read_text())
-    print(f"{CONVERGED_MODEL}: d = {config['config']['latent_dim'] if 'config' in config else config.get('latent_dim')}")
+    (CONVERGED_MODEL / "model.safetensors").chmod(0o644)
 
 
 if __name__ == "__main__":
