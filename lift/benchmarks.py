@@ -176,7 +176,8 @@ def split_method(name: str) -> tuple[str, str, str]:
     family = "baseline" if method in BASELINES else "lift" if method in LIFT_METHODS else TIME_SYMMETRIC.get(method, ("", ""))[0]
     if not family or (part or "global") not in PARTS or (family in ("lift", "equivariant", "packaged") and part):
         known = ", ".join([*BASELINES, *LIFT_METHODS, *TIME_SYMMETRIC])
-        raise ValueError(f"no method {name!r}: choose one of {known}, of features @{', @'.join(PARTS)} (lift, equivariant and packaged have no choice)")
+        parts = f"@{', @'.join(PARTS)} (lift, equivariant and packaged have no choice)"
+        raise ValueError(f"no method {name!r}: choose one of {known}, of features {parts}")
     return family, method, part or ("all" if family in ("equivariant", "packaged") else "global")
 
 
@@ -188,7 +189,8 @@ def method_title(name: str) -> str:
     title = names.get(family, method.replace("_", " ").replace("lift", "LiFT"))
     if family in ("equivariant", "packaged"):
         return title + code
-    return title + code + {"cells": ", 2 x 2 cells", "middle": ", 2 x 2 cells of the middle map", "all": ", all parts"}.get(part, "")
+    parts = {"cells": ", 2 x 2 cells", "middle": ", 2 x 2 cells of the middle map", "all": ", all parts"}
+    return title + code + parts.get(part, "")
 
 
 def _all_methods(run: Run) -> list[str]:

@@ -286,9 +286,9 @@ def _as_paths(paths: Iterable[str | Path]) -> list[str]:
 class LiFTEmbedder(TransformerMixin, BaseEstimator):
     """Video paths to LiFT embeddings `(N, 2d)` float32, with scikit-learn's conventions.
 
-    `model` is a folder, a hub id, a `LiFT` or `EquivariantCode`, or None for the model that ships with the package. `workers` processes decode
-    beside this one, and each video may take them `timeout` seconds. A video that cannot be decoded, whatever the cause,
-    raises `VideoError`; with `on_error="nan"` its row is NaN and a warning names it.
+    `model` is a folder, a hub id, a `LiFT` or `EquivariantCode`, or None for the model that ships with the package.
+    `workers` processes decode beside this one, and each video may take them `timeout` seconds. A video that cannot
+    be decoded, whatever the cause, raises `VideoError`; with `on_error="nan"` its row is NaN and a warning names it.
     """
 
     def __init__(

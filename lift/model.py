@@ -202,7 +202,10 @@ _MODEL_CARD = """---
 - **Not good for**: {{ not_good_for | default("features of any other backbone", true) }}
 
 ```python
-{{ usage | default("from lift import LiFT\\n\\nmodel = LiFT.from_pretrained('this folder')\\nembedding = model.embed(features)  # features (B, T, D) of the backbone in config.json", true) }}
+{% if usage %}{{ usage }}{% else %}from lift import LiFT
+
+model = LiFT.from_pretrained("this folder")
+embedding = model.embed(features)  # features (B, T, D) of the backbone in config.json{% endif %}
 ```
 """
 

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from lift.equivariant import EquivariantCode, cell_flow, feature_parts, is_equivariant_code, load_code, odd_moment, odd_statistics, save_code
+from lift.equivariant import (
+    EquivariantCode,
+    cell_flow,
+    feature_parts,
+    is_equivariant_code,
+    load_code,
+    odd_moment,
+    odd_statistics,
+    save_code,
+)
 from lift.geometry import temporal_moments
 from lift.symmetry import equal_variance_rotation
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from reference_lift import ReferenceLiFT
 
-from lift.geometry import curvature, reverse_time, temporal_moments
 from lift.embedding import load_model
+from lift.geometry import curvature, reverse_time, temporal_moments
 from lift.model import CONVERGED_MODEL, PACKAGED_MODEL, LiFT, LiFTConfig, sinusoidal_positions
 
 SMALL = {"feature_dim": 24, "latent_dim": 16, "depth": 2, "heads": 8}

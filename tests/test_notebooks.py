@@ -83,7 +83,8 @@ def test_library_notebooks_teach(notebook):
 @pytest.mark.parametrize("notebook", PAPER, ids=name)
 def test_paper_notebooks_take_a_profile(notebook):
     tagged = [cell for cell in cells(notebook) if "parameters" in cell["metadata"].get("tags", [])]
-    default = {"droid": "droid", "figure9": "full", "table9": "full"}.get(notebook.stem.split("_")[0], "smoke")  # what needs more than smoke makes
+    larger = {"droid": "droid", "figure9": "full", "table9": "full"}  # what needs more than smoke makes
+    default = larger.get(notebook.stem.split("_")[0], "smoke")
     assert len(tagged) == 1 and f'profile = "{default}"' in "".join(tagged[0]["source"])
     assert not any(cell.get("outputs") for cell in cells(notebook)), "what it made is in figures/, not in the notebook"
 

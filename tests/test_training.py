@@ -269,7 +269,8 @@ def test_frames_drawn_from_a_window_keep_their_order_and_their_clip(window):
 
 
 def test_a_model_trained_on_windows_is_validated_on_evenly_spread_frames(store, tmp_path):
-    model = fit(store, LiFTConfig(feature_dim=store.dim, latent_dim=8, depth=1, heads=2), TrainingConfig(epochs=2, frames=3, keep_every=1), tmp_path / "out", progress=False)
+    config, training = LiFTConfig(feature_dim=store.dim, latent_dim=8, depth=1, heads=2), TrainingConfig(epochs=2, frames=3, keep_every=1)
+    model = fit(store, config, training, tmp_path / "out", progress=False)
     kept = sorted(path.name for path in (tmp_path / "out" / "checkpoints" / "kept").glob("*.ckpt"))
     assert kept == ["epoch=0.ckpt", "epoch=1.ckpt"] and model.embed(store.read()[:, :3]).isfinite().all()
 

@@ -66,7 +66,8 @@ def ship_code() -> None:
         profile="tools/ship_model.py",
         metrics="see figures/droid and figures/full, with intervals and with the baselines beside it",
         good_for="telling the direction of time in short clips of one event, on any machine, without a model hub",
-        not_good_for="clips of several events, features of any other backbone; its numbers on DROID are optimistic, for its design was chosen there",
+        not_good_for="clips of several events, features of any other backbone; its numbers on DROID are optimistic, "
+        "for its design was chosen there",
         usage='from lift import LiFTEmbedder\n\nembedding = LiFTEmbedder().fit_transform(["clip.mp4"])',
     )
 
@@ -81,7 +82,8 @@ def ship_lift() -> None:
     texts = {
         "summary": f"LiFT (d = 128, four layers), the opponent of the tables: {len(losses)} epochs; in the last 20 its lowest validation "
         f"loss fell by {gained:.1f} %. Figure 9 of figures/full shows the whole training.",
-        "training_data": f"{(clips['split'] == 'train').sum()} rendered clips (`lift synth`, easy, seed 0, split train), windows of 31 stored frames",
+        "training_data": f"{(clips['split'] == 'train').sum()} rendered clips (`lift synth`, easy, seed 0, split train), "
+        "windows of 31 stored frames",
         "profile": "full (params/full.yaml)",
         "metrics": "see table 2 of figures/demo and figures/full",
         "good_for": "comparisons on EfficientNet-Lite0 features",
