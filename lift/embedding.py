@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Model', 'BASELINES', 'LIFT_METHODS', 'METHODS', 'EmbeddingError', 'load_model', 'embed_features', 'check_backbone',
-           'stream_embeddings', 'embed_store', 'write_embeddings', 'iterate_embeddings', 'read_embeddings',
-           'LiFTEmbedder']
+           'as_model_input', 'stream_embeddings', 'embed_store', 'write_embeddings', 'iterate_embeddings',
+           'read_embeddings', 'LiFTEmbedder']
 
 # %% ../nbs/08_embedding.ipynb #1daae833
 import json
@@ -26,9 +26,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import __version__
-from .equivariant import EquivariantCode, feature_parts, is_equivariant_code, load_code
+from .checkpoints import PACKAGED_MODEL
+from .equivariant import EquivariantCode, feature_parts, is_equivariant_code
 from .geometry import reverse_time, temporal_moments
-from .model import PACKAGED_MODEL, LiFT
+from .model import LiFT
 from .store import FeatureStore
 from .video import VideoError
 
@@ -43,10 +44,10 @@ Model = LiFT | EquivariantCode
 def load_model(reference: str | Path | None = None) -> Model:
     """A saved `LiFT` or `EquivariantCode`, a LiFT of the hub, or (`None`) the model that ships with the package.
 
-    Errors as of `LiFT.from_pretrained` and `load_code`.
+    Raises what `LiFT.from_pretrained` and `EquivariantCode.load` raise.
     """
     folder = PACKAGED_MODEL if reference is None else Path(reference).expanduser()
-    return load_code(folder) if is_equivariant_code(folder) else LiFT.from_pretrained(reference)
+    return EquivariantCode.load(folder) if is_equivariant_code(folder) else LiFT.from_pretrained(reference)
 
 
 def _at_unit_norm(embed: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -54,7 +55,7 @@ def _at_unit_norm(embed: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda *arguments: F.normalize(embed(*arguments), dim=-1)
 
 
-BASELINES: dict[str, Callable[[Tensor], Tensor]] = {  # nothing of them is trained
+BASELINES: dict[str, Callable[[Tensor], Tensor]] = {  # none of them is trained
     "mean": lambda x: x.mean(1),  # (N, D)
     "concatenation": lambda x: x.flatten(1),  # (N, T * D)
     "last_minus_first": lambda x: x[:, -1] - x[:, 0],  # (N, D)
@@ -135,7 +136,7 @@ def check_backbone(model: Model, store: FeatureStore) -> None:
     ]
     if differs:
         raise EmbeddingError(f"{store.path}: made by a backbone with {'; '.join(differs)}")
-    lacks = [part for part in ("grid", "middle") if expected.get(part) and found.get(part) != expected[part]]
+    lacks = [part for part in ("grid", "middle") if _has(expected, part) and found.get(part) != expected[part]]
     if lacks:
         needs = ", ".join(f"{part}={expected[part]}" for part in lacks)
         raise EmbeddingError(f"{store.path}: the model needs features with {needs}; extract them with --{lacks[0]} {expected[lacks[0]]}")
@@ -143,18 +144,23 @@ def check_backbone(model: Model, store: FeatureStore) -> None:
         raise EmbeddingError(f"{store.path}: features of {store.dim} dimensions, the model expects {model.feature_dim}")
 
 
+def _has(description: dict, part: str) -> bool:
+    """Whether features have cells (`grid` above 0) or a map from the `middle`, whose stage may be 0."""
+    return bool(description.get("grid")) if part == "grid" else description.get("middle") is not None
+
+
 def _has_more(expected: dict, found: dict) -> bool:
     """Whether features have parts that a model does not read."""
-    return any(found.get(part) and not expected.get(part) for part in ("grid", "middle"))
+    return any(_has(found, part) and not _has(expected, part) for part in ("grid", "middle"))
 
 
-def _as_the_model_sees(x: Tensor, found: dict, model: Model | None) -> Tensor:
-    """Features `(N, T, D)` of a store without the parts that the model does not read."""
+def as_model_input(x: Tensor, found: dict, model: Model | None) -> Tensor:
+    """Features `(N, T, D)` of a store that `found` describes, without the parts that the model does not read."""
     expected = getattr(model, "backbone", None) or {}
     if not expected or not _has_more(expected, found):
         return x
     parts = feature_parts(x, found)
-    read = ["whole", *(["cells"] if expected.get("grid") else []), *(["middle"] if expected.get("middle") else [])]
+    read = ["whole", *(["cells"] if _has(expected, "grid") else []), *(["middle"] if _has(expected, "middle") else [])]
     return torch.cat([parts[part].flatten(2) for part in read], dim=-1)
 
 
@@ -182,7 +188,7 @@ def stream_embeddings(
 def _stream(store: FeatureStore, method: str, model: Model | None, batches: list[list[str]]) -> Iterator[pd.DataFrame]:
     for batch in batches:
         x = store.read(batch)  # (B, T, D)
-        x = _as_the_model_sees(x, store.description, model) if method in LIFT_METHODS else x
+        x = as_model_input(x, store.description, model) if method in LIFT_METHODS else x
         yield pd.DataFrame(_embed(x, method, model, batch), index=pd.Index(batch, name="clip_id"))
 
 
@@ -206,14 +212,14 @@ def embed_store(
 def write_embeddings(path: str | Path, ids: list[str], array: np.ndarray, metadata: dict | None = None) -> None:
     """Write embeddings `(N, E)` and what made them to a parquet file, whole or not at all.
 
-    `EmbeddingError` for ids that are there twice and for values that are not finite.
+    `EmbeddingError` for duplicated ids and for values that are not finite.
     """
     path, ids = Path(path), [str(clip_id) for clip_id in ids]
     if array.ndim != 2 or 0 in array.shape or len(ids) != len(array):
         raise EmbeddingError(f"{path}: {len(ids)} ids and embeddings of shape {array.shape} do not fit together")
     twice = pd.Index(ids)[pd.Index(ids).duplicated()]
     if len(twice):
-        raise EmbeddingError(f"{path}: {len(twice)} ids are there twice, the first is {twice[0]!r}")
+        raise EmbeddingError(f"{path}: {len(twice)} ids are duplicated, the first is {twice[0]!r}")
     if wrong := [clip_id for clip_id in ids if clip_id.encode(errors="ignore").decode() != clip_id]:
         raise EmbeddingError(f"{path}: {len(wrong)} ids are no UTF-8 text, the first is {wrong[0]!r}")
     _require_finite(np.isfinite(array).all(1), ids, f"{path}: embeddings")
@@ -320,7 +326,7 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
         self._check_parameters()
         paths = _as_paths(paths)
         model, backbone = self._load()
-        rows = np.full((len(paths), model.embedding_dim), np.nan, dtype=np.float32)  # (N, 2d)
+        rows = np.full((len(paths), sum(model.code_dims)), np.nan, dtype=np.float32)  # (N, 2d)
         places, batch = [], []
         with closing(self._read(paths, backbone.transform)) as clips:
             for place, clip in enumerate(clips):
