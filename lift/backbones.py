@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from .acceleration import GridNetwork, compile_network, fold_batch_norms, keep_freed_memory, mix_precision
 from .equivariant import MIDDLE_GRID
-from .io import short_hash
+from .io import LiftError, short_hash
 from .weights_files import weights_fault
 
 # %% ../nbs/04_backbones.ipynb #ded18bda
@@ -74,7 +74,7 @@ _CATALOGUE = {
 RANDOM_SEED = 0
 
 
-class WeightsError(ValueError):
+class WeightsError(LiftError, ValueError):
     """The weights of a backbone cannot be had here, or are not those expected; the message says what to do."""
 
 

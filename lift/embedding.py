@@ -27,13 +27,13 @@ from torch.nn import functional as F
 from . import __version__
 from .equivariant import EquivariantCode, feature_parts, is_equivariant_code, load_code
 from .geometry import reverse_time, temporal_moments
-from .io import write_whole
+from .io import LiftError, write_whole
 from .model import PACKAGED_MODEL, LiFT
 from .store import FeatureStore
 from .video import VideoError
 
 # %% ../nbs/08_embedding.ipynb #e31b604c
-class EmbeddingError(ValueError):
+class EmbeddingError(LiftError, ValueError):
     """Features and method, or features and model, do not fit together; the message says how."""
 
 

@@ -21,10 +21,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from .io import write_json, write_text
+from .io import LiftError, write_json, write_text
 
 # %% ../nbs/09_probes.ipynb #2d0c8485
-class ProbeError(ValueError):
+class ProbeError(LiftError, ValueError):
     """Embeddings and clip table cannot be probed; the message names the clips or the column."""
 
 

@@ -24,10 +24,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from . import __version__
-from .io import short_hash, write_whole
+from .io import LiftError, short_hash, write_whole
 
 # %% ../nbs/05_store.ipynb #4b8fc04d
-class StoreError(ValueError):
+class StoreError(LiftError, ValueError):
     """A feature store is damaged, or is asked for what it cannot do; the message names the file or the clips."""
 
 

@@ -1,8 +1,11 @@
-"""Files are whole or not there, hashes are those that stored products hold."""
+"""Files are whole or not there, hashes are those that stored products hold, all errors of the package have one base."""
 
 import hashlib
+import importlib
+import inspect
 import json
 import os
+import pkgutil
 import signal
 import stat
 import subprocess
@@ -11,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from lift.io import short_hash, write_json, write_text, write_whole
+import lift
+from lift.io import LiftError, short_hash, write_json, write_text, write_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -112,3 +116,18 @@ def test_a_short_hash_is_the_beginning_of_sha256_of_the_parts_together():
 def test_importing_it_needs_no_torch():
     code = "import lift.io, sys; print([name for name in ('torch', 'numpy', 'pandas') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def own_errors() -> list[type[Exception]]:
+    """The exception classes that modules of the package define."""
+    modules = [importlib.import_module(info.name) for info in pkgutil.walk_packages(lift.__path__, "lift.")]
+    classes = {value for module in modules for value in vars(module).values() if inspect.isclass(value)}
+    own = [c for c in classes if issubclass(c, Exception) and c.__module__.startswith("lift.")]
+    return sorted((c for c in own if c.__name__ != "DecoderFault"), key=str)  # it never leaves lift.video
+
+
+def test_all_errors_of_the_package_have_one_base_and_most_are_value_errors_still():
+    errors = own_errors()
+    assert len(errors) >= 10, "they are found"
+    assert not [error for error in errors if not issubclass(error, LiftError)]
+    assert [error.__name__ for error in errors if not issubclass(error, ValueError)] == ["VideoError", "LiftError"]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
-from ..io import write_text
+from ..io import LiftError, write_text
 
 # %% ../../nbs/10_clips.ipynb #03ee8119
 CLIP_COLUMNS = ("clip_id", "path", "start", "end", "split", "label", "group", "chiral_label", "verb", "noun")
@@ -24,7 +24,7 @@ _REQUIRED = ("clip_id", "path", "split", "label")
 _SECONDS = ("start", "end")
 
 
-class ClipTableError(ValueError):
+class ClipTableError(LiftError, ValueError):
     """A clip table that cannot be used; the message lists column, row, value and what to do."""
 
 # %% ../../nbs/10_clips.ipynb #4d18f0e7

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from . import scenes
 from .clips import check_clips, write_clips
-from ..io import write_text
+from ..io import LiftError, write_text
 from ..video import VideoError, write_video
 
 # %% ../../nbs/16_synthetic.ipynb #84a75dca
@@ -158,7 +158,7 @@ FRAMES_PER_SECOND = 12
 _RECIPE = 2  # goes up whenever the same seed gives other frames
 
 
-class SettingsMismatchError(ValueError):
+class SettingsMismatchError(LiftError, ValueError):
     """A folder holds a benchmark of other settings than those asked for."""
 
 
