@@ -3,6 +3,7 @@
 __version__ = "0.1.0"
 
 _HOMES = {
+    "LiftError": "io",
     "curvature": "geometry",
     "straightness": "geometry",
     "LiFT": "model",

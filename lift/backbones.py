@@ -6,7 +6,6 @@
 __all__ = ['RANDOM_SEED', 'FrameTransform', 'WeightsError', 'list_backbones', 'Backbone', 'create_backbone']
 
 # %% ../nbs/04_backbones.ipynb #c6cd63b1
-import hashlib
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from torch.nn import functional as F
 
 from .acceleration import GridNetwork, compile_network, fold_batch_norms, keep_freed_memory, mix_precision
 from .equivariant import MIDDLE_GRID
+from .io import LiftError, short_hash
 from .weights_files import weights_fault
 
 # %% ../nbs/04_backbones.ipynb #ded18bda
@@ -74,7 +74,7 @@ _CATALOGUE = {
 RANDOM_SEED = 0
 
 
-class WeightsError(ValueError):
+class WeightsError(LiftError, ValueError):
     """The weights of a backbone cannot be had here, or are not those expected; the message says what to do."""
 
 
@@ -199,11 +199,8 @@ def _make_network(name: str, weights: str | Path | None) -> tuple[nn.Module, str
 
 def _hash(network: nn.Module) -> str:
     """Short fingerprint of names and values of all weights."""
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    state = network.state_dict().items()
+    return short_hash(part for name, tensor in state for part in (name, tensor.detach().cpu().contiguous().numpy().tobytes()))
 
 # %% ../nbs/04_backbones.ipynb #2b894f5d
 def _best_device(device: str) -> torch.device:

@@ -20,8 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .io import LiftError
+
 # %% ../nbs/03_decoding.ipynb #2ca757c9
-class VideoError(Exception):
+class VideoError(LiftError):
     """A video that cannot be read or written as asked: `path` and `cause`."""
 
     def __init__(self, path: str | Path, cause: str):

@@ -10,7 +10,6 @@ __all__ = ['Model', 'BASELINES', 'LIFT_METHODS', 'METHODS', 'EmbeddingError', 'l
 # %% ../nbs/08_embedding.ipynb #1daae833
 import json
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -29,12 +28,13 @@ from . import __version__
 from .checkpoints import PACKAGED_MODEL
 from .equivariant import EquivariantCode, feature_parts, is_equivariant_code
 from .geometry import reverse_time, temporal_moments
+from .io import LiftError, write_whole
 from .model import LiFT
 from .store import FeatureStore
 from .video import VideoError
 
 # %% ../nbs/08_embedding.ipynb #e31b604c
-class EmbeddingError(ValueError):
+class EmbeddingError(LiftError, ValueError):
     """Features and method, or features and model, do not fit together; the message says how."""
 
 
@@ -227,19 +227,9 @@ def write_embeddings(path: str | Path, ids: list[str], array: np.ndarray, metada
     table = pa.table({"clip_id": ids, "embedding": pa.FixedSizeListArray.from_arrays(flat, array.shape[1])})
     versions = {"lift": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
     note = json.dumps({"versions": versions, **(metadata or {})}, sort_keys=True)
-    _write_table(path, table.replace_schema_metadata({"lift": note}))
-
-
-def _write_table(path: Path, table: pa.Table) -> None:
+    table, options = table.replace_schema_metadata({"lift": note}), {"use_dictionary": False, "compression": "none"}
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        pq.write_table(table, temporary, row_group_size=4096, use_dictionary=False, compression="none")
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, lambda part: pq.write_table(table, part, row_group_size=4096, **options))
 
 
 def _decode_batches(file: pq.ParquetFile) -> Iterator[tuple[list[str], np.ndarray]]:

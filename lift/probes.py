@@ -7,8 +7,6 @@ __all__ = ['PROBES', 'ProbeError', 'GroupResults', 'probe_groups', 'probe_folds'
            'ClassResults', 'probe_classes']
 
 # %% ../nbs/09_probes.ipynb #da941e8a
-import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +21,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from .io import LiftError, write_json, write_text
+
 # %% ../nbs/09_probes.ipynb #2d0c8485
-class ProbeError(ValueError):
+class ProbeError(LiftError, ValueError):
     """Embeddings and clip table cannot be probed; the message names the clips or the column."""
 
 
@@ -67,14 +67,9 @@ def _interval(samples: np.ndarray) -> tuple[float, float]:
 # %% ../nbs/09_probes.ipynb #01627e17
 def _save(folder: str | Path, tables: dict[str, pd.DataFrame], summary: dict) -> None:
     """Write each table as csv and the summary as json, every file whole or not at all."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = {f"{name}.csv": table.to_csv(index=False) for name, table in tables.items()}
-    texts["summary.json"] = json.dumps(summary, indent=2, sort_keys=True) + "\n"
-    for name, text in texts.items():
-        temporary = folder / f".{name}.part"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, folder / name)
+    for name, table in tables.items():
+        write_text(Path(folder) / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_json(Path(folder) / "summary.json", summary)
 
 
 def _some(names: Iterable[object]) -> str:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .io import LiftError
+
 # %% ../nbs/09_retrieval.ipynb #077ad5e5
-class RetrievalError(ValueError):
+class RetrievalError(LiftError, ValueError):
     """Embeddings and clips that cannot be searched; the message names the clips, the column or the number."""
 
 

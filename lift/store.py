@@ -7,9 +7,8 @@ __all__ = ['StoreError', 'StoreMismatchError', 'ClipSource', 'FeatureStore', 'St
 
 # %% ../nbs/05_store.ipynb #9fd3b835
 import contextlib
-import hashlib
+import itertools
 import json
-import os
 import time
 import uuid
 from collections import Counter
@@ -25,9 +24,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from . import __version__
+from .io import LiftError, short_hash, write_whole
 
 # %% ../nbs/05_store.ipynb #4b8fc04d
-class StoreError(ValueError):
+class StoreError(LiftError, ValueError):
     """A feature store is damaged, or is asked for what it cannot do; the message names the file or the clips."""
 
 
@@ -35,29 +35,12 @@ class StoreMismatchError(StoreError):
     """The store was made by another backbone, with other weights, or with other frames than those asked for."""
 
 
-def _flush(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    if path.is_dir() and os.name != "posix":  # elsewhere a folder cannot be opened
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush and rename it; an error leaves `path` as it was."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    """`write_whole`; `StoreError` where the disk refuses."""
     try:
-        write(temporary)
-        _flush(temporary)
-        os.replace(temporary, path)
-        _flush(path.parent)
+        write_whole(path, write)
     except (OSError, SafetensorError) as error:
         raise StoreError(f"{path}: could not be written ({error}); what was stored before is intact") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> dict:
@@ -72,7 +55,7 @@ def _read_json(path: Path) -> dict:
 
 def _write_json(path: Path, content: dict) -> None:
     text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-    _write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    _write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 # %% ../nbs/05_store.ipynb #dbf20e8b
 def _differences(ours: dict, theirs: dict) -> str:
@@ -359,10 +342,8 @@ class FeatureStore:
     def fingerprint(self, ids: Iterable[str]) -> str:
         """Short hash of the clips `ids`, in their order, and their features."""
         ids = list(ids)
-        digest = hashlib.sha256("\n".join(ids).encode())
-        for x in self.batches(ids):
-            digest.update(x.half().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        features = (x.half().numpy().tobytes() for x in self.batches(ids))
+        return short_hash(itertools.chain(["\n".join(ids)], features))
 
     def statistics(self, ids: Iterable[str] | None = None, batch_size: int = 256) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation `(D,)` of each feature over clips and frames, in bounded memory and float64."""

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from .io import write_text
+
 try:
     import matplotlib.pyplot as plt
     import seaborn
@@ -55,7 +57,7 @@ def save_figure(figure: Figure, folder: str | Path, name: str, caption: str) -> 
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lift"}):
         figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
         figure.savefig(folder / f"{name}.svg", dpi=150, metadata={"Date": None, "Creator": None})
-    (folder / f"{name}.md").write_text(caption.strip() + "\n", encoding="utf-8", newline="\n")
+    write_text(folder / f"{name}.md", caption.strip() + "\n")
 
 # %% ../nbs/19_style.ipynb #6f7505c2
 def require_columns(table: pd.DataFrame, plot: str, columns: str) -> None:
@@ -151,5 +153,5 @@ def gallery(folder: str | Path) -> Path:
     if len(blocks) == 1:
         raise FileNotFoundError(f"{folder} has no sub-folder with a figure or a table: run the notebooks first")
     page = folder / "README.md"
-    page.write_text("\n\n".join(blocks) + "\n", encoding="utf-8", newline="\n")
+    write_text(page, "\n\n".join(blocks) + "\n")
     return page

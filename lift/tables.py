@@ -8,7 +8,6 @@ __all__ = ['PACKAGES', 'with_interval', 'save_table', 'reported', 'beside_report
 # %% ../nbs/21_tables.ipynb #4f50f78f
 import json
 import math
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -19,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from .io import write_json, write_text
 
 # %% ../nbs/21_tables.ipynb #ce3f0e27
 def _cell(value: Any, digits: int = 1) -> str:
@@ -34,14 +35,6 @@ def with_interval(mean: float, low: float, high: float, digits: int = 1) -> str:
     return mean if "-" in (mean, low, high) else f"{mean} [{low}, {high}]"
 
 # %% ../nbs/21_tables.ipynb #7c49ba6a
-def _write(path: Path, text: str) -> None:
-    """Replace `path` whole, so that a killed run leaves the old file or the new one and never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(part, path)
-
-
 def _latex(text: str) -> str:
     """Escape the characters that LaTeX reads as commands."""
     special = {character: "\\" + character for character in "&%$#_{}"}
@@ -76,12 +69,12 @@ def save_table(
     numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in frame]
     folder, caption = Path(folder), caption.strip()
     text = _markdown(cells, ["right" if number else "left" for number in numeric])
-    _write(folder / f"{name}.md", f"{caption}\n\n{text}\n")
-    _write(folder / f"{name}.csv", frame.to_csv(index=False, na_rep="nan", lineterminator="\n"))
+    write_text(folder / f"{name}.md", f"{caption}\n\n{text}\n")
+    write_text(folder / f"{name}.csv", frame.to_csv(index=False, na_rep="nan", lineterminator="\n"))
     columns = "".join("r" if number else "l" for number in numeric)
     label = f"tab:{name}"
     latex = cells.to_latex(index=False, escape=True, column_format=columns, caption=_latex(caption), label=label)
-    _write(folder / f"{name}.tex", latex)
+    write_text(folder / f"{name}.tex", latex)
 
 # %% ../nbs/21_tables.ipynb #174c9915
 def reported(table: str | None = None, dataset: str | None = None) -> pd.DataFrame:
@@ -199,4 +192,4 @@ def save_json(obj: Any, folder: str | Path, name: str) -> None:
     """Write `name.json` with sorted keys; a killed run leaves the old file or the new one."""
     if Path(name).name != name:
         raise ValueError(f"{name!r} is no plain file name")
-    _write(Path(folder) / f"{name}.json", json.dumps(_plain(obj, name), indent=1, sort_keys=True) + "\n")
+    write_json(Path(folder) / f"{name}.json", _plain(obj, name), indent=1)

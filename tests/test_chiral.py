@@ -1,6 +1,7 @@
 """Chiral groups: the authors' lists are read or refused by row, mining keeps its rules, both meet in one clip table."""
 
-from pathlib import Path
+
+import os
 
 import pandas as pd
 import pytest
@@ -137,11 +138,10 @@ def test_lists_of_an_earlier_mining_do_not_stay(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == names
     before = (tmp_path / "cia-epic-validation.csv").read_text()
 
-    def full(table, path, **_):
-        Path(path).write_text("half")
+    def full(_descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_lists(rows[rows["split"] == "validation"], tmp_path, "epic")
     assert (tmp_path / "cia-epic-validation.csv").read_text() == before

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lift.data import clips as module
 from lift.data.clips import CLIP_COLUMNS, ClipTableError, check_clips, read_clips, write_clips
 
 
@@ -206,7 +205,7 @@ def test_a_broken_write_leaves_the_file_alone(table, tmp_path, monkeypatch):
     def full(_descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_clips(table.iloc[:1], tmp_path / "clips.csv")
     assert (tmp_path / "clips.csv").read_bytes() == before

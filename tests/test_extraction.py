@@ -362,7 +362,7 @@ def test_two_writers_that_find_the_same_change(tmp_path, filled):
 @pytest.mark.parametrize("after", [True, False])
 def test_a_run_that_ends_in_any_commit_of_a_change_leaves_no_stale_clip(tmp_path, filled, monkeypatch, number, after):
     """1: the withdrawal, 2: the shard, 3: its part of the index."""
-    changed, original, calls = filled.assign(end=[0.5, 2.0, np.nan]), store_module.os.replace, []
+    changed, original, calls = filled.assign(end=[0.5, 2.0, np.nan]), os.replace, []
 
     def interrupted(source, target):
         calls.append(1)
@@ -373,7 +373,7 @@ def test_a_run_that_ends_in_any_commit_of_a_change_leaves_no_stale_clip(tmp_path
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module.os, "replace", interrupted)
+        patch.setattr(os, "replace", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(changed, tmp_path / "store", tmp_path)
     expected = features_of(changed, tmp_path / "new", tmp_path)

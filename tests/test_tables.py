@@ -162,7 +162,7 @@ def checkout(tmp_path) -> Path:
     package = tmp_path / "lift"
     package.mkdir()
     source = Path(tables.__file__).parent
-    for name in ("tables.py", "reported.json"):
+    for name in ("tables.py", "io.py", "reported.json"):
         shutil.copy(source / name, package / name)
     (package / "__init__.py").write_text("")
     (tmp_path / "figures").mkdir()

@@ -8,9 +8,7 @@ __all__ = ['NOUN_COLUMN', 'CIA_COLUMNS', 'RULES', 'chiral_pairs', 'noun_groups',
            'locate_range', 'resolve_clips', 'check_rule', 'own_lists', 'chiral_lists', 'benchmark_clips', 'statistics']
 
 # %% ../../nbs/11_chiral.ipynb #33c03e38
-import hashlib
 import math
-import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable
@@ -18,6 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
+
+from ..io import short_hash, write_text
 
 from .status import DatasetError, VideoFiles, check_root, finish_clips, package_list, read_table
 
@@ -50,7 +50,7 @@ def published_groups(dataset: str) -> pd.DataFrame:
 # %% ../../nbs/11_chiral.ipynb #4827311b
 def group_id(dataset: str, forward: str, reverse: str, noun: str) -> str:
     """Eight hexadecimal digits that name a group, as the authors' `triplet_id` does (the digits are not theirs)."""
-    return hashlib.sha256("\n".join((dataset, forward, reverse, noun)).encode()).hexdigest()[:8]
+    return short_hash(["\n".join((dataset, forward, reverse, noun))], 8)
 
 
 def sign_rows(rows: pd.DataFrame, pairs: pd.DataFrame, text: str | None = None) -> pd.DataFrame:
@@ -155,14 +155,8 @@ def write_lists(rows: pd.DataFrame, out: str | Path, dataset: str) -> list[Path]
         columns = [column for column in CIA_COLUMNS[dataset] if column in part.columns]
         tables[f"chiral_groups-{dataset}-{split}.csv"] = group_table(part, dataset)
         tables[f"cia-{dataset}-{split}.csv"] = part[columns].assign(chiral_label=part["chiral_label"].astype(float))
-    out.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
-        part = out / f".{name}.part"
-        try:
-            table.to_csv(part, index=False, lineterminator="\n")
-            os.replace(part, out / name)
-        finally:
-            part.unlink(missing_ok=True)
+        write_text(out / name, table.to_csv(index=False, lineterminator="\n"))
         written.append(out / name)
     for split in ("train", "validation"):
         for kind in ("chiral_groups", "cia"):

@@ -8,13 +8,14 @@ __all__ = ['CLIP_COLUMNS', 'SPLITS', 'ClipTableError', 'check_clips', 'read_clip
 # %% ../../nbs/10_clips.ipynb #0d61bb03
 import csv
 import os
-import tempfile
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
+
+from ..io import LiftError, write_text
 
 # %% ../../nbs/10_clips.ipynb #03ee8119
 CLIP_COLUMNS = ("clip_id", "path", "start", "end", "split", "label", "group", "chiral_label", "verb", "noun")
@@ -23,7 +24,7 @@ _REQUIRED = ("clip_id", "path", "split", "label")
 _SECONDS = ("start", "end")
 
 
-class ClipTableError(ValueError):
+class ClipTableError(LiftError, ValueError):
     """A clip table that cannot be used; the message lists column, row, value and what to do."""
 
 # %% ../../nbs/10_clips.ipynb #4d18f0e7
@@ -191,16 +192,5 @@ def _quoting(table: pd.DataFrame) -> int:
 
 def write_clips(table: pd.DataFrame, path: str | Path) -> None:
     """Write a clip table as CSV, atomically; `ClipTableError` where it is faulty, and then nothing is written."""
-    table, path = check_clips(table), Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-            table.to_csv(stream, index=False, lineterminator="\n", quoting=_quoting(table))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(part, 0o644)  # mkstemp makes it private
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
+    table = check_clips(table)
+    write_text(path, table.to_csv(index=False, lineterminator="\n", quoting=_quoting(table)))

@@ -7,7 +7,6 @@ __all__ = ['INDEX', 'PAIRS', 'REASONS', 'MINIMUM', 'FOLDS', 'find_root', 'read_i
            'level_signs', 'deal_folds', 'chiral_clips', 'count_reasons', 'count_groups', 'describe']
 
 # %% ../../nbs/18_droid.ipynb #16841e22
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..io import short_hash
 from lift.data.status import (
     DatasetError,
     DatasetStatus,
@@ -234,7 +234,7 @@ def level_signs(table: pd.DataFrame) -> pd.DataFrame:
 
     They are taken where their sign is the most ahead: fold by fold, in the order of a hash of the clip id.
     """
-    table = table.assign(order=[hashlib.sha256(name.encode()).hexdigest() for name in table["clip_id"]])
+    table = table.assign(order=[short_hash([name]) for name in table["clip_id"]])
     spare = []
     for _, rows in table[table["group"].notna()].groupby("group"):
         by_sign = [rows[rows["chiral_label"] == sign].sort_values("order") for sign in (0, 1)]

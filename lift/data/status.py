@@ -18,9 +18,10 @@ from pathlib import Path
 import pandas as pd
 
 from .clips import ClipTableError, check_clips
+from ..io import LiftError
 
 # %% ../../nbs/17_status.ipynb #46aecb14
-class DatasetError(ValueError):
+class DatasetError(LiftError, ValueError):
     """A data set or annotation file that cannot be used; one line that names the file and says what to do."""
 
 

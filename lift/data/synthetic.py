@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from . import scenes
 from .clips import check_clips, write_clips
+from ..io import LiftError, write_text
 from ..video import VideoError, write_video
 
 # %% ../../nbs/16_synthetic.ipynb #84a75dca
@@ -157,7 +158,7 @@ FRAMES_PER_SECOND = 12
 _RECIPE = 2  # goes up whenever the same seed gives other frames
 
 
-class SettingsMismatchError(ValueError):
+class SettingsMismatchError(LiftError, ValueError):
     """A folder holds a benchmark of other settings than those asked for."""
 
 
@@ -191,7 +192,7 @@ def _prepare(out: Path, settings: dict) -> None:
     try:
         (out / "videos").mkdir(parents=True, exist_ok=True)
         if not record.exists():
-            record.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            write_text(record, json.dumps(settings, indent=2) + "\n")
         found = json.loads(record.read_text(encoding="utf-8"))
     except OSError as error:
         raise OSError(error.errno, f"cannot write here ({error.strerror}); choose another folder", str(out)) from error
