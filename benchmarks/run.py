@@ -49,7 +49,9 @@ def usual_memory() -> None:
         libc.mallopt(-3, 32 * 2**20)
 
 
-def in_turn(reference: Callable[[], object], ours: Callable[[], object], repeats: int) -> tuple[float, float]:
+def in_turn(
+    reference: Callable[[], object], ours: Callable[[], object], repeats: int
+) -> tuple[float, float]:
     """Median wall times of both, run in turn after one call each that warms caches, each with its own way with memory."""
     times = []
     for _ in range(repeats + 1):
@@ -64,7 +66,9 @@ def reference_transform(preprocessing: dict, size: int) -> Callable[[Image.Image
     """PIL and torchvision: resize, centre crop, tensor, normalise."""
     return transforms.Compose(
         [
-            transforms.Resize(round(size * 256 / 224), interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.Resize(
+                round(size * 256 / 224), interpolation=transforms.InterpolationMode.BICUBIC
+            ),
             transforms.CenterCrop(size),
             transforms.ToTensor(),
             transforms.Normalize(preprocessing["mean"], preprocessing["std"]),
@@ -78,7 +82,9 @@ def reference_clip(path: str, transform: Callable) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def reference_extract(paths: list[str], transform: Callable, network: torch.nn.Module) -> torch.Tensor:
+def reference_extract(
+    paths: list[str], transform: Callable, network: torch.nn.Module
+) -> torch.Tensor:
     """Features of every clip, one clip after the other: `(N, T, D)`."""
     return torch.stack([network(reference_clip(path, transform)) for path in paths])
 
@@ -94,7 +100,9 @@ def decoding(paths: list[str], backbone: Backbone, repeats: int) -> tuple[float,
     return in_turn(lambda: [reference_clip(path, transform) for path in paths], ours, repeats)
 
 
-def extraction(paths: list[str], name: str, weights: str | None, repeats: int) -> tuple[float, float, float]:
+def extraction(
+    paths: list[str], name: str, weights: str | None, repeats: int
+) -> tuple[float, float, float]:
     """From files to features, and the smallest cosine between both sides' features."""
     plain = create_backbone(name, weights, device="cpu", precision="float32", fast=False)
     backbone = create_backbone(name, weights, device="cpu")
@@ -137,7 +145,11 @@ def symmetry(depth: int, repeats: int) -> tuple[float, float]:
     features = torch.randn(512, FRAMES, 384).split(64)
     lift = LiFT(LiFTConfig()).eval()
     symmetric = LiFT(LiFTConfig(symmetry="equivariant", depth=depth)).eval()
-    return in_turn(lambda: [lift.embed(x) for x in features], lambda: [symmetric.embed(x) for x in features], repeats)
+    return in_turn(
+        lambda: [lift.embed(x) for x in features],
+        lambda: [symmetric.embed(x) for x in features],
+        repeats,
+    )
 
 
 MEMORY_SCRIPT = """
@@ -161,14 +173,31 @@ def memory(paths: list[str], clips: int) -> float:
     """
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "paths.json").write_text(json.dumps(paths))
-        command = [sys.executable, "-c", MEMORY_SCRIPT, f"{folder}/paths.json", str(clips), f"{folder}/store"]
+        command = [
+            sys.executable,
+            "-c",
+            MEMORY_SCRIPT,
+            f"{folder}/paths.json",
+            str(clips),
+            f"{folder}/store",
+        ]
         return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def row(task: str, reference: float, ours: float, unit: str, note: str = "") -> dict:
     """One line of the table: how many times better ours is."""
-    print(f"{task}: {reference / ours:.2f} x ({reference:.3g} against {ours:.3g} {unit}) {note}", flush=True)
-    return {"task": task, "ratio": reference / ours, "reference": reference, "ours": ours, "unit": unit, "note": note}
+    print(
+        f"{task}: {reference / ours:.2f} x ({reference:.3g} against {ours:.3g} {unit}) {note}",
+        flush=True,
+    )
+    return {
+        "task": task,
+        "ratio": reference / ours,
+        "reference": reference,
+        "ours": ours,
+        "unit": unit,
+        "note": note,
+    }
 
 
 def main() -> None:
@@ -180,25 +209,51 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         synthesise(Path(folder), arguments.clips, validation_clips=1, workers=2)
-        paths = [str(Path(folder) / path) for path in read_clips(Path(folder) / "clips.csv")["path"]]
+        paths = [
+            str(Path(folder) / path) for path in read_clips(Path(folder) / "clips.csv")["path"]
+        ]
         lite = create_backbone("efficientnet_lite0", device="cpu")
-        rows.append(row("decoding and preprocessing", *decoding(paths, lite, arguments.repeats), "s"))
+        rows.append(
+            row("decoding and preprocessing", *decoding(paths, lite, arguments.repeats), "s")
+        )
         for name, label, weights in (
             ("efficientnet_lite0", "extraction, EfficientNet-Lite0", None),
             ("dinov2_vits14_reg", "extraction, ViT-S/14 (random weights)", "random"),
         ):
             some = paths if weights is None else paths[:16]
             reference, ours, cosine = extraction(some, name, weights, arguments.repeats)
-            rows.append(row(label, reference, ours, "s", f"cosine of features at least {cosine:.5f}"))
+            rows.append(
+                row(label, reference, ours, "s", f"cosine of features at least {cosine:.5f}")
+            )
         rows.append(row("LiFT embedding, codes alone", *embedding(arguments.repeats), "s"))
-        rows.append(row("time-symmetric LiFT, depth 4", *symmetry(4, arguments.repeats), "s", "two passes, against LiFT"))
-        rows.append(row("time-symmetric LiFT, the line alone", *symmetry(0, arguments.repeats), "s", "against LiFT"))
+        rows.append(
+            row(
+                "time-symmetric LiFT, depth 4",
+                *symmetry(4, arguments.repeats),
+                "s",
+                "two passes, against LiFT",
+            )
+        )
+        rows.append(
+            row(
+                "time-symmetric LiFT, the line alone",
+                *symmetry(0, arguments.repeats),
+                "s",
+                "against LiFT",
+            )
+        )
         few, many = memory(paths, 100), memory(paths, 1000)
         rows.append(row("memory, 100 clips against 1,000", few, many, "MiB"))
     table = pd.DataFrame(rows)
     medians = f"medians of {arguments.repeats} runs in turn on {len(paths)} rendered clips, CPU"
     caption = f"Speed and memory against a plain reference, {medians}."
-    save_table(table, arguments.out, "benchmark", digits={"ratio": 2, "reference": 2, "ours": 2}, caption=caption)
+    save_table(
+        table,
+        arguments.out,
+        "benchmark",
+        digits={"ratio": 2, "reference": 2, "ours": 2},
+        caption=caption,
+    )
     set_style()
     save_figure(benchmark_ratios(table), arguments.out, "benchmark_ratios", caption=caption)
     save_json({"rows": rows, "provenance": provenance("benchmark", 0)}, arguments.out, "benchmark")

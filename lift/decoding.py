@@ -34,7 +34,9 @@ class VideoError(Exception):
 
 def _printable(text: str) -> str:
     """The text with what no terminal shows (line ends, bytes that are not UTF-8) written as escapes."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
+    )
 
 # %% ../nbs/03_decoding.ipynb #cddbe8b4
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ class VideoInfo:
     height: int
     rotation: int  # clockwise degrees that turn the stored picture upright
     codec: str
-    times: np.ndarray = field(repr=False, compare=False)  # (frame_count,) seconds since the start of the file
+    times: np.ndarray = field(
+        repr=False, compare=False
+    )  # (frame_count,) seconds since the start of the file
 
 # %% ../nbs/03_decoding.ipynb #ac61ed66
 class _Packet(NamedTuple):
@@ -69,7 +73,9 @@ class _Roll:
     """How frames are told apart by their packets, where their stamps cannot do it."""
 
     places: dict[int, int]  # byte of the file to number of the packet, in storage order
-    frames: np.ndarray | None  # (packets,) frame of each packet, -1: none; None: known only by counting from a key frame
+    frames: (
+        np.ndarray | None
+    )  # (packets,) frame of each packet, -1: none; None: known only by counting from a key frame
     key_packets: np.ndarray  # (K,) packets of the key frames
     spoilt: frozenset[int]  # packets that cannot decode to the true picture
     key_places: np.ndarray | None  # (K,) bytes to seek to; None: the container cannot
@@ -80,14 +86,18 @@ class VideoIndex:
     """All a decoder must know to reach any frame of a file."""
 
     info: VideoInfo
-    stamps: np.ndarray | None  # (frame_count,) presentation stamps, sorted; None: the roll tells frames apart
+    stamps: (
+        np.ndarray | None
+    )  # (frame_count,) presentation stamps, sorted; None: the roll tells frames apart
     keys: np.ndarray  # (K,) frame numbers of the key frames
     key_stamps: np.ndarray | None  # (K,) where to seek for them
     upright: tuple[tuple[str, str], ...]  # filters that turn the picture
     decord_fault: str | None  # why decord would not give the right frames
     unscaled_fault: str | None = None  # why it would give other colours at full size
     roll: _Roll | None = field(default=None, repr=False)
-    damaged: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)  # frames that lost data spoil
+    damaged: np.ndarray = field(
+        default_factory=lambda: np.zeros(0, np.int64), repr=False
+    )  # frames that lost data spoil
 
     def key_number(self, frame: int) -> int:
         """Position in `keys` of the last key frame at or before `frame`."""
@@ -97,7 +107,9 @@ class VideoIndex:
         """The frames of a range without the damaged ones; `VideoError` where none is left."""
         whole = np.setdiff1d(np.arange(frames.start, frames.stop), self.damaged)
         if not len(whole):
-            raise VideoError(self.info.path, f"data of frames {frames.start} to {frames.stop - 1} were lost")
+            raise VideoError(
+                self.info.path, f"data of frames {frames.start} to {frames.stop - 1} were lost"
+            )
         return whole
 
 # %% ../nbs/03_decoding.ipynb #18ffb165
@@ -136,12 +148,16 @@ def _open_container(path: str | Path):
     path = Path(path)
     try:
         _check_file(path)
-        container = av.open(_url(path), metadata_errors="replace")  # cameras write titles in Latin-1
+        container = av.open(
+            _url(path), metadata_errors="replace"
+        )  # cameras write titles in Latin-1
     except VideoError:
         raise
     except av.error.InvalidDataError:
         raise VideoError(path, _unreadable(path)) from None
-    except Exception as fault:  # PyAV raises OSError, ValueError, UnicodeError, MemoryError, and its own classes
+    except (
+        Exception
+    ) as fault:  # PyAV raises OSError, ValueError, UnicodeError, MemoryError, and its own classes
         raise VideoError(path, _cause(fault)) from fault
     if container.format.name == "tty":
         container.close()
@@ -180,7 +196,14 @@ def _scan(container, stream, path: str | Path) -> tuple[list[_Packet], object]:
             packets.append(_described(packet, codec, format_name, padded))
         if picture is None:
             picture = _first_picture(packet)
-    last = next((number for number, packet in enumerate(packets[-2:], max(len(packets) - 2, 0)) if packet.damaged), None)
+    last = next(
+        (
+            number
+            for number, packet in enumerate(packets[-2:], max(len(packets) - 2, 0))
+            if packet.damaged
+        ),
+        None,
+    )
     if last is not None:  # a parser may pass the mark on one packet early
         raise VideoError(path, f"truncated: the file ends inside frame {last}")
     _check_whole(container, end, path)
@@ -198,12 +221,16 @@ def _padded(packet, codec: str) -> bool:
 
 def _described(packet, codec: str, container: str, padded: bool) -> _Packet:
     key, shown = packet.is_keyframe, packet.pts
-    if container == "avi" and codec in _UNSTAMPED:  # FFmpeg's stamps for them are no presentation stamps
+    if (
+        container == "avi" and codec in _UNSTAMPED
+    ):  # FFmpeg's stamps for them are no presentation stamps
         key = key and _begins_anew(bytes(packet), codec)
     if padded and packet.size <= 8:
         shown = None
     visible = not _hidden(packet, codec)
-    return _Packet(shown, packet.dts, key, visible, packet.duration or 0, packet.pos, packet.is_corrupt)
+    return _Packet(
+        shown, packet.dts, key, visible, packet.duration or 0, packet.pos, packet.is_corrupt
+    )
 
 
 _UNSTAMPED = ("h264", "hevc")  # codecs whose packets in AVI do not say when they are shown
@@ -211,7 +238,9 @@ _UNSTAMPED = ("h264", "hevc")  # codecs whose packets in AVI do not say when the
 
 def _begins_anew(data: bytes, codec: str) -> bool:
     """Whether all frames stored after this key frame are shown after it: an instantaneous decoding refresh (IDR)."""
-    heads = [head[0] for head in re.findall(rb"\x00\x00\x01(.)", data, re.DOTALL)]  # of the packet's NAL units
+    heads = [
+        head[0] for head in re.findall(rb"\x00\x00\x01(.)", data, re.DOTALL)
+    ]  # of the packet's NAL units
     return any(head & 31 == 5 if codec == "h264" else head >> 1 & 63 in (19, 20) for head in heads)
 
 
@@ -241,7 +270,9 @@ def _check_whole(container, end: float, path: str | Path) -> None:
     headed = any(name in container.format.name for name in ("mp4", "matroska", "avi"))
     stated = ((container.start_time or 0) + (container.duration or 0)) / 1e6
     if headed and end < stated - 0.5:
-        raise VideoError(path, f"truncated: the header states {stated:.2f} s, the file ends after {end:.2f} s")
+        raise VideoError(
+            path, f"truncated: the header states {stated:.2f} s, the file ends after {end:.2f} s"
+        )
     size = Path(path).stat().st_size
     if container.format.name == "mpegts" and all(size % length for length in (188, 192, 204)):
         raise VideoError(path, "truncated: the file ends inside a transport packet")
@@ -267,7 +298,10 @@ def _orientation(picture, path: str | Path) -> tuple[int, tuple[tuple[str, str],
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
     signs = tuple(round(value / max(abs(a), abs(b), 1)) for value in (a, b, c, d))
     if signs not in _ORIENTATIONS:
-        raise VideoError(path, f"the display matrix {(a, b, c, d)} is no quarter turn: re-encode the file upright")
+        raise VideoError(
+            path,
+            f"the display matrix {(a, b, c, d)} is no quarter turn: re-encode the file upright",
+        )
     return *_ORIENTATIONS[signs], signs[0] * signs[3] < signs[1] * signs[2]
 
 # %% ../nbs/03_decoding.ipynb #90d89a72
@@ -275,10 +309,25 @@ class _Order(NamedTuple):
     """The frames of a file in showing order."""
 
     packets: np.ndarray  # (frame_count,) number of each frame's packet, in storage order
-    counted: bool = False  # the count is true, but which packet is which frame shows only when they are decoded
+    counted: bool = (
+        False  # the count is true, but which packet is which frame shows only when they are decoded
+    )
 
 
-_IN_ORDER = ("vp8", "vp9", "av1", "mjpeg", "gif", "ffv1", "prores", "rawvideo", "huffyuv", "flv1", "wmv1", "wmv2")
+_IN_ORDER = (
+    "vp8",
+    "vp9",
+    "av1",
+    "mjpeg",
+    "gif",
+    "ffv1",
+    "prores",
+    "rawvideo",
+    "huffyuv",
+    "flv1",
+    "wmv1",
+    "wmv2",
+)
 
 
 def _plausible(ranks: np.ndarray, codec: str) -> bool:
@@ -311,7 +360,11 @@ def _order(packets: list[_Packet], container, codec: str, path: str | Path) -> _
 def _delays(packets: list[_Packet]) -> set[int]:
     """From decoding to showing, of all packets whose stamps are there and their own."""
     times = Counter(packet.shown for packet in packets)
-    own = [packet for packet in packets if times[packet.shown] == 1 and None not in (packet.shown, packet.decoded)]
+    own = [
+        packet
+        for packet in packets
+        if times[packet.shown] == 1 and None not in (packet.shown, packet.decoded)
+    ]
     return {packet.shown - packet.decoded for packet in own}
 
 
@@ -345,11 +398,18 @@ def _spoilt(packets: list[_Packet]) -> set[int]:
     spoilt: set[int] = set()
     for mark in (number for number, packet in enumerate(packets) if packet.damaged):
         start, first_stop = _loss(packets, mark)
-        stop = next((number for number in range(first_stop, len(packets)) if packets[number].key), len(packets))
+        stop = next(
+            (number for number in range(first_stop, len(packets)) if packets[number].key),
+            len(packets),
+        )
         spoilt.update(range(start, stop))
-        if stop < len(packets) and packets[stop].shown is not None:  # shown before the key frame, stored after it
+        if (
+            stop < len(packets) and packets[stop].shown is not None
+        ):  # shown before the key frame, stored after it
             after = range(stop + 1, min(stop + 32, len(packets)))
-            spoilt.update(number for number in after if (packets[number].shown or 0) < packets[stop].shown)
+            spoilt.update(
+                number for number in after if (packets[number].shown or 0) < packets[stop].shown
+            )
     return spoilt
 
 
@@ -357,7 +417,10 @@ def _loss(packets: list[_Packet], mark: int) -> tuple[int, int]:
     """The first packet that a loss marked at `mark` spoils, and the first that may end its effect."""
     for number in range(mark + 1, min(mark + 4, len(packets))):  # a parser passes the mark on early
         before, after = packets[number - 1], packets[number]
-        if None not in (before.decoded, after.decoded) and after.decoded - before.decoded > 1.5 * before.duration > 0:
+        if (
+            None not in (before.decoded, after.decoded)
+            and after.decoded - before.decoded > 1.5 * before.duration > 0
+        ):
             return number - 1, number  # what is left of a lost frame hangs on the one before
     return mark, mark + 2  # inside a packet, perhaps the next one
 
@@ -367,10 +430,17 @@ _LEAP = 10.0  # seconds: a longer step is another clock in a transport stream, F
 
 def _bridged(packets: list[_Packet], container, second: float) -> tuple[list[_Packet], bool]:
     """The packets on one clock where streams were joined and each begins its own, and whether they were."""
-    if container.format.name not in ("mpegts", "mpeg") or any(packet.shown is None for packet in packets):
+    if container.format.name not in ("mpegts", "mpeg") or any(
+        packet.shown is None for packet in packets
+    ):
         return packets, False
-    breaks = _breaks([packet.shown if packet.decoded is None else packet.decoded for packet in packets], _LEAP * second)
-    joints = {number + near for number in breaks for near in (-2, -1, 0, 1)}  # a joint looks like a loss, and is none
+    breaks = _breaks(
+        [packet.shown if packet.decoded is None else packet.decoded for packet in packets],
+        _LEAP * second,
+    )
+    joints = {
+        number + near for number in breaks for near in (-2, -1, 0, 1)
+    }  # a joint looks like a loss, and is none
     joined, end = [], None
     for start, stop in zip([0, *breaks], [*breaks, len(packets)], strict=True):
         part = packets[start:stop]
@@ -378,7 +448,9 @@ def _bridged(packets: list[_Packet], container, second: float) -> tuple[list[_Pa
         for number, packet in enumerate(part, start):
             damaged = packet.damaged and number not in joints
             decoded = None if packet.decoded is None else packet.decoded + shift
-            joined.append(packet._replace(shown=packet.shown + shift, decoded=decoded, damaged=damaged))
+            joined.append(
+                packet._replace(shown=packet.shown + shift, decoded=decoded, damaged=damaged)
+            )
         end = max(packet.shown + packet.duration for packet in joined[start:])
     return joined, bool(breaks)
 
@@ -396,7 +468,11 @@ def _breaks(stamps: list[int], leap: float) -> list[int]:
 
 def _rising(stamps: list[float]) -> np.ndarray:
     """Positions of a longest strictly rising choice of these stamps; of equal ones the last."""
-    ends, tails, before = [], [], []  # for lengths 1, 2, ...: smallest last stamp, where it is; what precedes each stamp
+    ends, tails, before = (
+        [],
+        [],
+        [],
+    )  # for lengths 1, 2, ...: smallest last stamp, where it is; what precedes each stamp
     for position, stamp in enumerate(stamps):
         length = bisect_left(ends, stamp)
         before.append(tails[length - 1] if length else -1)
@@ -446,7 +522,9 @@ def _clock(packets: list[_Packet], order: _Order, container) -> np.ndarray | Non
     """Stamp of each frame, rising; None where the file has none at all."""
     frames = [packets[number] for number in order.packets]
     places = [packet.decoded for packet in frames]
-    if container.format.name == "avi" and None not in places:  # a chunk's place is its time, empty chunks included
+    if (
+        container.format.name == "avi" and None not in places
+    ):  # a chunk's place is its time, empty chunks included
         return _mended(sorted(places))
     shown = [packet.shown for packet in frames]
     if None not in shown and (np.diff(shown) > 0).all():
@@ -454,24 +532,38 @@ def _clock(packets: list[_Packet], order: _Order, container) -> np.ndarray | Non
     delays = _delays(packets)
     if len(delays) == 1:  # nothing is reordered: decoding stamps tell the time as well
         delay = delays.pop()
-        shown = [packet.shown if packet.decoded is None else packet.decoded + delay for packet in frames]
+        shown = [
+            packet.shown if packet.decoded is None else packet.decoded + delay for packet in frames
+        ]
     return _mended(shown)
 
 # %% ../nbs/03_decoding.ipynb #f1c05a22
-def _keys(packets: list[_Packet], raw: list[_Packet], order: _Order, stamped: bool) -> tuple[np.ndarray, ...]:
+def _keys(
+    packets: list[_Packet], raw: list[_Packet], order: _Order, stamped: bool
+) -> tuple[np.ndarray, ...]:
     """Key frames by number, in showing order; the stamps to seek them by; their packets."""
     frames = np.full(len(packets), -1)
     frames[order.packets] = np.arange(len(order.packets))
     first = int(order.packets.min())
-    keys = [number for number, packet in enumerate(packets) if packet.key and (stamped or frames[number] >= 0)]
+    keys = [
+        number
+        for number, packet in enumerate(packets)
+        if packet.key and (stamped or frames[number] >= 0)
+    ]
     repeated = len(set(order.packets.tolist())) < len(order.packets)
     if not keys or (order.counted and (repeated or keys[0] != first)):
         keys = [first]
     numbers = frames[keys]
     if stamped:  # a key frame that an edit list hides is needed for the first frame after it
-        numbers = np.searchsorted([packets[number].shown for number in order.packets], [packets[key].shown for key in keys])
+        numbers = np.searchsorted(
+            [packets[number].shown for number in order.packets],
+            [packets[key].shown for key in keys],
+        )
     ranks = np.argsort(numbers, kind="stable")
-    seek = [min((stamp for stamp in (raw[key].shown, raw[key].decoded) if stamp is not None), default=0) for key in keys]
+    seek = [
+        min((stamp for stamp in (raw[key].shown, raw[key].decoded) if stamp is not None), default=0)
+        for key in keys
+    ]
     return numbers[ranks], np.asarray(seek, dtype=np.int64)[ranks], np.asarray(keys)[ranks]
 
 
@@ -479,18 +571,32 @@ def _open_groups(packets: list[_Packet], order: _Order, keys: np.ndarray) -> boo
     """Whether any frame is shown before a key frame that it is stored after."""
     first = order.packets.min()
     shown = [packet.shown for packet in packets[first:] if packet.shown >= packets[first].shown]
-    stored = [n for n, packet in enumerate(packets[first:], first) if packet.shown >= packets[first].shown]
+    stored = [
+        n for n, packet in enumerate(packets[first:], first) if packet.shown >= packets[first].shown
+    ]
     ranks = np.searchsorted(np.sort(shown), [packets[key].shown for key in keys])
     return not np.array_equal(ranks, np.searchsorted(stored, keys))
 
 
-def _roll(packets: list[_Packet], order: _Order, key_packets: np.ndarray, spoilt: set[int], container) -> _Roll:
+def _roll(
+    packets: list[_Packet], order: _Order, key_packets: np.ndarray, spoilt: set[int], container
+) -> _Roll:
     times = Counter(packet.place for packet in packets)
-    places = {packet.place: n for n, packet in enumerate(packets) if times[packet.place] == 1 and packet.place is not None}
+    places = {
+        packet.place: n
+        for n, packet in enumerate(packets)
+        if times[packet.place] == 1 and packet.place is not None
+    }
     frames = np.full(len(packets), -1)
     frames[order.packets] = np.arange(len(order.packets))
-    key_places = np.asarray([packets[key].place or 0 for key in key_packets]) if container.format.name == "mpegts" else None
-    return _Roll(places, None if order.counted else frames, key_packets, frozenset(spoilt), key_places)
+    key_places = (
+        np.asarray([packets[key].place or 0 for key in key_packets])
+        if container.format.name == "mpegts"
+        else None
+    )
+    return _Roll(
+        places, None if order.counted else frames, key_packets, frozenset(spoilt), key_places
+    )
 
 # %% ../nbs/03_decoding.ipynb #f1c05a23
 def index_video(path: str | Path) -> VideoIndex:
@@ -515,8 +621,19 @@ def _indexed(container, stream, path: str | Path) -> VideoIndex:
     degrees, upright, mirrored = _orientation(picture, path)
     times, duration, rate = _times(clock, packets, order, container, stream)
     size = (picture.width, picture.height)[:: -1 if degrees % 180 else 1]
-    info = VideoInfo(str(path), len(times), rate, duration, *size, degrees, stream.codec_context.codec.canonical_name, times)
-    fault = _decord_fault(container, by_stamp, by_stamp and _open_groups(packets, order, key_packets), mirrored)
+    info = VideoInfo(
+        str(path),
+        len(times),
+        rate,
+        duration,
+        *size,
+        degrees,
+        stream.codec_context.codec.canonical_name,
+        times,
+    )
+    fault = _decord_fault(
+        container, by_stamp, by_stamp and _open_groups(packets, order, key_packets), mirrored
+    )
     if fault is None and degrees:
         fault = _unseen_turn(path, container)
     return VideoIndex(
@@ -545,7 +662,11 @@ def _times(clock, packets, order: _Order, container, stream) -> tuple[np.ndarray
     if clock is None:
         return np.arange(count) / stated, count / stated, stated
     # nothing is shown before 0: what a file holds there readies the sound
-    origin = clock[0] * unit if container.start_time is None else min(max(container.start_time / 1e6, 0.0), clock[0] * unit)
+    origin = (
+        clock[0] * unit
+        if container.start_time is None
+        else min(max(container.start_time / 1e6, 0.0), clock[0] * unit)
+    )
     if abs(clock[0] * unit - origin) < 2e-6:  # the container's start is rounded to microseconds
         times = (clock - clock[0]) * unit
     else:
@@ -586,9 +707,13 @@ def _unseen_turn(path: str | Path, container) -> str | None:
         return "it knows no turn of the picture in this container"
     with _open_container(path) as again:
         stream = _video_stream(again, path)
-        alone = av.CodecContext.create(stream.codec_context.name, "r")  # sees the codec's data without the container
+        alone = av.CodecContext.create(
+            stream.codec_context.name, "r"
+        )  # sees the codec's data without the container
         alone.extradata, alone.thread_count = stream.codec_context.extradata, 1
-        picture = next((picture for packet in again.demux(stream) for picture in alone.decode(packet)), None)
+        picture = next(
+            (picture for packet in again.demux(stream) for picture in alone.decode(packet)), None
+        )
     if picture is None or "DISPLAYMATRIX" in picture.side_data:
         return "the turn of the picture is in the codec's data, which it does not read"
     return None
@@ -603,13 +728,28 @@ class _Converter:
 
     def __init__(self, index: VideoIndex, width: int, height: int):
         self.index, self.layout = index, None
-        self.filters = (*index.upright, ("scale", f"{width}:{height}:flags=bilinear"), ("format", "rgb24"))
+        self.filters = (
+            *index.upright,
+            ("scale", f"{width}:{height}:flags=bilinear"),
+            ("format", "rgb24"),
+        )
 
     def __call__(self, picture) -> np.ndarray:
         # a turn in the codec's data is said with some pictures and holds for those after them
-        if "DISPLAYMATRIX" in picture.side_data and _orientation(picture, self.index.info.path)[1] != self.index.upright:
-            raise DecoderFault("the picture is turned otherwise than the first one: cut the file there")
-        layout = (picture.width, picture.height, picture.format.name, picture.colorspace, picture.color_range)
+        if (
+            "DISPLAYMATRIX" in picture.side_data
+            and _orientation(picture, self.index.info.path)[1] != self.index.upright
+        ):
+            raise DecoderFault(
+                "the picture is turned otherwise than the first one: cut the file there"
+            )
+        layout = (
+            picture.width,
+            picture.height,
+            picture.format.name,
+            picture.colorspace,
+            picture.color_range,
+        )
         if layout != self.layout:
             self._build(picture)
             self.layout = layout
@@ -621,7 +761,9 @@ class _Converter:
 
         self.graph = Graph()
         self.graph.threads = 1
-        layout = {name: getattr(picture, name) for name in ("width", "height", "format", "time_base")}
+        layout = {
+            name: getattr(picture, name) for name in ("width", "height", "format", "time_base")
+        }
         last = self.graph.add_buffer(**layout)
         for name, arguments in (*self.filters, ("buffersink", "")):
             following = self.graph.add(name, arguments)
@@ -670,11 +812,16 @@ class PyAVReader:
     def _picture(self, number: int):
         """The picture of one frame, from where the decoder stands or from up to three key frames before it."""
         key = self.index.key_number(number)
-        if self.position < number and (self.position >= self.index.keys[key] or number <= self.position + 1):
+        if self.position < number and (
+            self.position >= self.index.keys[key] or number <= self.position + 1
+        ):
             picture = self._advance(number)
             if picture is not None:
                 return picture
-        earlier = [*range(key, max(key - 3, -1), -1), *([None] if self.index.roll else [])]  # None: from the beginning
+        earlier = [
+            *range(key, max(key - 3, -1), -1),
+            *([None] if self.index.roll else []),
+        ]  # None: from the beginning
         for start in earlier:
             self._seek(start)
             picture = self._advance(number)
@@ -688,7 +835,9 @@ class PyAVReader:
             self.close()
             return self._open()
         if roll and roll.key_places is not None:
-            self.container.seek(int(roll.key_places[key]), stream=self.stream, unsupported_byte_offset=True)
+            self.container.seek(
+                int(roll.key_places[key]), stream=self.stream, unsupported_byte_offset=True
+            )
         else:
             self.container.seek(int(self.index.key_stamps[key]), stream=self.stream)
         self._decode_on()
@@ -733,7 +882,9 @@ class PyAVReader:
             now = int(np.searchsorted(roll.key_packets, stamp, side="right")) - 1
             if picture.pts is not None and now != group:
                 if group >= 0 and rank + 1 != self.index.keys[now]:
-                    raise DecoderFault(f"frames before {self.index.keys[now]} are missing: they cannot be told apart")
+                    raise DecoderFault(
+                        f"frames before {self.index.keys[now]} are missing: they cannot be told apart"
+                    )
                 group, rank = now, int(self.index.keys[max(now, 0)]) - 1
             rank += 1
             return rank
@@ -783,7 +934,9 @@ class DecordReader:
         options = {"width": width, "height": height, "num_threads": 1, "fault_tol": 1e-9}
         self.reader = self._call(60, lambda: self._opened(decord, index.info.path, options))
         if len(self.reader) != index.info.frame_count:
-            raise DecoderFault(f"counts {len(self.reader)} frames, the file shows {index.info.frame_count}")
+            raise DecoderFault(
+                f"counts {len(self.reader)} frames, the file shows {index.info.frame_count}"
+            )
 
     @staticmethod
     def _opened(decord, path: str, options: dict):
@@ -798,7 +951,9 @@ class DecordReader:
     def _call(seconds: float, call: Callable):
         try:
             return _within(seconds, call)
-        except Exception as fault:  # decord raises RuntimeError, AssertionError, IndexError and its own class
+        except (
+            Exception
+        ) as fault:  # decord raises RuntimeError, AssertionError, IndexError and its own class
             line = (str(fault) or type(fault).__name__).splitlines()[0]
             raise DecoderFault(re.sub(r"\[[\d:]+\] \S+:\d+: ", "", line)) from fault
 
@@ -808,5 +963,7 @@ class DecordReader:
     def read(self, wanted: np.ndarray) -> np.ndarray:
         """Sorted frame numbers `(T,)` to `(T, H, W, 3)` uint8."""
         keys = self.index.keys[np.searchsorted(self.index.keys, wanted, side="right") - 1]  # (T,)
-        patience = 60 + 0.1 * float((wanted - keys + 1).sum())  # seconds, for all frames that may have to be decoded
+        patience = 60 + 0.1 * float(
+            (wanted - keys + 1).sum()
+        )  # seconds, for all frames that may have to be decoded
         return self._call(patience, lambda: self.reader.get_batch(wanted).asnumpy())  # (T, H, W, 3)

@@ -81,11 +81,15 @@ def decode_item(item: WorkItem, transform: Callable, frames: int, size: int | No
         return list(_decode_item(item, transform, frames, last))
 
 
-def _decode_item(item: WorkItem, transform: Callable, frames: int, last: _LastVideo) -> Iterator[Result]:
+def _decode_item(
+    item: WorkItem, transform: Callable, frames: int, last: _LastVideo
+) -> Iterator[Result]:
     """`decode_item` clip by clip, with the file left open."""
     try:
         last.open(item.path)
-    except Exception as error:  # a decoder may raise anything: it is the failure of this file, not of the run
+    except (
+        Exception
+    ) as error:  # a decoder may raise anything: it is the failure of this file, not of the run
         yield from ((clip_id, _cause(item.path, error)) for clip_id, _, _ in item.clips)
         return
     for clip_id, start, end in item.clips:
@@ -97,13 +101,17 @@ def _decode_clip(
 ) -> np.ndarray | str:
     """One clip as transformed frames `(T, 3, S, S)` uint8, or the cause why not."""
     try:
-        return transform(torch.from_numpy(last.read_clip(frames, start, end))).numpy()  # (T, 3, S, S) uint8
+        return transform(
+            torch.from_numpy(last.read_clip(frames, start, end))
+        ).numpy()  # (T, 3, S, S) uint8
     except Exception as error:  # so may a transform
         return _cause(path, error)
 
 
 def _cause(path: str, error: Exception) -> str:
-    return str(error) if isinstance(error, VideoError) else f"{path}: {type(error).__name__}: {error}"
+    return (
+        str(error) if isinstance(error, VideoError) else f"{path}: {type(error).__name__}: {error}"
+    )
 
 # %% ../nbs/06_extraction.ipynb #fb4b0814
 _COLUMNS = ("clip_id", "path", "start", "end")
@@ -124,12 +132,18 @@ def _check_columns(clips: pd.DataFrame) -> None:
     for column, kinds in (("clip_id", str), ("path", str | Path)):
         wrong = [value for value in clips[column] if not isinstance(value, kinds)]
         if wrong:
-            raise ValueError(f"column {column} of the clip table: {len(wrong)} values are no text, the first is {wrong[0]!r}")
+            raise ValueError(
+                f"column {column} of the clip table: {len(wrong)} values are no text, the first is {wrong[0]!r}"
+            )
     if wrong := [clip_id for clip_id in clips["clip_id"] if as_text(clip_id) != clip_id]:
-        raise ValueError(f"column clip_id of the clip table: {len(wrong)} values are no UTF-8 text, the first is {wrong[0]!r}")
+        raise ValueError(
+            f"column clip_id of the clip table: {len(wrong)} values are no UTF-8 text, the first is {wrong[0]!r}"
+        )
     repeated = clips.loc[clips["clip_id"].duplicated(), "clip_id"]
     if len(repeated):
-        raise ValueError(f"the clip table holds {len(repeated)} repeated clip ids, the first is {repeated.iloc[0]!r}")
+        raise ValueError(
+            f"the clip table holds {len(repeated)} repeated clip ids, the first is {repeated.iloc[0]!r}"
+        )
     for column in ("start", "end"):
         _seconds(clips[column])
 
@@ -138,7 +152,9 @@ def _seconds(column: pd.Series) -> pd.Series:
     try:
         return column.astype(float)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"column {column.name} of the clip table holds no seconds: {error}") from error
+        raise ValueError(
+            f"column {column.name} of the clip table holds no seconds: {error}"
+        ) from error
 
 
 def _paths(clips: pd.DataFrame) -> list[str]:
@@ -149,7 +165,13 @@ def work_items(clips: pd.DataFrame, video_root: str | Path | None = None) -> lis
     """The clips of a table by file, at most `CLIPS_PER_ITEM` in an item; relative paths are below `video_root`."""
     root = Path(video_root or ".")
     rows = sorted(
-        zip(_paths(clips), clips["clip_id"], _seconds(clips["start"]), _seconds(clips["end"]), strict=True),
+        zip(
+            _paths(clips),
+            clips["clip_id"],
+            _seconds(clips["start"]),
+            _seconds(clips["end"]),
+            strict=True,
+        ),
         key=lambda row: (row[0], math.inf if math.isnan(row[2]) else row[2], row[1]),
     )
     items = []
@@ -171,7 +193,9 @@ class _Decoder:
 
 
 def _one_thread() -> None:
-    torch.set_num_threads(1)  # a fork has none of the threads that its parent started, and would wait for them
+    torch.set_num_threads(
+        1
+    )  # a fork has none of the threads that its parent started, and would wait for them
 
 
 def decode_items(
@@ -184,9 +208,14 @@ def decode_items(
 ) -> Iterator[list[Result]]:
     """`decode_item` over many items, in order, in worker processes; a clip that kills or holds one is a failure like any other."""
     decoder = _Decoder(transform, frames, size)
-    with closing(decoder.last), closing(run_jobs(decoder, items, workers, timeout, _one_thread)) as stream:
+    with (
+        closing(decoder.last),
+        closing(run_jobs(decoder, items, workers, timeout, _one_thread)) as stream,
+    ):
         for item, results in zip(items, stream, strict=True):
-            yield [_named(item, clip, result) for clip, result in zip(item.clips, results, strict=True)]
+            yield [
+                _named(item, clip, result) for clip, result in zip(item.clips, results, strict=True)
+            ]
 
 
 def _named(item: WorkItem, clip: tuple[str, float, float], result: Result | Lost) -> Result:
@@ -199,7 +228,9 @@ def _file_source(path: Path, hashed: bool) -> ClipSource:
     """Size, modification time and, where it is asked for, hash of a file; all unknown where it is not there."""
     try:
         state = path.stat()
-        return ClipSource(None, None, None, state.st_size, state.st_mtime_ns, _digest(path) if hashed else None)
+        return ClipSource(
+            None, None, None, state.st_size, state.st_mtime_ns, _digest(path) if hashed else None
+        )
     except OSError:
         return ClipSource()
 
@@ -209,13 +240,23 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
-def _sources(clips: pd.DataFrame, video_root: str | Path | None, hashed: bool) -> dict[str, ClipSource]:
+def _sources(
+    clips: pd.DataFrame, video_root: str | Path | None, hashed: bool
+) -> dict[str, ClipSource]:
     """What each clip of the table would be made of now."""
     paths = list(dict.fromkeys(_paths(clips)))
-    with ThreadPoolExecutor(4) as pool:  # a disk far away, or hashes: both leave Python's lock alone
+    with ThreadPoolExecutor(
+        4
+    ) as pool:  # a disk far away, or hashes: both leave Python's lock alone
         found = pool.map(lambda path: _file_source(Path(video_root or ".") / path, hashed), paths)
         files = dict(zip(paths, found, strict=True))
-    rows = zip(clips["clip_id"], _paths(clips), _seconds(clips["start"]), _seconds(clips["end"]), strict=True)
+    rows = zip(
+        clips["clip_id"],
+        _paths(clips),
+        _seconds(clips["start"]),
+        _seconds(clips["end"]),
+        strict=True,
+    )
     return {
         clip_id: files[path]._replace(path=as_text(path), start=_or_none(start), end=_or_none(end))
         for clip_id, path, start, end in rows
@@ -225,18 +266,23 @@ def _sources(clips: pd.DataFrame, video_root: str | Path | None, hashed: bool) -
 def _or_none(seconds: float) -> float | None:
     return None if math.isnan(seconds) else seconds
 
-
 # %% ../nbs/06_extraction.ipynb #ext00003
 class _Check(NamedTuple):
     """The clips of a table beside what the store has of them."""
 
     sources: dict[str, ClipSource]  # of every clip, now
-    changed: dict[str, str]  # stored clips that are of another range or file now, with the difference
+    changed: dict[
+        str, str
+    ]  # stored clips that are of another range or file now, with the difference
     unchecked: dict[str, str]  # stored clips of which that cannot be told, with the reason
-    learned: dict[str, ClipSource]  # of unchanged clips, where the store knew less, or another time of the same contents
+    learned: dict[
+        str, ClipSource
+    ]  # of unchanged clips, where the store knew less, or another time of the same contents
 
 
-def _check_stored(clips: pd.DataFrame, store: FeatureStore, video_root: str | Path | None, verify: str) -> _Check:
+def _check_stored(
+    clips: pd.DataFrame, store: FeatureStore, video_root: str | Path | None, verify: str
+) -> _Check:
     check = _Check(_sources(clips, video_root, verify == "hash"), {}, {}, {})
     root = Path(video_root or ".")
     hashed = lru_cache(None)(lambda path: _file_source(root / path, True).digest)
@@ -244,14 +290,22 @@ def _check_stored(clips: pd.DataFrame, store: FeatureStore, video_root: str | Pa
         if clip_id not in store:
             continue
         before, now = store.source(clip_id), check.sources[clip_id]
-        if before and before.digest and not now.digest and before.size == now.size and before.modified != now.modified:
+        if (
+            before
+            and before.digest
+            and not now.digest
+            and before.size == now.size
+            and before.modified != now.modified
+        ):
             now = check.sources[clip_id] = now._replace(digest=hashed(path))
         if before and (difference := _difference(before, now)):
             check.changed[clip_id] = difference
             continue
         if reason := _unknown(before, now, verify):
             check.unchecked[clip_id] = reason
-        news = before is None or before.modified != now.modified or (now.digest and not before.digest)
+        news = (
+            before is None or before.modified != now.modified or (now.digest and not before.digest)
+        )
         if now.size is not None and news:
             check.learned[clip_id] = now
     return check
@@ -272,7 +326,9 @@ def _difference(before: ClipSource, now: ClipSource) -> str | None:
     """In what a clip differs from the one that was stored; None where nothing tells. The path does not count: files are moved."""
     for name in ("start", "end"):
         if getattr(before, name) != getattr(now, name):
-            return f"{name} is {_in_words(getattr(now, name))}, was {_in_words(getattr(before, name))}"
+            return (
+                f"{name} is {_in_words(getattr(now, name))}, was {_in_words(getattr(before, name))}"
+            )
     if now.size is None:
         return None
     if before.size != now.size:
@@ -323,14 +379,22 @@ class ExtractionReport:
         head = f"{self.done} clips done ({speed}), {self.skipped} were there, {len(self.failed)} failed"
         lines = [head, *_listed(self.failed, "in failures.json of the store")]
         if self.redone:
-            lines += [f"{len(self.redone)} done anew because their file or range had changed:", *_listed(self.redone)]
+            lines += [
+                f"{len(self.redone)} done anew because their file or range had changed:",
+                *_listed(self.redone),
+            ]
         if self.unchecked:
-            lines += [f"{len(self.unchecked)} that were there could not be checked:", *_listed(self.unchecked)]
+            lines += [
+                f"{len(self.unchecked)} that were there could not be checked:",
+                *_listed(self.unchecked),
+            ]
         return "\n".join(lines)
 
     def to_json(self) -> str:
         """The report as JSON."""
-        return json.dumps({**asdict(self), "clips_per_second": self.clips_per_second}, indent=2, sort_keys=True)
+        return json.dumps(
+            {**asdict(self), "clips_per_second": self.clips_per_second}, indent=2, sort_keys=True
+        )
 
 # %% ../nbs/06_extraction.ipynb #c49ed313
 class _Writer:
@@ -345,7 +409,12 @@ class _Writer:
         clips: int,
         seconds: float,
     ):
-        self.store, self.backbone, self.sources, self.batch_size = store, backbone, sources, batch_size
+        self.store, self.backbone, self.sources, self.batch_size = (
+            store,
+            backbone,
+            sources,
+            batch_size,
+        )
         self.shard_clips, self.shard_seconds = clips, seconds
         self.batch: list[tuple[str, np.ndarray]] = []
         self.features: dict[str, torch.Tensor] = {}
@@ -362,7 +431,10 @@ class _Writer:
             self.batch.append((clip_id, frames))
             if len(self.batch) == self.batch_size:
                 self.encode()
-        if len(self.features) >= self.shard_clips or time.monotonic() - self.committed > self.shard_seconds:
+        if (
+            len(self.features) >= self.shard_clips
+            or time.monotonic() - self.committed > self.shard_seconds
+        ):
             self.commit()
 
     def encode(self) -> None:
@@ -377,7 +449,9 @@ class _Writer:
             if good:
                 self.features[clip_id] = feature
             else:
-                self.failed[clip_id] = "the backbone gave features that are NaN, infinite or beyond float16 (65504)"
+                self.failed[clip_id] = (
+                    "the backbone gave features that are NaN, infinite or beyond float16 (65504)"
+                )
 
     def commit(self) -> None:
         """Write a shard of what is encoded, and the failures so far."""
@@ -425,9 +499,13 @@ def extract(
     Clips that fail are in the report and in the store. An error or an interrupt commits what is done, then goes on its way.
     """
     _check_columns(clips)
-    _check_numbers(frames=frames, workers=workers, batch_size=batch_size, size=size, timeout=timeout)
+    _check_numbers(
+        frames=frames, workers=workers, batch_size=batch_size, size=size, timeout=timeout
+    )
     if verify not in ("stat", "hash"):
-        raise ValueError(f"verify is 'stat' (size and modification time) or 'hash' (contents), got {verify!r}")
+        raise ValueError(
+            f"verify is 'stat' (size and modification time) or 'hash' (contents), got {verify!r}"
+        )
     backbone = create_backbone(backbone) if isinstance(backbone, str) else backbone
     store = _open_store(store, backbone, frames, size)
     started = time.monotonic()
@@ -437,8 +515,13 @@ def extract(
     todo = clips[[clip_id not in store for clip_id in clips["clip_id"]]]
     writer = _Writer(store, backbone, check.sources, batch_size, shard_clips, shard_seconds)
     try:
-        stream = decode_items(work_items(todo, video_root), backbone.transform, frames, size, workers, timeout)
-        with closing(stream), tqdm(total=len(todo), unit="clip", desc="extract", disable=not progress) as bar:
+        stream = decode_items(
+            work_items(todo, video_root), backbone.transform, frames, size, workers, timeout
+        )
+        with (
+            closing(stream),
+            tqdm(total=len(todo), unit="clip", desc="extract", disable=not progress) as bar,
+        ):
             for results in stream:
                 writer.take(results)
                 bar.update(len(results))
@@ -446,7 +529,9 @@ def extract(
     finally:
         writer.finish()
     seconds = time.monotonic() - started
-    return ExtractionReport(writer.done, len(clips) - len(todo), writer.failed, seconds, check.changed, check.unchecked)
+    return ExtractionReport(
+        writer.done, len(clips) - len(todo), writer.failed, seconds, check.changed, check.unchecked
+    )
 
 
 def _check_numbers(**numbers: float | None) -> None:
@@ -459,11 +544,18 @@ def _check_numbers(**numbers: float | None) -> None:
             raise ValueError(f"{name} is at least {least}, got {value}")
 
 
-def _open_store(store: FeatureStore | str | Path, backbone: torch.nn.Module, frames: int, size: int | None) -> FeatureStore:
+def _open_store(
+    store: FeatureStore | str | Path, backbone: torch.nn.Module, frames: int, size: int | None
+) -> FeatureStore:
     """The store, made if it is not there, refused if it is for other features."""
-    sampling = {"frames": "evenly spread, first and last included, rounded down", "short_side": size}
+    sampling = {
+        "frames": "evenly spread, first and last included, rounded down",
+        "short_side": size,
+    }
     if not isinstance(store, FeatureStore):
-        return FeatureStore.open_or_create(store, backbone.description, frames, backbone.dim, sampling)
+        return FeatureStore.open_or_create(
+            store, backbone.description, frames, backbone.dim, sampling
+        )
     store.check(backbone.description, frames, backbone.dim, sampling)
     store.refresh()
     return store

@@ -16,7 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .decoding import DecoderFault, DecordReader, PyAVReader, VideoError, VideoInfo, _url, index_video
+from lift.decoding import (
+    DecoderFault,
+    DecordReader,
+    PyAVReader,
+    VideoError,
+    VideoInfo,
+    _url,
+    index_video,
+)
 
 # %% ../nbs/03_video.ipynb #562b5a65
 def sample_indices(
@@ -25,13 +33,19 @@ def sample_indices(
 ) -> np.ndarray:  # (k,) int64
     """`k` indices spread evenly over `n_frames`, sorted, first and last included; `ValueError` below 1 of either."""
     if n_frames < 1 or k < 1:
-        raise ValueError(f"sampling needs at least 1 frame out of at least 1, got k={k} out of n_frames={n_frames}")
+        raise ValueError(
+            f"sampling needs at least 1 frame out of at least 1, got k={k} out of n_frames={n_frames}"
+        )
     return np.linspace(0, n_frames - 1, k).astype(np.int64)
 
 # %% ../nbs/03_video.ipynb #b668813b
 DEFAULT_OPTIONS = {  # near-lossless for the eye, and fast; FFmpeg's option names
     "libx264": {"crf": "18", "preset": "veryfast"},
-    "libx265": {"crf": "20", "preset": "veryfast", "x265-params": "log-level=error:pools=1:frame-threads=1:open-gop=0"},
+    "libx265": {
+        "crf": "20",
+        "preset": "veryfast",
+        "x265-params": "log-level=error:pools=1:frame-threads=1:open-gop=0",
+    },
     "libvpx": {"crf": "10", "b": "4M", "deadline": "good", "cpu-used": "4"},
     "libvpx-vp9": {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "6"},
     "libsvtav1": {"crf": "24", "preset": "10", "svtav1-params": "lp=1"},
@@ -50,8 +64,12 @@ def write_video(
 
     path = Path(path)
     if not 0.001 <= frames_per_second <= 1000:
-        raise VideoError(path, f"frames_per_second={frames_per_second}: choose a number from 0.001 to 1000")
-    partial = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")  # short: a name may be as long as names can be
+        raise VideoError(
+            path, f"frames_per_second={frames_per_second}: choose a number from 0.001 to 1000"
+        )
+    partial = path.with_name(
+        f".{secrets.token_hex(8)}{path.suffix}"
+    )  # short: a name may be as long as names can be
     try:
         rate = Fraction(frames_per_second).limit_denominator(1001)
         _encode(partial, _checked_frames(path, frames), rate, codec, options or {})
@@ -70,25 +88,33 @@ def _checked_frames(path: Path, frames: Iterable[np.ndarray]) -> Iterable[np.nda
     for number, frame in enumerate(frames):
         frame = np.ascontiguousarray(frame)
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise VideoError(path, f"frame {number} is {frame.dtype} {frame.shape}, not uint8 (height, width, 3)")
+            raise VideoError(
+                path, f"frame {number} is {frame.dtype} {frame.shape}, not uint8 (height, width, 3)"
+            )
         size = size or frame.shape
         if frame.shape != size:
             raise VideoError(path, f"frame {number} has shape {frame.shape}, the first has {size}")
         if size[0] % 2 or size[1] % 2:
-            raise VideoError(path, f"yuv420p needs even sizes, got {size[1]} x {size[0]} pixels: crop or pad one")
+            raise VideoError(
+                path, f"yuv420p needs even sizes, got {size[1]} x {size[0]} pixels: crop or pad one"
+            )
         yield frame
     if size is None:
         raise VideoError(path, "there is no frame to write")
 
 
-def _encode(path: Path, frames: Iterable[np.ndarray], rate: Fraction, codec: str, options: dict[str, str]) -> None:
+def _encode(
+    path: Path, frames: Iterable[np.ndarray], rate: Fraction, codec: str, options: dict[str, str]
+) -> None:
     import av
 
     stream = None
     with av.open(_url(path), "w", options={"fflags": "+bitexact"}) as container:
         for number, array in enumerate(frames):
             if stream is None:
-                stream = container.add_stream(codec, rate=rate, options=DEFAULT_OPTIONS.get(codec, {}) | options)
+                stream = container.add_stream(
+                    codec, rate=rate, options=DEFAULT_OPTIONS.get(codec, {}) | options
+                )
                 stream.height, stream.width, stream.pix_fmt = *array.shape[:2], "yuv420p"
                 stream.codec_context.flags |= av.codec.context.Flags.bitexact
                 stream.codec_context.thread_count = 1
@@ -112,7 +138,8 @@ class VideoFile:
     def __init__(
         self,
         path: str | Path,
-        size: int | None = None,  # short side of the frames in pixels; never enlarged; None: as stored
+        size: int
+        | None = None,  # short side of the frames in pixels; never enlarged; None: as stored
         decoder: str = "auto",  # "auto" | "decord" | "pyav"
     ):
         if decoder not in ("auto", *_READERS):
@@ -140,9 +167,13 @@ class VideoFile:
                 self._drop(name)
                 continue
             return frames if np.array_equal(order, np.arange(len(wanted))) else frames[order]
-        raise VideoError(self.info.path, "; ".join(f"{name}: {self._faults[name]}" for name in self._order))
+        raise VideoError(
+            self.info.path, "; ".join(f"{name}: {self._faults[name]}" for name in self._order)
+        )
 
-    def read_clip(self, frames: int = 16, start: float | None = None, end: float | None = None) -> np.ndarray:
+    def read_clip(
+        self, frames: int = 16, start: float | None = None, end: float | None = None
+    ) -> np.ndarray:
         """`frames` sound frames spread evenly over `[start, end]` seconds: `(frames, H, W, 3)` uint8."""
         inside = self._index.sound(frame_range(self.info, start, end))  # (N,)
         return self.read(inside[sample_indices(len(inside), frames)])
@@ -169,11 +200,16 @@ class VideoFile:
     def _checked(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         wanted = np.asarray(indices)
         if wanted.ndim != 1 or (wanted.size and not np.issubdtype(wanted.dtype, np.integer)):
-            raise VideoError(self.info.path, f"indices are {wanted.dtype} {wanted.shape}, not a list of whole numbers")
+            raise VideoError(
+                self.info.path,
+                f"indices are {wanted.dtype} {wanted.shape}, not a list of whole numbers",
+            )
         outside = wanted[(wanted < 0) | (wanted >= self.info.frame_count)]
         if outside.size:
             last = self.info.frame_count - 1
-            raise VideoError(self.info.path, f"no frame {outside[0]}: the file holds frames 0 to {last}")
+            raise VideoError(
+                self.info.path, f"no frame {outside[0]}: the file holds frames 0 to {last}"
+            )
         return wanted.astype(np.int64)
 
 
@@ -225,13 +261,20 @@ def frame_range(
     if start < 0:
         raise VideoError(info.path, f"start {start:g} s is before the beginning")
     if start >= info.duration:
-        raise VideoError(info.path, f"start {start:g} s is past the end of the video at {info.duration:.3f} s")
+        raise VideoError(
+            info.path, f"start {start:g} s is past the end of the video at {info.duration:.3f} s"
+        )
     if start >= end:
         raise VideoError(info.path, f"start {start:g} s is not before end {end:g} s")
     if end > info.duration + 1:
-        raise VideoError(info.path, f"end {end:g} s is past the end of the video at {info.duration:.3f} s")
+        raise VideoError(
+            info.path, f"end {end:g} s is past the end of the video at {info.duration:.3f} s"
+        )
     if end < info.times[0] - 1e-3:
-        raise VideoError(info.path, f"end {end:g} s is before the first frame, which is shown at {info.times[0]:.3f} s")
+        raise VideoError(
+            info.path,
+            f"end {end:g} s is before the first frame, which is shown at {info.times[0]:.3f} s",
+        )
     first = int(np.searchsorted(info.times, start - 1e-3))
     last = int(np.searchsorted(info.times, end + 1e-3))
     if first < last:

@@ -36,11 +36,15 @@ def _send_all(outbox: queue.Queue, pipe: Connection) -> None:
         os._exit(1)
 
 
-def _serve(work: Work, prepare: Callable[[], None], pipe: Connection, strangers: Sequence[Connection]) -> None:
+def _serve(
+    work: Work, prepare: Callable[[], None], pipe: Connection, strangers: Sequence[Connection]
+) -> None:
     """The life of a worker: jobs in, results out, until the parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for stranger in strangers:  # a fork has the parent's ends too: held open, nobody would see the parent end
+    for (
+        stranger
+    ) in strangers:  # a fork has the parent's ends too: held open, nobody would see the parent end
         stranger.close()
     gc.freeze()  # what a fork inherits is the parent's to free, on a GPU too
     prepare()
@@ -80,13 +84,17 @@ class _Worker:
         self.received, self.since = 0, 0.0
         forked = context.get_start_method() == "fork"
         strangers = [self.pipe, *(other.pipe for other in others)] if forked else []
-        self.process = context.Process(target=_serve, args=(work, prepare, theirs, strangers), daemon=True)
+        self.process = context.Process(
+            target=_serve, args=(work, prepare, theirs, strangers), daemon=True
+        )
         self.process.start()
         theirs.close()
 
     def takes(self, task: _Task) -> bool:
         """Whether the worker can be given this task now."""
-        return not self.tasks or (len(self.tasks) == 1 and not task.alone and not self.tasks[0].alone)
+        return not self.tasks or (
+            len(self.tasks) == 1 and not task.alone and not self.tasks[0].alone
+        )
 
     def give(self, task: _Task) -> None:
         """Send a task; a worker that is dead is found out where its results are read."""
@@ -119,9 +127,18 @@ class _Worker:
 class _Pool:
     """Workers, the tasks that wait for one, and the results that wait for their turn."""
 
-    def __init__(self, work: Work, prepare: Callable[[], None], jobs: Sequence[Job], workers: int, timeout: float):
+    def __init__(
+        self,
+        work: Work,
+        prepare: Callable[[], None],
+        jobs: Sequence[Job],
+        workers: int,
+        timeout: float,
+    ):
         self.work, self.prepare, self.timeout = work, prepare, timeout
-        self.todo = deque(_Task(place, 0, shared, parts) for place, (shared, parts) in enumerate(jobs))
+        self.todo = deque(
+            _Task(place, 0, shared, parts) for place, (shared, parts) in enumerate(jobs)
+        )
         self.results: dict[int, dict[int, Any]] = {}
         self.workers: list[_Worker] = []
         self.wanted = min(workers, len(jobs))
@@ -135,7 +152,11 @@ class _Pool:
         """All results of a job; those of the jobs behind it are collected meanwhile."""
         while len(self.results.get(place, ())) < parts:
             for worker in self.workers:
-                while self.todo and self.todo[0].place < place + 2 * self.wanted and worker.takes(self.todo[0]):
+                while (
+                    self.todo
+                    and self.todo[0].place < place + 2 * self.wanted
+                    and worker.takes(self.todo[0])
+                ):
                     worker.give(self.todo.popleft())
             self._collect()
         found = self.results.pop(place, {})
@@ -152,7 +173,9 @@ class _Pool:
                 self._take(*worker.receive())
             except (EOFError, OSError):
                 self._replace(worker)
-        for worker in busy.values():  # nothing is on its way from these: what they hold is the part without a result
+        for worker in (
+            busy.values()
+        ):  # nothing is on its way from these: what they hold is the part without a result
             if time.monotonic() - worker.since >= self.timeout:
                 self._replace(worker, f"timed out after {self.timeout:g} s")
 
@@ -169,7 +192,9 @@ class _Pool:
             self._take(place, first, Lost(fault or died))
             again = [_Task(place, first + 1, shared, parts[1:])] if len(parts) > 1 else []
         else:
-            again = [_Task(place, first + n, shared, (part,), alone=True) for n, part in enumerate(parts)]
+            again = [
+                _Task(place, first + n, shared, (part,), alone=True) for n, part in enumerate(parts)
+            ]
         self.todo.extendleft(reversed([*again, *others]))
         self.start()
 
@@ -185,7 +210,11 @@ def _nothing() -> None:
 
 
 def run_jobs(
-    work: Work, jobs: Sequence[Job], workers: int, timeout: float = 300.0, prepare: Callable[[], None] = _nothing
+    work: Work,
+    jobs: Sequence[Job],
+    workers: int,
+    timeout: float = 300.0,
+    prepare: Callable[[], None] = _nothing,
 ) -> Iterator[list[Any]]:
     """For each job, in order, the results of `work(shared, parts)`, one a part; `Lost` where a process died or hung.
 
