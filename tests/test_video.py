@@ -1,4 +1,4 @@
-"""Every frame of a test video carries its own number, so that a decoder's answer can be checked frame by frame."""
+"""Every frame of a test video shows its own number, so that each decoded frame can be checked."""
 
 import os
 import pickle
@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import replace
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
 import av
@@ -59,6 +60,8 @@ FILES = {
     "av1.mp4": ("libsvtav1", {}),
 }
 NOT_FOR_DECORD = {"h264.ts", "h264.avi", "open_h264.mp4", "open_hevc.mp4", "av1.mp4"}
+needs_decord = pytest.mark.skipif(find_spec("decord") is None, reason="decord is not installed")
+DECORD = pytest.param("decord", marks=needs_decord)
 
 
 def stamped(number: int) -> np.ndarray:
@@ -112,10 +115,13 @@ def hide(*numbers: int):
     return lambda number, data: bytes([data[0] & ~0x10]) + data[1:] if number in numbers else data
 
 
-def write_variable(path: Path, milliseconds: list[int]) -> Path:
+def write_variable(
+    path: Path, milliseconds: list[int], rate: int = 30, options: dict[str, str] | None = None
+) -> Path:
     """A video whose frames come at these times."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=30, options={"g": "12"})
+        options = {"g": "12"} | (options or {})
+        stream = container.add_stream("libx264", rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
         for number, moment in enumerate(milliseconds):
@@ -183,7 +189,7 @@ def test_nothing_cannot_be_sampled(arguments):
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("decoder", ["auto", "decord", "pyav"])
+@pytest.mark.parametrize("decoder", ["auto", "pyav", DECORD])
 def test_every_frame_is_the_one_asked_for(clips, name, decoder):
     if decoder == "decord" and name in NOT_FOR_DECORD:
         pytest.skip("decord cannot be trusted with this file")
@@ -211,13 +217,13 @@ def test_every_frame_is_the_one_asked_for(clips, name, decoder):
         assert [stamps(opened.read(row)) for row in numbers] == numbers.tolist()
 
 
+@needs_decord
 @pytest.mark.parametrize("name", sorted(set(FILES) - NOT_FOR_DECORD))
 @pytest.mark.parametrize("size", [None, 48, 77])
 def test_both_decoders_give_the_same_pixels(clips, name, size):
     numbers = sample_indices(FRAMES, 16)
     frames = read_frames(clips[name], numbers, size, "decord")
     assert np.array_equal(frames, read_frames(clips[name], numbers, size, "pyav"))
-    assert np.array_equal(frames, read_frames(clips[name], numbers, size))
 
 
 @pytest.mark.parametrize("name", sorted(NOT_FOR_DECORD))
@@ -231,6 +237,11 @@ def test_a_packet_that_shows_nothing_is_no_frame(clips, tmp_path):
     shown = [number for number in range(FRAMES) if number not in (10, 30, 59)]
     assert probe_video(path).frame_count == len(shown)
     assert len(set(np.diff(stamps(read_frames(path, range(len(shown))))))) <= 2
+
+
+@needs_decord
+def test_decord_is_refused_where_it_counts_other_frames(clips, tmp_path):
+    path = copy_packets(clips["vp8.webm"], tmp_path / "hidden.webm", hide(10, 30, 59))
     with pytest.raises(VideoError, match="decord: counts 60 frames, the file shows 57"):
         read_frames(path, [5], decoder="decord")
 
@@ -245,8 +256,11 @@ def test_a_frame_that_never_comes_is_neither_repeated_nor_replaced(clips, tmp_pa
     with pytest.raises(VideoError, match="frame 50 is missing"):
         read_frames(path, [50])  # frame 51 follows, which the index does not know
     monkeypatch.setattr(decoding, "_hidden", lambda packet, codec: False)
-    with pytest.raises(VideoError, match="decord: .*duplicate frames.*; pyav: frame 30 is missing"):
+    with pytest.raises(VideoError, match="pyav: frame 30 is missing"):
         read_frames(path, range(FRAMES))
+    if find_spec("decord"):
+        with pytest.raises(VideoError, match="decord: .*duplicate frames"):
+            read_frames(path, range(FRAMES), decoder="decord")
 
 
 @pytest.mark.parametrize(
@@ -280,7 +294,7 @@ def test_a_seek_that_lands_too_late_is_done_again_from_an_earlier_key_frame(clip
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+@pytest.mark.parametrize("decoder", ["pyav", DECORD])
 def test_clips_of_one_and_two_frames(tmp_path, count, suffix, decoder):
     path = write_video(tmp_path / f"short{suffix}", map(stamped, range(count)))
     assert probe_video(path).duration == pytest.approx(count / 24, abs=2e-3)
@@ -291,7 +305,7 @@ def test_no_index_gives_no_frame(clips):
     assert read_frames(clips["h264.mp4"], [], size=48).shape == (0, 48, 64, 3)
 
 
-@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+@pytest.mark.parametrize("decoder", ["pyav", DECORD])
 def test_colours_survive(tmp_path, decoder):
     colours = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]], np.uint8)
     path = write_video(
@@ -311,7 +325,7 @@ def test_size_is_the_short_side_and_never_enlarges(clips):
         read_frames(clips["vp9.webm"], [0], size=0)
 
 
-@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+@pytest.mark.parametrize("decoder", ["pyav", DECORD])
 @pytest.mark.parametrize(
     ("degrees", "matrix"), [(90, (0, 1, -1, 0)), (180, (-1, 0, 0, -1)), (270, (0, -1, 1, 0))]
 )
@@ -407,7 +421,7 @@ def test_a_range_the_file_does_not_have_is_refused(start, end, cause):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+@pytest.mark.parametrize("decoder", ["pyav", DECORD])
 def test_variable_frame_rate_goes_by_true_time(tmp_path, suffix, decoder):
     moments = np.r_[0, np.cumsum(np.random.default_rng(3).integers(8, 160, 79))]  # milliseconds
     path = write_variable(tmp_path / f"variable{suffix}", moments.tolist())
@@ -423,7 +437,7 @@ def test_variable_frame_rate_goes_by_true_time(tmp_path, suffix, decoder):
     )
 
 
-@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+@pytest.mark.parametrize("decoder", ["pyav", DECORD])
 def test_many_ranges_of_a_long_file_opened_once(long_clip, decoder):
     with VideoFile(long_clip, size=48, decoder=decoder) as opened:
         for start in (100.0, 3.0, 60.5, 124.5, 0.0):
@@ -437,13 +451,13 @@ def test_many_ranges_of_a_long_file_opened_once(long_clip, decoder):
 
 def test_the_frames_before_a_range_are_not_decoded(long_clip, monkeypatch):
     decoded = []
-    number = decoding.PyAVReader._number
+    number = decoding._ByStamp.number
 
     def counted(self, picture):
         decoded.append(picture.pts)
         return number(self, picture)
 
-    monkeypatch.setattr(decoding.PyAVReader, "_number", counted)
+    monkeypatch.setattr(decoding._ByStamp, "number", counted)
     with VideoFile(long_clip, decoder="pyav") as opened:
         assert stamps(opened.read([2900, 2905])) == [2900, 2905]
     assert 2 <= len(decoded) <= 2 * 250  # x264 sets a key frame every 250 frames
@@ -466,10 +480,10 @@ def shift_blocks(source: Path, target: Path, moves: dict[int, int]) -> Path:
     return target
 
 
-def all_frames(path: Path, numbers: list[int], decoder: str = "auto") -> VideoInfo:
+def all_frames(path: Path, numbers: list[int]) -> VideoInfo:
     """Assert that the file shows these frames, read in order and at random."""
     some = np.random.default_rng(2).integers(0, len(numbers), (12, 3))
-    with VideoFile(path, decoder=decoder) as opened:
+    with VideoFile(path) as opened:
         assert opened.info.frame_count == len(numbers)
         assert stamps(opened.read(range(len(numbers)))) == numbers
         assert [stamps(opened.read(row)) for row in some] == [
@@ -491,16 +505,7 @@ MOMENTS = [
     "moves", [{20: -400}, {45: -40}, {45: 40}, {0: 40}, {59: -40}, {30: -400, 31: -400}, {20: 5000}]
 )
 def test_a_wrong_stamp_costs_no_other(tmp_path, options, moves):
-    clean = tmp_path / "clean.mkv"
-    with av.open(str(clean), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"g": "12"} | options)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 1000)
-        for number, moment in enumerate(MOMENTS):
-            frame = av.VideoFrame.from_ndarray(stamped(number), format="rgb24")
-            frame.pts, frame.time_base = moment, Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    clean = write_variable(tmp_path / "clean.mkv", MOMENTS, 25, options)
     info = all_frames(shift_blocks(clean, tmp_path / "wrong.mkv", moves), list(range(60)))
     wrong = np.abs(info.times - np.asarray(MOMENTS) / 1000) > 2e-3
     assert wrong.sum() <= 2 * len(moves) and info.duration == pytest.approx(
@@ -541,7 +546,7 @@ def test_dropped_frames_of_an_avi_keep_their_time(tmp_path, codec, bf):
         container.mux(stream.encode(None))
     info = all_frames(tmp_path / "drops.avi", list(range(41)))
     wrong = np.abs(info.times - np.asarray(slots) / 10)
-    # AVI keeps the place of a packet: that of a reordered frame is a few frames early, also across the gap
+    # AVI keeps the place of a packet: a reordered frame is a few frames early, also across the gap
     assert wrong.max() < 1e-6 if bf != "2" else (wrong > 0.21).sum() <= 3
     assert info.duration == pytest.approx(6.1, abs=0.3)
 
@@ -666,19 +671,18 @@ def write_late(path: Path, late: float, sound: bool = True) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".mov"])
-@pytest.mark.parametrize("decoder", ["auto", "pyav"])
-def test_seconds_count_from_the_start_of_the_file(tmp_path, suffix, decoder):
+def test_seconds_count_from_the_start_of_the_file(tmp_path, suffix):
     path = write_late(tmp_path / f"late{suffix}", 2)
     info = probe_video(path)
     assert info.times == pytest.approx(
         2 + np.arange(48) / 24, abs=0.09
     )  # AAC begins up to 1024 samples early
     assert info.duration == pytest.approx(4, abs=0.09)
-    assert stamps(read_clip(path, 4, 3, 4, decoder=decoder))[0] in (23, 24)
-    assert stamps(read_clip(path, 3, decoder=decoder)) == [0, 23, 47]
-    assert stamps(read_clip(path, 2, 1.5, 2.09, decoder=decoder))[0] == 0
+    assert stamps(read_clip(path, 4, 3, 4))[0] in (23, 24)
+    assert stamps(read_clip(path, 3)) == [0, 23, 47]
+    assert stamps(read_clip(path, 2, 1.5, 2.09))[0] == 0
     with pytest.raises(VideoError, match="before the first frame, which is shown at 2.0"):
-        read_clip(path, 4, 0.5, 1.5, decoder=decoder)
+        read_clip(path, 4, 0.5, 1.5)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".ts", ".mkv"])
@@ -699,15 +703,14 @@ def test_a_turn_in_the_codecs_data_is_left_to_pyav(shared):
     upright = np.rot90(stored, 1, axes=(1, 2)).astype(int)
     info = probe_video(path)
     assert (info.width, info.height, info.rotation) == (128, 192, 270)
-    for decoder in ("auto", "pyav"):
-        assert np.abs(read_frames(path, [9, 33], decoder=decoder) - upright).mean() < 3
+    assert np.abs(read_frames(path, [9, 33]) - upright).mean() < 3
     with pytest.raises(VideoError, match="decord: .*turn of the picture is in the codec's data"):
         read_frames(path, [9], decoder="decord")
 
 
 def orientation_message(turn: int) -> bytes:
-    """An H.264 packet part: the SEI message that says by how many quarter turns, anticlockwise, the picture is to be turned."""
-    bits = f"000{turn * 16384:016b}11"  # cancel, mirrored twice, the angle in 16 bits, repetition period ue(0), extension
+    """An H.264 SEI message: turn the picture by so many quarter turns anticlockwise."""
+    # not cancelled, not mirrored twice, the angle in 16 bits, repetition period ue(0), no extension
     bits = "0" + "00" + f"{turn * 16384:016b}" + "1" + "0"
     bits += "1" + "0" * (-(len(bits) + 1) % 8)
     payload = int(bits, 2).to_bytes(len(bits) // 8, "big")
@@ -725,7 +728,7 @@ def test_a_turn_that_changes_is_refused(clips, tmp_path):
     )
     upright = np.rot90(read_frames(clips["intra.mp4"], [9]), 1, axes=(1, 2))
     assert np.array_equal(read_frames(path, [9]), upright)  # said with the first picture only
-    with pytest.raises(VideoError, match="turned otherwise"):
+    with pytest.raises(VideoError, match="not turned like the first"):
         read_frames(path, [30])
 
 
@@ -760,6 +763,7 @@ def write_as(path: Path, codec: str, pixels: str, height: int = HEIGHT, frames: 
     return path
 
 
+@needs_decord
 @pytest.mark.parametrize(
     ("name", "codec", "pixels", "height", "cause"),
     [
@@ -773,9 +777,7 @@ def write_as(path: Path, codec: str, pixels: str, height: int = HEIGHT, frames: 
 def test_pixels_do_not_depend_on_the_decoder(tmp_path, name, codec, pixels, height, cause):
     path = write_as(tmp_path / name, codec, pixels, height)
     frames = read_frames(path, range(30), decoder="pyav")
-    assert stamps(frames) == list(range(30)) and np.array_equal(
-        read_frames(path, range(30)), frames
-    )
+    assert stamps(frames) == list(range(30))
     small = read_frames(path, range(30), 48, "pyav")
     assert np.array_equal(read_frames(path, range(30), 48, "decord"), small)
     if cause is None:
@@ -801,9 +803,7 @@ def test_the_better_of_two_pictures_is_the_one_that_is_read(clips, tmp_path, suf
                 new.mux(packet)
     info = probe_video(tmp_path / f"two{suffix}")
     chosen = read_frames(tmp_path / f"two{suffix}", range(info.frame_count))
-    assert np.array_equal(
-        chosen, read_frames(tmp_path / f"two{suffix}", range(info.frame_count), decoder="pyav")
-    )
+    assert chosen.shape == (90, 64, 48, 3) and chosen.max() < 8  # FFmpeg takes the longer stream
     with pytest.raises(VideoError, match="decord"):
         read_frames(tmp_path / f"two{suffix}", [3], decoder="decord")
 
@@ -824,8 +824,9 @@ def test_a_clock_that_leaps_forward_is_bridged(clips, tmp_path):
 
 
 NAMES = [
-    "cam:01.mp4", "2024-01-01T12:30:00.mp4", "concat:x.mp4", "http:x.mp4", "file:x.mp4", "pipe:1.mp4", "%03d.mp4", "a?b#c.mp4",
-    " with spaces .mp4", "-i.mp4", "two\nlines.mp4", "q'\"`$.mp4", "prise_é_日本.mp4", "a%20b|c.mp4", "~.mp4", "x" * 251 + ".mp4",
+    "cam:01.mp4", "2024-01-01T12:30:00.mp4", "concat:x.mp4", "http:x.mp4", "file:x.mp4",
+    "pipe:1.mp4", "%03d.mp4", "a?b#c.mp4", " with spaces .mp4", "-i.mp4", "two\nlines.mp4",
+    "q'\"`$.mp4", "prise_é_日本.mp4", "a%20b|c.mp4", "~.mp4", "x" * 251 + ".mp4",
     os.fsdecode(b"caf\xe9.mp4"),
 ]  # fmt: skip
 
@@ -840,7 +841,7 @@ def test_any_name_is_a_file(tmp_path, monkeypatch, name):
             pytest.skip("this file system takes names in UTF-8 only")
         raise
     assert os.listdir() == [name]
-    for decoder in ("auto", "decord", "pyav"):
+    for decoder in ("pyav", *(["decord"] if find_spec("decord") else [])):
         assert stamps(read_frames(name, [1, 4], decoder=decoder)) == [1, 4]
     assert probe_video(name).path == name
     with pytest.raises(VideoError, match="no frame 6") as caught:
@@ -852,6 +853,7 @@ def test_any_name_is_a_file(tmp_path, monkeypatch, name):
     assert str(caught.value).isprintable() and os.listdir() == [name]
 
 
+@needs_decord
 def test_a_folder_whose_name_is_not_utf_8(tmp_path):
     folder = tmp_path / os.fsdecode(b"\xe9t\xe9")
     try:
@@ -919,7 +921,7 @@ def test_errors_name_the_file_and_the_cause(clips, tmp_path):
     (tmp_path / "empty.mp4").touch()
     with pytest.raises(VideoError, match="empty.mp4: the file is empty"):
         probe_video(tmp_path / "empty.mp4")
-    with pytest.raises(ValueError, match="choose auto, decord or pyav"):
+    with pytest.raises(ValueError, match="choose auto, pyav or decord"):
         read_frames(clips["h264.mp4"], [0], decoder="opencv")
 
 
@@ -948,7 +950,7 @@ def test_sound_is_not_a_video(tmp_path):
 
 
 @pytest.mark.parametrize("indices", [[60], [-1], [0, 1000], [0.5], [[0, 1]], ["0"]])
-@pytest.mark.parametrize("decoder", ["auto", "decord", "pyav"])
+@pytest.mark.parametrize("decoder", ["auto", "pyav", DECORD])
 def test_a_frame_that_is_not_there_is_an_error(clips, indices, decoder):
     with pytest.raises(VideoError, match="no frame|not a list of whole numbers"):
         read_frames(clips["h264.mp4"], indices, decoder=decoder)
@@ -981,13 +983,16 @@ def test_a_truncated_file_with_its_index_in_front_is_refused(clips, tmp_path):
         read_clip(tmp_path / "cut.mp4")
 
 
-def test_damage_is_an_error_that_names_both_decoders_and_never_a_repeated_frame(clips, tmp_path):
+def test_damage_is_an_error_and_never_a_repeated_frame(clips, tmp_path):
     def blank(number: int, data: bytes) -> bytes:
         return bytes(len(data)) if number == 30 else data
 
     path = copy_packets(clips["short_groups.mp4"], tmp_path / "hole.mp4", blank)
-    with pytest.raises(VideoError, match=r"hole.mp4: decord: .*; pyav: frame \d+ "):
+    with pytest.raises(VideoError, match=r"hole.mp4: pyav: frame \d+ "):
         read_frames(path, range(FRAMES))
+    if find_spec("decord"):
+        with pytest.raises(VideoError, match="hole.mp4: decord: "):
+            read_frames(path, range(FRAMES), decoder="decord")
     with VideoFile(path) as opened:
         assert stamps(opened.read([0, 5, 13])) == [0, 5, 13]  # the sound part stays readable
         with pytest.raises(VideoError, match="hole.mp4"):
@@ -1023,14 +1028,24 @@ def test_frames_that_an_edit_list_cuts_off_are_no_frames(clips, tmp_path, name):
         assert stamps(opened.read([35, 0, 20])) == [59, 24, 44]
 
 
-def test_a_broken_decord_leaves_the_work_to_pyav(clips, monkeypatch):
+def test_without_decord_all_is_read_and_only_decord_is_refused(clips, monkeypatch):
+    monkeypatch.setitem(sys.modules, "decord", None)  # importing it raises ImportError
+    for name, path in clips.items():
+        with VideoFile(path) as opened:
+            assert stamps(opened.read([7, 8])) == [7, 8], name
+    with pytest.raises(VideoError, match=r'decord: cannot be imported.*"lift\[decord\]"'):
+        read_frames(clips["h264.mp4"], [7], decoder="decord")
+
+
+@needs_decord
+def test_decord_reads_where_it_is_asked_and_pyav_elsewhere(clips, monkeypatch):
     def broken(self, index, width, height):
         raise decoding.DecoderFault("is out of order")
 
-    monkeypatch.setattr(decoding.DecordReader, "__init__", broken)
-    assert stamps(read_frames(clips["h264.mp4"], [7, 8])) == [7, 8]
-    with pytest.raises(VideoError, match="decord: is out of order"):
-        read_frames(clips["h264.mp4"], [7], decoder="decord")
+    for decoder, reader in {"pyav": decoding.DecordReader, "decord": decoding.PyAVReader}.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(reader, "__init__", broken)
+            assert stamps(read_frames(clips["h264.mp4"], [7, 8], decoder=decoder)) == [7, 8]
 
 
 def test_a_decoder_that_hangs_is_given_up():
@@ -1079,7 +1094,7 @@ def test_the_frame_rate_is_kept(tmp_path, rate):
         (
             [np.zeros((96, 128, 3), np.uint8), np.zeros((64, 128, 3), np.uint8)],
             {},
-            "frame 1 has shape",
+            "frame 1 is uint8 .*the first has the shape",
         ),
         (
             np.zeros((2, 96, 128, 3), np.uint8),
@@ -1116,7 +1131,8 @@ def test_a_killed_writer_leaves_the_old_video(clips, tmp_path):
 
 
 def test_importing_the_module_brings_no_decoder():
-    code = "import sys, lift.video; print(sorted({'av', 'decord', 'torch', 'matplotlib'} & set(sys.modules)))"
+    heavy = {"av", "decord", "torch", "matplotlib"}
+    code = f"import sys, lift.video; print(sorted({heavy} & set(sys.modules)))"
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -1125,6 +1141,7 @@ def test_importing_the_module_brings_no_decoder():
     )
 
 
+@needs_decord
 def test_real_clips(shared):
     paths = sorted(
         path for path in (shared / "clips").iterdir() if path.suffix in (".mp4", ".webm")
