@@ -1,5 +1,6 @@
-"""Backbones: weights that are what they say, preprocessing that equals PIL's, speed that changes nothing."""
+"""Backbones: the right weights, the preprocessing of PIL, speed that changes nothing."""
 
+import ctypes
 import json
 import pickle
 import sys
@@ -357,6 +358,49 @@ def test_intermediate_depths(name, weights, pan):
     assert all(value.shape[:2] == (2, 4) and value.ndim == 3 for value in depths.values())
     alone = backbone.intermediate(backbone.preprocess(pan[1:]), [2])[2]
     torch.testing.assert_close(depths[2][1:], alone, rtol=1e-4, atol=1e-5)
+
+
+# The plan
+
+
+def test_the_first_stage_counts_as_given(pan):
+    backbone = create_backbone("test_efficientnet", "random", device="cpu", middle=0)
+    channels = backbone.description["middle_channels"]
+    assert backbone.description["middle"] == 0 and channels > 0
+    plain = create_backbone("test_efficientnet", "random", device="cpu")
+    assert backbone.dim == plain.dim + 49 * channels
+    frames = backbone.preprocess(pan[:1, :1])
+    features, maps = backbone(frames), backbone.intermediate(frames, [0])[0]
+    cells = features[..., plain.dim :].unflatten(-1, (49, channels))
+    torch.testing.assert_close(features[..., : plain.dim], plain(frames), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(cells.mean(-2), maps, rtol=0.2, atol=0.05)  # cells overlap a little
+    again = create_backbone(json.loads(json.dumps(backbone.description)), device="cpu")
+    assert torch.equal(again(frames), features)
+
+
+def test_a_plan_cannot_change_and_says_how_the_network_computes(lite):
+    assert lite.plan == backbones.BackbonePlan(
+        torch.device("cpu"), torch.float32, layout=torch.channels_last, chunk=8
+    )
+    with pytest.raises(AttributeError):
+        lite.plan.chunk = 1
+
+
+def test_making_a_backbone_leaves_the_allocator_of_the_process_alone(monkeypatch):
+    library = ctypes.CDLL
+
+    def watched(name, *arguments, **options):
+        assert name is not None, "the C library was opened"
+        return library(name, *arguments, **options)
+
+    monkeypatch.setattr(ctypes, "CDLL", watched)
+    create_backbone("test_vit", "random", device="cpu")
+
+
+@pytest.mark.parametrize("middle", [-1, 99])
+def test_a_stage_that_the_network_does_not_have_is_refused(middle):
+    with pytest.raises(ValueError, match=f"stages or blocks 0 to .*, middle is {middle}"):
+        create_backbone("test_efficientnet", "random", device="cpu", middle=middle)
 
 
 # Compilation
