@@ -59,7 +59,7 @@ def chosen(folder: Path, clips: int) -> list[Path]:
 def main() -> None:
     """Measure each folder and write `benchmark_decoders.json`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", metavar="NAME=FOLDER", help="videos, e.g. droid=/data")
+    parser.add_argument("folders", nargs="+", metavar="NAME=FOLDER", help="folders of videos")
     parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of the result")
     parser.add_argument("--clips", type=int, default=200, help="clips of each folder")
     arguments = parser.parse_args()

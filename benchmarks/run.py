@@ -1,7 +1,8 @@
-"""Speed and memory of the pipeline against a plain reference, as ratios measured in one run: `make bench`.
+"""Speed and memory of the pipeline, as ratios to a plain reference in one run: `make bench`.
 
-The reference is what one writes first: every frame through PIL and torchvision transforms, one clip after the other,
-float32, eager, everything in one process and kept in memory. Both sides see the same clips, rendered here, in turn.
+The reference is the first version that one would write: every frame through PIL and torchvision
+transforms, one clip after the other, float32, eager, in one process, all kept in memory. Both
+sides get the same clips, which are rendered here, in turn.
 """
 
 import argparse
@@ -42,7 +43,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def usual_memory() -> None:
-    """Let glibc hand memory back as it does by itself after a while (its sliding thresholds at their upper end)."""
+    """Let glibc return memory as it does by default after some time (its largest thresholds)."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(-1, 64 * 2**20)
@@ -52,7 +53,7 @@ def usual_memory() -> None:
 def in_turn(
     reference: Callable[[], object], ours: Callable[[], object], repeats: int
 ) -> tuple[float, float]:
-    """Median wall times of both, run in turn after one call each that warms caches, each with its own way with memory."""
+    """Median wall times of both, in turn, after one warm-up call; memory as each would have it."""
     times = []
     for _ in range(repeats + 1):
         usual_memory()
@@ -127,7 +128,7 @@ def extraction(
 
 @torch.inference_mode()
 def embedding(repeats: int) -> tuple[float, float]:
-    """512 clips through a published-size LiFT (random weights): a full forward pass a clip, against codes alone in batches."""
+    """512 clips through LiFT: one full forward pass per clip, against codes alone in batches."""
     model = LiFT(LiFTConfig()).eval()
     features = torch.randn(512, FRAMES, 384)
 
@@ -141,7 +142,7 @@ def embedding(repeats: int) -> tuple[float, float]:
 
 @torch.inference_mode()
 def symmetry(depth: int, repeats: int) -> tuple[float, float]:
-    """512 clips through LiFT's encoder and through the time-symmetric one of equal size, in batches."""
+    """512 clips through LiFT's encoder and through the time-symmetric one, in batches."""
     features = torch.randn(512, FRAMES, 384).split(64)
     lift = LiFT(LiFTConfig()).eval()
     symmetric = LiFT(LiFTConfig(symmetry="equivariant", depth=depth)).eval()
@@ -158,18 +159,19 @@ import numpy as np, pandas as pd
 from lift.backbones import create_backbone
 from lift.extraction import extract
 paths, clips = json.load(open(sys.argv[1])), int(sys.argv[2])
-table = pd.DataFrame({"clip_id": [str(n) for n in range(clips)], "path": [paths[n % len(paths)] for n in range(clips)]})
+ids, files = map(str, range(clips)), (paths[n % len(paths)] for n in range(clips))
+table = pd.DataFrame({"clip_id": ids, "path": files})
 table = table.assign(start=np.nan, end=np.nan)
 extract(table, sys.argv[3], create_backbone("efficientnet_lite0", device="cpu"), progress=False)
-# not getrusage: what it tells survives exec, so that it could be the peak of the process that started this one
+# not getrusage: its value survives exec and could be the peak of the parent process
 print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024)
 """
 
 
 def memory(paths: list[str], clips: int) -> float:
-    """Peak memory (MiB) of the process that extracts `clips` clips with EfficientNet-Lite0; Linux alone tells it.
+    """Peak memory (MiB) of a process that extracts `clips` clips with EfficientNet-Lite0 (Linux).
 
-    Uncompiled: the export to ONNX Runtime takes more for a moment than extraction ever does, and would hide its growth.
+    Not compiled: the export to ONNX Runtime needs more memory than extraction, and would hide it.
     """
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "paths.json").write_text(json.dumps(paths))

@@ -1,4 +1,4 @@
-"""Extraction: the same features however it is run, every failure named, nothing lost to a kill, a crash or a full disk."""
+"""Extraction: the same features in every run, all failures named, nothing lost by a crash."""
 
 import errno
 import json
@@ -349,7 +349,7 @@ def test_a_clip_of_another_range_is_done_anew(tmp_path, filled, column, value, s
     changed.loc[0, column] = value
     report = run(changed, tmp_path / "store", tmp_path, verify=verify)
     assert (report.done, report.skipped, report.redone) == (1, 2, {"a1": said})
-    assert "1 done anew because their file or range had changed:\n  a1: " + said in str(report)
+    assert "1 done again because their file or range had changed:\n  a1: " + said in str(report)
     assert torch.equal(
         FeatureStore.open(tmp_path / "store").read(),
         features_of(changed, tmp_path / "new", tmp_path),
@@ -391,7 +391,7 @@ def test_a_changed_byte_is_seen_by_the_hash_alone_where_size_and_time_are_the_sa
 
 
 def test_a_new_time_of_the_same_bytes(tmp_path, videos):
-    """Without a hash nobody knows that the bytes are the same; with one nothing is decoded again, and the time is learned."""
+    """With a hash the same bytes are not decoded again, and the new time is recorded."""
     table = make_table(["v.mp4"])
     paint(tmp_path / "v.mp4", 1)
     for verify, redone in (("stat", 1), ("hash", 0)):
@@ -544,7 +544,7 @@ def test_features_that_cannot_be_stored_are_a_failure_of_their_clip(tmp_path, vi
 def test_a_clip_that_kills_its_worker_is_named_and_the_run_goes_on(
     tmp_path, videos, table, undisturbed, pause
 ):
-    """With a pause the worker dies while the main process is busy in the backbone or in a commit, not while it waits."""
+    """With a pause the worker dies while the main process is in the backbone or in a commit."""
     handler = signal.getsignal(signal.SIGCHLD)
     clips = pd.concat([table, make_table(["05-deadly.mp4"])])
     backbone = Colours(misbehave, before=lambda: time.sleep(pause))
@@ -674,7 +674,8 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_extraction import Colours, make_table, run
 table = make_table([f"{{number:02d}}.mp4" for number in range(40)])
-run(table, {store!r}, Path({videos!r}), Colours(before=lambda: time.sleep(0.1)), workers=2, batch_size=2, shard_clips=3)
+backbone = Colours(before=lambda: time.sleep(0.1))
+run(table, {store!r}, Path({videos!r}), backbone, workers=2, batch_size=2, shard_clips=3)
 """
 
 
@@ -697,7 +698,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, videos, table, undisturbed)
 
 
 def test_memory_does_not_grow_with_the_number_of_clips(tmp_path, videos, table):
-    """10 or 40 files, held uncompressed they would differ by 30 x 12 frames x 3 kB = 1.1 MB; arrays arrive from a worker."""
+    """10 or 40 files: if all frames were kept, the peaks would differ by 1.1 MB."""
 
     def peak(clips: pd.DataFrame, name: str) -> int:
         tracemalloc.start()
@@ -719,7 +720,10 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path, videos, table):
     [
         (lambda table: table.drop(columns="end"), "lacks the column end"),
         (lambda table: table[:0], "empty"),
-        (lambda table: pd.concat([table, table[:1]]), "1 repeated clip ids, the first is '00'"),
+        (
+            lambda table: pd.concat([table, table[:1]]),
+            "1 values are repeated clip ids, the first is '00'",
+        ),
         (lambda table: table.assign(clip_id=range(len(table))), "clip_id.*no text"),
         (lambda table: table.assign(path=None), "path.*no text"),
         (lambda table: table.assign(start="soon"), "start.*no seconds"),

@@ -1,4 +1,4 @@
-"""Worker processes: every part gets its result or is named as lost, in order, in little memory, and none is left behind."""
+"""Worker processes: each part gets its result or is lost, in order, and no process stays."""
 
 import multiprocessing
 import os
@@ -98,7 +98,7 @@ def test_the_limit_is_that_of_a_part_and_does_not_count_while_the_parent_is_away
 
 
 def test_a_kill_within_the_writing_of_a_result_touches_no_other():
-    """The process that runs out of memory is killed in just that place; a pipe that all share would hold half of a message."""
+    """As when memory runs out: one common pipe would then hold half of a message."""
 
     def heavy(shared, parts):
         for part in parts:
