@@ -206,7 +206,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("figures"), help="folder for benchmark.*")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--clips", type=int, default=1, help="clips a sign and group to render")
+    parser.add_argument("--clips", type=int, default=1, help="clips to render per sign and group")
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:

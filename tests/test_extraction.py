@@ -196,7 +196,7 @@ def test_parts_of_a_file_are_read_with_it_open(tmp_path, videos, monkeypatch):
 
 
 @pytest.mark.parametrize(("late", "broken", "times"), [(True, False, 1), (False, True, 3)])
-def test_a_file_is_opened_anew_after_a_fault_in_reading_not_in_a_range(
+def test_a_file_is_opened_again_after_a_fault_in_reading_not_in_a_range(
     tmp_path, videos, monkeypatch, late, broken, times
 ):
     opened = []
@@ -344,7 +344,7 @@ def features_of(table, path, videos) -> torch.Tensor:
     ],
 )
 @pytest.mark.parametrize("verify", ["stat", "hash"])
-def test_a_clip_of_another_range_is_done_anew(tmp_path, filled, column, value, said, verify):
+def test_a_clip_of_another_range_is_done_again(tmp_path, filled, column, value, said, verify):
     changed = filled.copy()
     changed.loc[0, column] = value
     report = run(changed, tmp_path / "store", tmp_path, verify=verify)
@@ -358,7 +358,7 @@ def test_a_clip_of_another_range_is_done_anew(tmp_path, filled, column, value, s
 
 
 @pytest.mark.parametrize("keep_time", [False, True])
-def test_another_video_behind_the_same_path_is_done_anew(tmp_path, filled, keep_time):
+def test_another_video_behind_the_same_path_is_done_again(tmp_path, filled, keep_time):
     before = (tmp_path / "a.mp4").stat()
     paint(tmp_path / "a.mp4", 7, frames=48)
     if keep_time:
@@ -590,7 +590,7 @@ def raise_it(fault: BaseException):
 
 @pytest.fixture
 def interruptible():
-    """Ctrl-C is heard, though a shell's background jobs are told to ignore it."""
+    """Ctrl-C works, although a shell lets its background jobs ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -216,7 +216,7 @@ import os, sys, time
 from lift.workers import run_jobs
 def work(shared, parts):
     for part in parts:
-        print("worker", os.getpid(), flush=True)
+        os.write(1, f"worker {os.getpid()}\\n".encode())  # print may write a line in pieces
         time.sleep(600 if part else 0)
         yield part
 for _ in run_jobs(work, [(None, (n,)) for n in range(8)], 3):
