@@ -11,6 +11,7 @@ config = ConfigParser(delimiters=["="])
 config.read(HERE / "settings.ini", encoding="utf-8")
 settings = config["DEFAULT"]
 
+decord = shlex.split(settings["decord_requirements"])
 train = shlex.split(settings["train_requirements"])
 repro = shlex.split(settings["repro_requirements"])
 dev = shlex.split(settings["dev_requirements"])
@@ -29,7 +30,12 @@ setup(
     package_data={"lift": ["*.json", "weights/*/*", "data/lists/*"]},
     python_requires=f">={settings['min_python']}",
     install_requires=shlex.split(settings["requirements"]),
-    extras_require={"train": train, "repro": train + repro, "dev": train + repro + dev},
+    extras_require={
+        "decord": decord,
+        "train": train,
+        "repro": train + repro,
+        "dev": decord + train + repro + dev,  # the tests compare both decoders
+    },
     entry_points={
         "console_scripts": ["lift=lift.cli:main"],
         "nbdev": [f"{settings['lib_name']}={settings['lib_path']}._modidx:d"],

@@ -1,7 +1,8 @@
-"""Speed and memory of the pipeline against a plain reference, as ratios measured in one run: `make bench`.
+"""Speed and memory of the pipeline, as ratios to a plain reference in one run: `make bench`.
 
-The reference is what one writes first: every frame through PIL and torchvision transforms, one clip after the other,
-float32, eager, everything in one process and kept in memory. Both sides see the same clips, rendered here, in turn.
+The reference is the first version that one would write: every frame through PIL and torchvision
+transforms, one clip after the other, float32, eager, in one process, all kept in memory. Both
+sides get the same clips, which are rendered here, in turn.
 """
 
 import argparse
@@ -42,15 +43,17 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def usual_memory() -> None:
-    """Let glibc hand memory back as it does by itself after a while (its sliding thresholds at their upper end)."""
+    """Let glibc return memory as it does by default after some time (its largest thresholds)."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(-1, 64 * 2**20)
         libc.mallopt(-3, 32 * 2**20)
 
 
-def in_turn(reference: Callable[[], object], ours: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Median wall times of both, run in turn after one call each that warms caches, each with its own way with memory."""
+def in_turn(
+    reference: Callable[[], object], ours: Callable[[], object], repeats: int
+) -> tuple[float, float]:
+    """Median wall times of both, in turn, after one warm-up call; memory as each would have it."""
     times = []
     for _ in range(repeats + 1):
         usual_memory()
@@ -64,7 +67,9 @@ def reference_transform(preprocessing: dict, size: int) -> Callable[[Image.Image
     """PIL and torchvision: resize, centre crop, tensor, normalise."""
     return transforms.Compose(
         [
-            transforms.Resize(round(size * 256 / 224), interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.Resize(
+                round(size * 256 / 224), interpolation=transforms.InterpolationMode.BICUBIC
+            ),
             transforms.CenterCrop(size),
             transforms.ToTensor(),
             transforms.Normalize(preprocessing["mean"], preprocessing["std"]),
@@ -78,7 +83,9 @@ def reference_clip(path: str, transform: Callable) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def reference_extract(paths: list[str], transform: Callable, network: torch.nn.Module) -> torch.Tensor:
+def reference_extract(
+    paths: list[str], transform: Callable, network: torch.nn.Module
+) -> torch.Tensor:
     """Features of every clip, one clip after the other: `(N, T, D)`."""
     return torch.stack([network(reference_clip(path, transform)) for path in paths])
 
@@ -94,7 +101,9 @@ def decoding(paths: list[str], backbone: Backbone, repeats: int) -> tuple[float,
     return in_turn(lambda: [reference_clip(path, transform) for path in paths], ours, repeats)
 
 
-def extraction(paths: list[str], name: str, weights: str | None, repeats: int) -> tuple[float, float, float]:
+def extraction(
+    paths: list[str], name: str, weights: str | None, repeats: int
+) -> tuple[float, float, float]:
     """From files to features, and the smallest cosine between both sides' features."""
     plain = create_backbone(name, weights, device="cpu", precision="float32", fast=False)
     backbone = create_backbone(name, weights, device="cpu")
@@ -119,7 +128,7 @@ def extraction(paths: list[str], name: str, weights: str | None, repeats: int) -
 
 @torch.inference_mode()
 def embedding(repeats: int) -> tuple[float, float]:
-    """512 clips through a published-size LiFT (random weights): a full forward pass a clip, against codes alone in batches."""
+    """512 clips through LiFT: one full forward pass per clip, against codes alone in batches."""
     model = LiFT(LiFTConfig()).eval()
     features = torch.randn(512, FRAMES, 384)
 
@@ -133,11 +142,15 @@ def embedding(repeats: int) -> tuple[float, float]:
 
 @torch.inference_mode()
 def symmetry(depth: int, repeats: int) -> tuple[float, float]:
-    """512 clips through LiFT's encoder and through the time-symmetric one of equal size, in batches."""
+    """512 clips through LiFT's encoder and through the time-symmetric one, in batches."""
     features = torch.randn(512, FRAMES, 384).split(64)
     lift = LiFT(LiFTConfig()).eval()
     symmetric = LiFT(LiFTConfig(symmetry="equivariant", depth=depth)).eval()
-    return in_turn(lambda: [lift.embed(x) for x in features], lambda: [symmetric.embed(x) for x in features], repeats)
+    return in_turn(
+        lambda: [lift.embed(x) for x in features],
+        lambda: [symmetric.embed(x) for x in features],
+        repeats,
+    )
 
 
 MEMORY_SCRIPT = """
@@ -146,59 +159,103 @@ import numpy as np, pandas as pd
 from lift.backbones import create_backbone
 from lift.extraction import extract
 paths, clips = json.load(open(sys.argv[1])), int(sys.argv[2])
-table = pd.DataFrame({"clip_id": [str(n) for n in range(clips)], "path": [paths[n % len(paths)] for n in range(clips)]})
+ids, files = map(str, range(clips)), (paths[n % len(paths)] for n in range(clips))
+table = pd.DataFrame({"clip_id": ids, "path": files})
 table = table.assign(start=np.nan, end=np.nan)
 extract(table, sys.argv[3], create_backbone("efficientnet_lite0", device="cpu"), progress=False)
-# not getrusage: what it tells survives exec, so that it could be the peak of the process that started this one
+# not getrusage: its value survives exec and could be the peak of the parent process
 print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024)
 """
 
 
 def memory(paths: list[str], clips: int) -> float:
-    """Peak memory (MiB) of the process that extracts `clips` clips with EfficientNet-Lite0; Linux alone tells it.
+    """Peak memory (MiB) of a process that extracts `clips` clips with EfficientNet-Lite0 (Linux).
 
-    Uncompiled: the export to ONNX Runtime takes more for a moment than extraction ever does, and would hide its growth.
+    Not compiled: the export to ONNX Runtime needs more memory than extraction, and would hide it.
     """
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "paths.json").write_text(json.dumps(paths))
-        command = [sys.executable, "-c", MEMORY_SCRIPT, f"{folder}/paths.json", str(clips), f"{folder}/store"]
+        command = [
+            sys.executable,
+            "-c",
+            MEMORY_SCRIPT,
+            f"{folder}/paths.json",
+            str(clips),
+            f"{folder}/store",
+        ]
         return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def row(task: str, reference: float, ours: float, unit: str, note: str = "") -> dict:
     """One line of the table: how many times better ours is."""
-    print(f"{task}: {reference / ours:.2f} x ({reference:.3g} against {ours:.3g} {unit}) {note}", flush=True)
-    return {"task": task, "ratio": reference / ours, "reference": reference, "ours": ours, "unit": unit, "note": note}
+    print(
+        f"{task}: {reference / ours:.2f} x ({reference:.3g} against {ours:.3g} {unit}) {note}",
+        flush=True,
+    )
+    return {
+        "task": task,
+        "ratio": reference / ours,
+        "reference": reference,
+        "ours": ours,
+        "unit": unit,
+        "note": note,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("figures"), help="folder for benchmark.*")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--clips", type=int, default=1, help="clips a sign and group to render")
+    parser.add_argument("--clips", type=int, default=1, help="clips to render per sign and group")
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         synthesise(Path(folder), arguments.clips, validation_clips=1, workers=2)
-        paths = [str(Path(folder) / path) for path in read_clips(Path(folder) / "clips.csv")["path"]]
+        paths = [
+            str(Path(folder) / path) for path in read_clips(Path(folder) / "clips.csv")["path"]
+        ]
         lite = create_backbone("efficientnet_lite0", device="cpu")
-        rows.append(row("decoding and preprocessing", *decoding(paths, lite, arguments.repeats), "s"))
+        rows.append(
+            row("decoding and preprocessing", *decoding(paths, lite, arguments.repeats), "s")
+        )
         for name, label, weights in (
             ("efficientnet_lite0", "extraction, EfficientNet-Lite0", None),
             ("dinov2_vits14_reg", "extraction, ViT-S/14 (random weights)", "random"),
         ):
             some = paths if weights is None else paths[:16]
             reference, ours, cosine = extraction(some, name, weights, arguments.repeats)
-            rows.append(row(label, reference, ours, "s", f"cosine of features at least {cosine:.5f}"))
+            rows.append(
+                row(label, reference, ours, "s", f"cosine of features at least {cosine:.5f}")
+            )
         rows.append(row("LiFT embedding, codes alone", *embedding(arguments.repeats), "s"))
-        rows.append(row("time-symmetric LiFT, depth 4", *symmetry(4, arguments.repeats), "s", "two passes, against LiFT"))
-        rows.append(row("time-symmetric LiFT, the line alone", *symmetry(0, arguments.repeats), "s", "against LiFT"))
+        rows.append(
+            row(
+                "time-symmetric LiFT, depth 4",
+                *symmetry(4, arguments.repeats),
+                "s",
+                "two passes, against LiFT",
+            )
+        )
+        rows.append(
+            row(
+                "time-symmetric LiFT, the line alone",
+                *symmetry(0, arguments.repeats),
+                "s",
+                "against LiFT",
+            )
+        )
         few, many = memory(paths, 100), memory(paths, 1000)
         rows.append(row("memory, 100 clips against 1,000", few, many, "MiB"))
     table = pd.DataFrame(rows)
     medians = f"medians of {arguments.repeats} runs in turn on {len(paths)} rendered clips, CPU"
     caption = f"Speed and memory against a plain reference, {medians}."
-    save_table(table, arguments.out, "benchmark", digits={"ratio": 2, "reference": 2, "ours": 2}, caption=caption)
+    save_table(
+        table,
+        arguments.out,
+        "benchmark",
+        digits={"ratio": 2, "reference": 2, "ours": 2},
+        caption=caption,
+    )
     set_style()
     save_figure(benchmark_ratios(table), arguments.out, "benchmark_ratios", caption=caption)
     save_json({"rows": rows, "provenance": provenance("benchmark", 0)}, arguments.out, "benchmark")

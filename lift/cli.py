@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['app', 'Timeout', 'Json', 'Replace', 'Config', 'Section', 'VIDEO_SUFFIXES', 'CHIRAL_DATASETS', 'EXTRAS', 'main',
-           'ConfiguredCommand', 'RecipeCommand', 'synth', 'extract', 'train', 'embed', 'probe', 'mine', 'benchmark',
-           'ablation', 'fit', 'doctor']
+           'ConfiguredCommand', 'synth', 'extract', 'train', 'embed', 'probe', 'mine', 'benchmark', 'ablation', 'fit',
+           'doctor']
 
 # %% ../nbs/30_cli.ipynb #b20f5bf4
+import argparse
 import dataclasses
 import inspect
 import json
@@ -22,9 +23,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperCommand
 
-from .config import read_section
+from .config import as_type, read_section
 
 # %% ../nbs/30_cli.ipynb #0543fe5e
 app = typer.Typer(
@@ -69,39 +70,6 @@ class ConfiguredCommand(TyperCommand):
                 raise ValueError(f"{given['config']}: {', '.join(unknown)}: no option of lift {ctx.info_name}")
             ctx.default_map = {**fields, "config": given["config"], "section": given.get("section") or ""}
         return super().parse_args(ctx, args)
-
-
-class RecipeCommand(ConfiguredCommand):
-    """A command whose options are, beside its own, all fields of `LiFTConfig` and `TrainingConfig`."""
-
-    def get_params(self, ctx: typer.Context) -> list:
-        """The options, with the comment of each field as its help."""
-        from lift.model import LiFTConfig
-        from lift.training import LossWeights, TrainingConfig
-
-        fields = {field.name: field for kind in (LiFTConfig, TrainingConfig) for field in dataclasses.fields(kind)}
-        helps = {name: text for kind in (LiFTConfig, LossWeights, TrainingConfig) for name, text in _comments(kind).items()}
-        options = [
-            TyperOption(
-                param_decls=[f"--{name.replace('_', '-')}"], type=field.type, default=field.default,
-                help=helps.get(name, ""), show_default=True, rich_help_panel="Fields of the recipe",
-            )
-            for name, field in fields.items() if name not in ("feature_dim", "backbone")
-        ]  # fmt: skip
-        return [*super().get_params(ctx), *options]
-
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; the fields of the recipe are then in `ctx.obj`."""
-        rest = super().parse_args(ctx, args)
-        own = {option.name for option in super().get_params(ctx)}
-        ctx.obj = {name: ctx.params.pop(name) for name in list(ctx.params) if name not in own}
-        return rest
-
-
-def _comments(kind: type) -> dict[str, str]:
-    """The comment behind each field of a dataclass."""
-    found = re.findall(r"^    (\w+): .*?  # (.+)$", inspect.getsource(kind), re.MULTILINE)
-    return dict(found)
 
 
 def _make(work: Callable[[], Any], made: list[Path], mismatch: type[ValueError], replace: bool) -> Any:
@@ -165,7 +133,7 @@ def _report(result: dict[str, Any], as_json: bool, text: str) -> None:
 def synth(
     out: Annotated[Path, typer.Argument(help="Folder to write videos/ and clips.csv into.")],
     clips: Annotated[int, typer.Option(help="Training clips per class and group.")] = 40,
-    validation_clips: Annotated[int | None, typer.Option(help="Validation clips per class and group; half of --clips if not given.")] = None,
+    validation_clips: Annotated[int | None, typer.Option(help="Validation clips per class and group; half of --clips.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
     difficulty: Annotated[str, typer.Option(help="easy, medium or hard.")] = "easy",
     size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 160,
@@ -239,25 +207,58 @@ def _training_ids(table: Any, store: Any, origin: Path) -> list[str]:
     return [clip_id for clip_id in wanted if clip_id in store]
 
 # %% ../nbs/30_cli.ipynb #75cd12f9
-@app.command(cls=RecipeCommand)
-def train(
-    context: typer.Context,
-    store: Annotated[Path, typer.Argument(help="A feature store.")],
-    out: Annotated[Path, typer.Argument(help="Folder for the model, its losses and checkpoints.")],
-    clips: Annotated[Path | None, typer.Option(help="A clip table: train on its split 'train' only.")] = None,
-    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
-    config: Config = None,
-    section: Section = "",
-    replace: Replace = False,
-) -> None:
+def _comments(kind: type) -> dict[str, str]:
+    """The comment behind each field of a dataclass."""
+    return dict(re.findall(r"^    (\w+): .*?  # (.+)$", inspect.getsource(kind), re.MULTILINE))
+
+
+def _train_arguments(defaults: dict[str, Any]) -> type:
+    """The options of `lift train` as a dataclass: its own, then every field of the recipe with its default and comment."""
+    from lift.losses import LossWeights
+    from lift.model import LiFTConfig
+    from lift.training import TrainingConfig
+    from tyro.conf import Positional, arg
+
+    kinds = (LiFTConfig, LossWeights, TrainingConfig)
+    recipe = {field.name: field for kind in kinds for field in dataclasses.fields(kind)}
+    del recipe["feature_dim"], recipe["backbone"]  # the store has them
+    helps = {name: text for kind in kinds for name, text in _comments(kind).items()}
+    if unknown := [name for name in defaults if name not in recipe]:
+        raise ValueError(f"no field of LiFTConfig or TrainingConfig: {', '.join(unknown)}")
+    own = [
+        ("store", Annotated[Positional[Path], arg(help="A feature store.")]),
+        ("out", Annotated[Positional[Path], arg(help="Folder for the model, its losses and checkpoints.")]),
+        ("clips", Annotated[Path | None, arg(help="A clip table: train on its split 'train' only.")], None),
+        ("progress", Annotated[bool, arg(help="Show a progress bar.")], True),
+        ("config", Annotated[Path | None, arg(help="A YAML file with fields of the recipe.")], None),
+        ("section", Annotated[str, arg(help="The section of --config to read.")], ""),
+        ("replace", Annotated[bool, arg(help="Delete what another recipe made in OUT, and start over.")], False),
+    ]
+    fields = [
+        (name, Annotated[field.type, arg(help=helps.get(name, ""))], as_type(name, defaults.get(name, field.default), field.default))
+        for name, field in recipe.items()
+    ]
+    return dataclasses.make_dataclass("Train", own + fields)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def train(context: typer.Context) -> None:
     """Train LiFT on a feature store. Every field of LiFTConfig and TrainingConfig is an option."""
+    import tyro
     from lift.data.clips import read_clips
     from lift.store import FeatureStore
     from lift.training import RecipeMismatchError, split_recipe
     from lift.training import fit as fit_model
 
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config")
+    parser.add_argument("--section", default="")
+    file = parser.parse_known_args(context.args)[0]
+    defaults = read_section(file.config, file.section) if file.config else {}
+    given = vars(tyro.cli(_train_arguments(defaults), args=context.args, prog="lift train", description=train.__doc__))
+    store, out, clips, progress, _, _, replace = (given.pop(name) for name in list(given)[:7])
     features = FeatureStore.open(store)
-    model, training = split_recipe(context.obj, features.dim)
+    model, training = split_recipe(given, features.dim)
     _check_folder(out)
     ids = None if clips is None else _training_ids(read_clips(clips), features, clips)
     source = {} if clips is None else {"training_data": f"{len(ids)} clips of the split train of {clips.name}"}

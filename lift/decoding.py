@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,8 +35,10 @@ class VideoError(LiftError):
 
 
 def _printable(text: str) -> str:
-    """The text with what no terminal shows (line ends, bytes that are not UTF-8) written as escapes."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    """The text with all characters that a terminal cannot print written as escapes."""
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
+    )
 
 # %% ../nbs/03_decoding.ipynb #cddbe8b4
 @dataclass(frozen=True)
@@ -51,59 +53,61 @@ class VideoInfo:
     height: int
     rotation: int  # clockwise degrees that turn the stored picture upright
     codec: str
-    times: np.ndarray = field(repr=False, compare=False)  # (frame_count,) seconds since the start of the file
+    times: np.ndarray = field(repr=False, compare=False)  # (frame_count,) seconds
 
 # %% ../nbs/03_decoding.ipynb #ac61ed66
 class _Packet(NamedTuple):
-    """One coded frame, in the stream's time base."""
+    """One coded frame, in the time base of the stream."""
 
-    shown: int | None  # presentation stamp
-    decoded: int | None  # decoding stamp
+    shown: int | None  # presentation stamp (pts)
+    decoded: int | None  # decoding stamp (dts)
     key: bool
     visible: bool
     duration: int
     place: int | None  # byte of the file
-    damaged: bool  # data before or in it were lost
+    damaged: bool  # data were lost in it or before it
 
 
 @dataclass(frozen=True)
 class _Roll:
-    """How frames are told apart by their packets, where their stamps cannot do it."""
+    """How to tell frames apart by their packets, where their stamps cannot do it."""
 
     places: dict[int, int]  # byte of the file to number of the packet, in storage order
-    frames: np.ndarray | None  # (packets,) frame of each packet, -1: none; None: known only by counting from a key frame
-    key_packets: np.ndarray  # (K,) packets of the key frames
+    frames: np.ndarray | None  # (packets,) frame of each packet, -1: none; None: must be counted
+    key_packets: np.ndarray  # (K,) packets of the keyframes
     spoilt: frozenset[int]  # packets that cannot decode to the true picture
     key_places: np.ndarray | None  # (K,) bytes to seek to; None: the container cannot
 
-
+# %% ../nbs/03_decoding.ipynb #dcd00002
 @dataclass(frozen=True)
 class VideoIndex:
-    """All a decoder must know to reach any frame of a file."""
+    """All that a decoder must know to reach any frame of a file."""
 
     info: VideoInfo
-    stamps: np.ndarray | None  # (frame_count,) presentation stamps, sorted; None: the roll tells frames apart
-    keys: np.ndarray  # (K,) frame numbers of the key frames
+    stamps: np.ndarray | None  # (frame_count,) sorted pts; None: the roll tells frames apart
+    keys: np.ndarray  # (K,) frame numbers of the keyframes
     key_stamps: np.ndarray | None  # (K,) where to seek for them
     upright: tuple[tuple[str, str], ...]  # filters that turn the picture
-    decord_fault: str | None  # why decord would not give the right frames
-    unscaled_fault: str | None = None  # why it would give other colours at full size
+    decord_fault: str | None  # why decord would give wrong frames
+    unscaled_fault: str | None = None  # why decord would give other colours at full size
     roll: _Roll | None = field(default=None, repr=False)
-    damaged: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)  # frames that lost data spoil
+    damaged: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)  # frames
 
     def key_number(self, frame: int) -> int:
-        """Position in `keys` of the last key frame at or before `frame`."""
+        """Position in `keys` of the last keyframe at or before `frame`."""
         return int(np.searchsorted(self.keys, frame, side="right")) - 1
 
     def sound(self, frames: range) -> np.ndarray:
-        """The frames of a range without the damaged ones; `VideoError` where none is left."""
+        """The frames of a range without the damaged ones; `VideoError` if none is left."""
         whole = np.setdiff1d(np.arange(frames.start, frames.stop), self.damaged)
         if not len(whole):
-            raise VideoError(self.info.path, f"data of frames {frames.start} to {frames.stop - 1} were lost")
+            cause = f"data of frames {frames.start} to {frames.stop - 1} were lost"
+            raise VideoError(self.info.path, cause)
         return whole
 
 # %% ../nbs/03_decoding.ipynb #18ffb165
 def _cause(fault: Exception) -> str:
+    """The text of an error, without its number."""
     return getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
 
 
@@ -112,12 +116,13 @@ def _unreadable(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(12)
     if head[4:8] == b"ftyp":
-        return "truncated: the index that an MP4 file keeps at its end is missing; copy or download the file again"
+        missing = "the index that an MP4 file keeps at its end is missing"
+        return f"truncated: {missing}; copy or download the file again"
     return "not a video: no known container format"
 
 
 def _url(path: str | Path) -> str:
-    """The path as FFmpeg's file protocol reads it; a bare `cam:01.mp4` would name a protocol called cam."""
+    """The path for FFmpeg's file protocol; it would read `cam:01.mp4` as a protocol called cam."""
     return f"file:{Path(path).absolute()}"
 
 
@@ -130,20 +135,20 @@ def _check_file(path: Path) -> None:
     if path.stat().st_size == 0:
         raise VideoError(path, "the file is empty")
 
-
-def _open_container(path: str | Path):
+# %% ../nbs/03_decoding.ipynb #dcd00003
+def _open_container(path: str | Path) -> Any:
     """The file opened with PyAV; `VideoError` where there is no video container."""
     import av
 
     path = Path(path)
     try:
         _check_file(path)
-        container = av.open(_url(path), metadata_errors="replace")  # cameras write titles in Latin-1
+        container = av.open(_url(path), metadata_errors="replace")  # some titles are in Latin-1
     except VideoError:
         raise
     except av.error.InvalidDataError:
         raise VideoError(path, _unreadable(path)) from None
-    except Exception as fault:  # PyAV raises OSError, ValueError, UnicodeError, MemoryError, and its own classes
+    except Exception as fault:  # PyAV raises OSError, ValueError, MemoryError and its own classes
         raise VideoError(path, _cause(fault)) from fault
     if container.format.name == "tty":
         container.close()
@@ -151,8 +156,8 @@ def _open_container(path: str | Path):
     return container
 
 
-def _video_stream(container, path: str | Path):
-    """The best video stream, set to decode on one thread; a cover picture of a song is none."""
+def _video_stream(container: Any, path: str | Path) -> Any:
+    """The best video stream, set to decode on one thread; the cover picture of a song is none."""
     stream = container.streams.best("video")
     if stream is None or stream.disposition & stream.disposition.attached_pic:
         others = sorted({other.type for other in container.streams if other is not stream})
@@ -162,13 +167,77 @@ def _video_stream(container, path: str | Path):
     return stream
 
 # %% ../nbs/03_decoding.ipynb #5c5e522a
-def _hidden(packet, codec: str) -> bool:
-    """Whether the packet shows no picture: discarded by an edit list, or a VP8 alternate reference (RFC 6386, 9.1)."""
+_UNSTAMPED = ("h264", "hevc")  # codecs whose packets in AVI do not say when they are shown
+
+
+def _hidden(packet: Any, codec: str) -> bool:
+    """Whether the packet shows no picture: discarded, or alternate reference (RFC 6386, 9.1)."""
     return packet.is_discard or (codec == "vp8" and not bytes(packet)[0] & 0x10)
 
 
-def _scan(container, stream, path: str | Path) -> tuple[list[_Packet], object]:
-    """The video's packets in decoding order, and its first picture."""
+def _padded(packet: Any, codec: str) -> bool:
+    """Whether the encoder pads an MPEG-4 stream with packets of a few bytes that hold no frame."""
+    return codec == "mpeg4" and any(name in bytes(packet) for name in (b"DivX", b"XviD"))
+
+
+def _refreshes(data: bytes, codec: str) -> bool:
+    """Whether all frames stored after this keyframe are shown after it (IDR)."""
+    heads = [head[0] for head in re.findall(rb"\x00\x00\x01(.)", data, re.DOTALL)]  # of NAL units
+    return any(head & 31 == 5 if codec == "h264" else head >> 1 & 63 in (19, 20) for head in heads)
+
+
+def _described(packet: Any, codec: str, container: str, padded: bool) -> _Packet:
+    """What the index keeps of a packet."""
+    key, shown = packet.is_keyframe, packet.pts
+    if container == "avi" and codec in _UNSTAMPED:  # FFmpeg's stamps for them are not the pts
+        key = key and _refreshes(bytes(packet), codec)
+    if padded and packet.size <= 8:
+        shown = None
+    visible, duration = not _hidden(packet, codec), packet.duration or 0
+    return _Packet(shown, packet.dts, key, visible, duration, packet.pos, packet.is_corrupt)
+
+# %% ../nbs/03_decoding.ipynb #dcd00004
+def _gap_at_start(packets: list[_Packet]) -> bool:
+    """Whether one of the first four frames is missing, by the dts of a steady stream."""
+    stamps = [packet.decoded for packet in packets[:64]]
+    if len(stamps) < 8 or None in stamps:
+        return False
+    steps = np.diff(stamps)
+    return bool((steps[:4] > 1.5 * np.median(steps)).any())
+
+
+def _first_picture(packet: Any) -> Any:
+    """The first picture that this packet completes; None if there is none, or it is damaged."""
+    import av
+
+    try:
+        return next(iter(packet.decode()), None)
+    except av.error.FFmpegError:
+        if packet.is_corrupt:
+            return None
+        raise
+
+
+def _check_whole(container: Any, packets: list[_Packet], end: float, path: str | Path) -> None:
+    """Refuse a file that ends inside a packet, or long before the duration in its header."""
+    for number in range(max(len(packets) - 2, 0), len(packets)):  # a parser may mark one too early
+        if packets[number].damaged:
+            raise VideoError(path, f"truncated: the file ends inside frame {number}")
+    headed = any(name in container.format.name for name in ("mp4", "matroska", "avi"))
+    stated = ((container.start_time or 0) + (container.duration or 0)) / 1e6
+    if headed and end < stated - 0.5:
+        cause = f"the header states {stated:.2f} s, the file ends after {end:.2f} s"
+        raise VideoError(path, f"truncated: {cause}")
+    size = Path(path).stat().st_size
+    if container.format.name == "mpegts" and all(size % length for length in (188, 192, 204)):
+        raise VideoError(path, "truncated: the file ends inside a transport packet")
+
+# %% ../nbs/03_decoding.ipynb #dcd00005
+_EMPTY = "the video stream holds no frame that can be decoded"
+
+
+def _scan(container: Any, stream: Any, path: str | Path) -> tuple[list[_Packet], Any]:
+    """The packets of the video in decoding order, and its first picture."""
     packets, picture, end, padded = [], None, 0.0, False
     codec, format_name = stream.codec_context.name, container.format.name
     units = [float(other.time_base or 0) for other in container.streams]
@@ -182,71 +251,12 @@ def _scan(container, stream, path: str | Path) -> tuple[list[_Packet], object]:
             packets.append(_described(packet, codec, format_name, padded))
         if picture is None:
             picture = _first_picture(packet)
-    last = next((number for number, packet in enumerate(packets[-2:], max(len(packets) - 2, 0)) if packet.damaged), None)
-    if last is not None:  # a parser may pass the mark on one packet early
-        raise VideoError(path, f"truncated: the file ends inside frame {last}")
-    _check_whole(container, end, path)
+    _check_whole(container, packets, end, path)
     if picture is None or not packets:
-        raise VideoError(path, "the video stream holds no frame that can be decoded")
-    if container.format.name == "mpegts" and (picture.is_corrupt or _gap_at_start(packets)):
-        packets[0] = packets[0]._replace(damaged=True)  # what is lost there FFmpeg does not mark
+        raise VideoError(path, _EMPTY)
+    if format_name == "mpegts" and (picture.is_corrupt or _gap_at_start(packets)):
+        packets[0] = packets[0]._replace(damaged=True)  # FFmpeg does not mark a loss there
     return packets, picture
-
-
-def _padded(packet, codec: str) -> bool:
-    """Whether the encoder pads an MPEG-4 stream with packets of a few bytes that show nothing, or what another one held."""
-    return codec == "mpeg4" and any(name in bytes(packet) for name in (b"DivX", b"XviD"))
-
-
-def _described(packet, codec: str, container: str, padded: bool) -> _Packet:
-    key, shown = packet.is_keyframe, packet.pts
-    if container == "avi" and codec in _UNSTAMPED:  # FFmpeg's stamps for them are no presentation stamps
-        key = key and _begins_anew(bytes(packet), codec)
-    if padded and packet.size <= 8:
-        shown = None
-    visible = not _hidden(packet, codec)
-    return _Packet(shown, packet.dts, key, visible, packet.duration or 0, packet.pos, packet.is_corrupt)
-
-
-_UNSTAMPED = ("h264", "hevc")  # codecs whose packets in AVI do not say when they are shown
-
-
-def _begins_anew(data: bytes, codec: str) -> bool:
-    """Whether all frames stored after this key frame are shown after it: an instantaneous decoding refresh (IDR)."""
-    heads = [head[0] for head in re.findall(rb"\x00\x00\x01(.)", data, re.DOTALL)]  # of the packet's NAL units
-    return any(head & 31 == 5 if codec == "h264" else head >> 1 & 63 in (19, 20) for head in heads)
-
-
-def _gap_at_start(packets: list[_Packet]) -> bool:
-    """Whether a frame is missing among the first four, by the decoding stamps of a steady stream."""
-    stamps = [packet.decoded for packet in packets[:64]]
-    if len(stamps) < 8 or None in stamps:
-        return False
-    steps = np.diff(stamps)
-    return bool((steps[:4] > 1.5 * np.median(steps)).any())
-
-
-def _first_picture(packet):
-    """The first picture that comes out with this packet; None where it gives none, or is damaged."""
-    import av
-
-    try:
-        return next(iter(packet.decode()), None)
-    except av.error.FFmpegError:
-        if packet.is_corrupt:
-            return None
-        raise
-
-
-def _check_whole(container, end: float, path: str | Path) -> None:
-    """Refuse a file whose packets stop long before the duration its header states, or that ends inside a packet."""
-    headed = any(name in container.format.name for name in ("mp4", "matroska", "avi"))
-    stated = ((container.start_time or 0) + (container.duration or 0)) / 1e6
-    if headed and end < stated - 0.5:
-        raise VideoError(path, f"truncated: the header states {stated:.2f} s, the file ends after {end:.2f} s")
-    size = Path(path).stat().st_size
-    if container.format.name == "mpegts" and all(size % length for length in (188, 192, 204)):
-        raise VideoError(path, "truncated: the file ends inside a transport packet")
 
 # %% ../nbs/03_decoding.ipynb #410368d5
 _ORIENTATIONS = {  # signs of the display matrix (a, b, c, d): degrees clockwise, filters
@@ -261,7 +271,7 @@ _ORIENTATIONS = {  # signs of the display matrix (a, b, c, d): degrees clockwise
 }
 
 
-def _orientation(picture, path: str | Path) -> tuple[int, tuple[tuple[str, str], ...], bool]:
+def _orientation(picture: Any, path: str | Path) -> tuple[int, tuple[tuple[str, str], ...], bool]:
     """Degrees clockwise, filters that turn the picture upright, and whether it is mirrored."""
     matrix = picture.side_data.get("DISPLAYMATRIX")
     if matrix is None:
@@ -269,7 +279,8 @@ def _orientation(picture, path: str | Path) -> tuple[int, tuple[tuple[str, str],
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
     signs = tuple(round(value / max(abs(a), abs(b), 1)) for value in (a, b, c, d))
     if signs not in _ORIENTATIONS:
-        raise VideoError(path, f"the display matrix {(a, b, c, d)} is no quarter turn: re-encode the file upright")
+        cause = f"the display matrix {(a, b, c, d)} is no quarter turn"
+        raise VideoError(path, f"{cause}: re-encode the file upright")
     return *_ORIENTATIONS[signs], signs[0] * signs[3] < signs[1] * signs[2]
 
 # %% ../nbs/03_decoding.ipynb #90d89a72
@@ -277,62 +288,76 @@ class _Order(NamedTuple):
     """The frames of a file in showing order."""
 
     packets: np.ndarray  # (frame_count,) number of each frame's packet, in storage order
-    counted: bool = False  # the count is true, but which packet is which frame shows only when they are decoded
+    counted: bool = False  # only decoding shows which packet is which frame; the count is right
+
+    def frames(self, count: int) -> np.ndarray:
+        """The frame of each of `count` packets `(count,)`, -1 for a packet that shows none."""
+        frames = np.full(count, -1)
+        frames[self.packets] = np.arange(len(self.packets))
+        return frames
 
 
-_IN_ORDER = ("vp8", "vp9", "av1", "mjpeg", "gif", "ffv1", "prores", "rawvideo", "huffyuv", "flv1", "wmv1", "wmv2")
+_IN_ORDER = (  # codecs that show frames in the order in which they are stored
+    *("vp8", "vp9", "av1", "mjpeg", "gif", "ffv1"),
+    *("prores", "rawvideo", "huffyuv", "flv1", "wmv1", "wmv2"),
+)
 
 
 def _plausible(ranks: np.ndarray, codec: str) -> bool:
-    """Whether an encoder may have reordered so: it moves many frames by a few places, a wrong stamp one by many."""
+    """Whether an encoder can have reordered like this: a wrong stamp moves one frame far."""
     moved = np.abs(ranks - np.arange(len(ranks)))
-    if codec in _IN_ORDER:  # these show frames as they are stored
+    if codec in _IN_ORDER:
         return not moved.any()
     far = int((moved > 8).sum())
     return not far or (moved.max() <= 16 and far > 1 + 0.005 * len(moved))
 
 
-def _order(packets: list[_Packet], container, codec: str, path: str | Path) -> _Order:
-    """Showing order: by the stamps, as stored where nothing is reordered, or else by decoding the file."""
+def _delays(packets: list[_Packet]) -> set[int]:
+    """Differences of pts and dts, over the packets that have both, with a pts of their own."""
+    times = Counter(packet.shown for packet in packets)
+    return {
+        packet.shown - packet.decoded
+        for packet in packets
+        if times[packet.shown] == 1 and None not in (packet.shown, packet.decoded)
+    }
+
+# %% ../nbs/03_decoding.ipynb #dcd00006
+def _order(packets: list[_Packet], container: Any, codec: str, path: str | Path) -> _Order:
+    """Showing order: by stamps, by storage if nothing is reordered, or by decoding the file."""
     seen = [number for number, packet in enumerate(packets) if packet.visible]
     stamps = [packets[number].shown for number in seen]
     if container.format.name == "avi" and codec in _UNSTAMPED:
-        return _Order(np.asarray(_from_first_key(packets, seen)), counted=True)
+        return _Order(_from_first_key(packets, seen), counted=True)
     if None not in stamps and len(set(stamps)) == len(stamps):
         ranks = np.argsort(stamps)
         if _plausible(ranks, codec):
-            return _Order(np.asarray(_from_first_key(packets, np.asarray(seen)[ranks].tolist())))
+            return _Order(_from_first_key(packets, np.asarray(seen)[ranks].tolist()))
     if codec in _IN_ORDER or (None not in stamps and len(_delays(packets)) == 1):
-        return _Order(np.asarray(_from_first_key(packets, seen)))
+        return _Order(_from_first_key(packets, seen))
     decoded = _decoded_order(path)
     if not decoded:
-        raise VideoError(path, "the video stream holds no frame that can be decoded")
+        raise VideoError(path, _EMPTY)
     return _Order(np.asarray(decoded), counted=len(set(decoded)) < len(decoded))
 
 
-def _delays(packets: list[_Packet]) -> set[int]:
-    """From decoding to showing, of all packets whose stamps are there and their own."""
-    times = Counter(packet.shown for packet in packets)
-    own = [packet for packet in packets if times[packet.shown] == 1 and None not in (packet.shown, packet.decoded)]
-    return {packet.shown - packet.decoded for packet in own}
-
-
-def _from_first_key(packets: list[_Packet], order: list[int]) -> list[int]:
-    """Without the packets before the first key frame, in decoding and in showing order: no decoder can show them."""
+def _from_first_key(packets: list[_Packet], order: list[int]) -> np.ndarray:
+    """The order without packets stored or shown before the first keyframe: nothing decodes them."""
     first = next((number for number, packet in enumerate(packets) if packet.key), 0)
     rank = order.index(first) if first in order else 0
-    return [number for number in order[rank:] if number >= first]
+    return np.asarray([number for number in order[rank:] if number >= first])
 
 
 def _decoded_order(path: str | Path) -> list[int]:
-    """Numbers of the packets in the order their pictures come: the whole file is decoded."""
+    """Numbers of the packets in the order of their pictures: this decodes the whole file."""
     with _open_container(path) as container:
         packets = container.demux(_video_stream(container, path))
         return [picture.pts for picture in _by_packet(packets, 0) if picture.pts is not None]
 
 
-def _by_packet(packets: Iterable, number: int, spoilt: frozenset[int] = frozenset()) -> Iterator:
-    """Decoded pictures that carry the number of their packet as stamp; the first packet has `number`."""
+def _by_packet(
+    packets: Iterable, number: int, spoilt: frozenset[int] = frozenset()
+) -> Iterator[Any]:
+    """Decoded pictures whose pts is the number of their packet; the first packet has `number`."""
     for packet in packets:
         if packet.size:
             packet.pts = packet.dts = number
@@ -341,52 +366,63 @@ def _by_packet(packets: Iterable, number: int, spoilt: frozenset[int] = frozense
                 continue
         yield from packet.decode()
 
-
+# %% ../nbs/03_decoding.ipynb #dcd00008
 def _spoilt(packets: list[_Packet]) -> set[int]:
-    """Packets that cannot decode to the true picture: from where data were lost to the next key frame."""
+    """Packets that cannot decode to the true picture: from each loss to the next keyframe."""
     spoilt: set[int] = set()
     for mark in (number for number, packet in enumerate(packets) if packet.damaged):
         start, first_stop = _loss(packets, mark)
-        stop = next((number for number in range(first_stop, len(packets)) if packets[number].key), len(packets))
+        later = range(first_stop, len(packets))
+        stop = next((number for number in later if packets[number].key), len(packets))
         spoilt.update(range(start, stop))
-        if stop < len(packets) and packets[stop].shown is not None:  # shown before the key frame, stored after it
+        if stop < len(packets) and packets[stop].shown is not None:
+            key_shown = packets[stop].shown  # frames shown before it may be stored after it
             after = range(stop + 1, min(stop + 32, len(packets)))
-            spoilt.update(number for number in after if (packets[number].shown or 0) < packets[stop].shown)
+            spoilt.update(number for number in after if (packets[number].shown or 0) < key_shown)
     return spoilt
 
 
 def _loss(packets: list[_Packet], mark: int) -> tuple[int, int]:
-    """The first packet that a loss marked at `mark` spoils, and the first that may end its effect."""
+    """The first packet that a loss marked at `mark` spoils, and the first that may end it."""
     for number in range(mark + 1, min(mark + 4, len(packets))):  # a parser passes the mark on early
         before, after = packets[number - 1], packets[number]
-        if None not in (before.decoded, after.decoded) and after.decoded - before.decoded > 1.5 * before.duration > 0:
-            return number - 1, number  # what is left of a lost frame hangs on the one before
+        if None in (before.decoded, after.decoded):
+            continue
+        if after.decoded - before.decoded > 1.5 * before.duration > 0:
+            return number - 1, number  # the packet before holds the rest of a lost frame
     return mark, mark + 2  # inside a packet, perhaps the next one
 
 # %% ../nbs/03_decoding.ipynb #f1c05a21
-_LEAP = 10.0  # seconds: a longer step is another clock in a transport stream, FFmpeg's own limit
+_LEAP = 10.0  # seconds: a longer step starts another clock in a transport stream, as in FFmpeg
 
 
-def _bridged(packets: list[_Packet], container, second: float) -> tuple[list[_Packet], bool]:
-    """The packets on one clock where streams were joined and each begins its own, and whether they were."""
-    if container.format.name not in ("mpegts", "mpeg") or any(packet.shown is None for packet in packets):
+def _bridged(
+    packets: list[_Packet], container: Any, second: float
+) -> tuple[list[_Packet], bool]:
+    """The packets of joined streams on one clock, and whether streams were joined."""
+    if container.format.name not in ("mpegts", "mpeg") or None in [p.shown for p in packets]:
         return packets, False
-    breaks = _breaks([packet.shown if packet.decoded is None else packet.decoded for packet in packets], _LEAP * second)
-    joints = {number + near for number in breaks for near in (-2, -1, 0, 1)}  # a joint looks like a loss, and is none
+    clock = [packet.shown if packet.decoded is None else packet.decoded for packet in packets]
+    breaks = _breaks(clock, _LEAP * second)
+    joints = {number + near for number in breaks for near in (-2, -1, 0, 1)}  # look like losses
     joined, end = [], None
     for start, stop in zip([0, *breaks], [*breaks, len(packets)], strict=True):
         part = packets[start:stop]
         shift = 0 if end is None else end - min(packet.shown for packet in part)
-        for number, packet in enumerate(part, start):
-            damaged = packet.damaged and number not in joints
-            decoded = None if packet.decoded is None else packet.decoded + shift
-            joined.append(packet._replace(shown=packet.shown + shift, decoded=decoded, damaged=damaged))
+        joined += [_moved(packet, shift, n in joints) for n, packet in enumerate(part, start)]
         end = max(packet.shown + packet.duration for packet in joined[start:])
     return joined, bool(breaks)
 
 
+def _moved(packet: _Packet, shift: int, joint: bool) -> _Packet:
+    """The packet on a clock shifted by `shift`; at a joint it is not damaged."""
+    decoded = None if packet.decoded is None else packet.decoded + shift
+    damaged = packet.damaged and not joint
+    return packet._replace(shown=packet.shown + shift, decoded=decoded, damaged=damaged)
+
+
 def _breaks(stamps: list[int], leap: float) -> list[int]:
-    """Where a new clock begins: two stamps are not after the two before, or leap and go on; a single one is an error."""
+    """Where a new clock begins: two stamps in a row, not one, go back, or leap and continue."""
     clock = np.asarray(stamps, np.int64)
     if len(clock) < 4:
         return []
@@ -395,10 +431,10 @@ def _breaks(stamps: list[int], leap: float) -> list[int]:
     forward = (steps[1:-1] > leap) & (np.abs(steps[2:]) <= leap)
     return (np.flatnonzero(back | forward) + 2).tolist()
 
-
+# %% ../nbs/03_decoding.ipynb #dcd00010
 def _rising(stamps: list[float]) -> np.ndarray:
     """Positions of a longest strictly rising choice of these stamps; of equal ones the last."""
-    ends, tails, before = [], [], []  # for lengths 1, 2, ...: smallest last stamp, where it is; what precedes each stamp
+    ends, tails, before = [], [], []  # per length: smallest last stamp, its position; predecessors
     for position, stamp in enumerate(stamps):
         length = bisect_left(ends, stamp)
         before.append(tails[length - 1] if length else -1)
@@ -409,19 +445,30 @@ def _rising(stamps: list[float]) -> np.ndarray:
         position = before[position]
     return np.asarray(chosen[::-1])
 
-
+# %% ../nbs/03_decoding.ipynb #dcd00012
 def _filled(stamps: np.ndarray, chosen: np.ndarray, ranks: np.ndarray, count: int) -> np.ndarray:
-    """`count` stamps: those chosen as they are, the others evenly between their neighbours."""
+    """`count` stamps: the chosen ones unchanged, the others evenly between their neighbours."""
     known = ranks[chosen]
     filled = np.interp(np.arange(count), known, stamps[chosen])
-    step = float(np.median(np.diff(stamps[chosen]) / np.diff(known))) if len(known) > 1 else 1.0
+    steps = np.diff(stamps[chosen]) / np.diff(known)
+    step = float(np.median(steps)) if len(steps) else 1.0
     filled[: known[0]] = stamps[chosen[0]] + step * np.arange(-known[0], 0)
     filled[known[-1] + 1 :] = stamps[chosen[-1]] + step * np.arange(1, count - known[-1])
     return filled
 
 
+def _twin(stamps: np.ndarray, chosen: np.ndarray, step: int) -> np.ndarray:
+    """The choice with each stamp exchanged for an equal one before (-1) or after (1) it."""
+    while True:
+        beside = np.clip(chosen + step, 0, len(stamps) - 1)
+        equal = (stamps[beside] == stamps[chosen]) & (beside != chosen)
+        if not equal.any():
+            return chosen
+        chosen = np.where(equal, beside, chosen)
+
+
 def _mended(stamps: list[float | None]) -> np.ndarray | None:
-    """Stamps in showing order made to rise: those that are missing or out of line lie evenly between their neighbours."""
+    """Stamps in showing order made to rise: missing and wrong ones lie between their neighbours."""
     ranks = np.asarray([rank for rank, stamp in enumerate(stamps) if stamp is not None])
     if not len(ranks):
         return None
@@ -433,121 +480,121 @@ def _mended(stamps: list[float | None]) -> np.ndarray | None:
     filled = [_filled(known, chosen, ranks, len(stamps)) for chosen in choices]
     return min(filled, key=lambda times: float(np.abs(np.diff(times, 2)).sum()))
 
-
-def _twin(stamps: np.ndarray, chosen: np.ndarray, step: int) -> np.ndarray:
-    """The choice with each stamp exchanged for an equal one beside it, before (-1) or after it (1)."""
-    while True:
-        beside = np.clip(chosen + step, 0, len(stamps) - 1)
-        equal = (stamps[beside] == stamps[chosen]) & (beside != chosen)
-        if not equal.any():
-            return chosen
-        chosen = np.where(equal, beside, chosen)
+# %% ../nbs/03_decoding.ipynb #dcd00014
+def _rises(stamps: list[int | None]) -> bool:
+    """Whether all stamps are there and each is larger than the one before."""
+    return None not in stamps and bool((np.diff(stamps) > 0).all())
 
 
-def _clock(packets: list[_Packet], order: _Order, container) -> np.ndarray | None:
-    """Stamp of each frame, rising; None where the file has none at all."""
+def _clock(packets: list[_Packet], order: _Order, container: Any) -> np.ndarray | None:
+    """Stamp of each frame `(frame_count,)`, rising; None where the file has none at all."""
     frames = [packets[number] for number in order.packets]
     places = [packet.decoded for packet in frames]
-    if container.format.name == "avi" and None not in places:  # a chunk's place is its time, empty chunks included
+    if container.format.name == "avi" and None not in places:  # the place of a chunk is its time
         return _mended(sorted(places))
     shown = [packet.shown for packet in frames]
-    if None not in shown and (np.diff(shown) > 0).all():
+    if _rises(shown):
         return np.asarray(shown, np.float64)
     delays = _delays(packets)
-    if len(delays) == 1:  # nothing is reordered: decoding stamps tell the time as well
+    if len(delays) == 1:  # nothing is reordered: decoding stamps give the time as well
         delay = delays.pop()
-        shown = [packet.shown if packet.decoded is None else packet.decoded + delay for packet in frames]
+        shown = [p.shown if p.decoded is None else p.decoded + delay for p in frames]
     return _mended(shown)
 
 # %% ../nbs/03_decoding.ipynb #f1c05a22
-def _keys(packets: list[_Packet], raw: list[_Packet], order: _Order, stamped: bool) -> tuple[np.ndarray, ...]:
-    """Key frames by number, in showing order; the stamps to seek them by; their packets."""
-    frames = np.full(len(packets), -1)
-    frames[order.packets] = np.arange(len(order.packets))
-    first = int(order.packets.min())
-    keys = [number for number, packet in enumerate(packets) if packet.key and (stamped or frames[number] >= 0)]
+def _keys(
+    packets: list[_Packet], raw: list[_Packet], order: _Order, stamped: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frame numbers of the keyframes in showing order, the stamps to seek them, their packets."""
+    frames, first = order.frames(len(packets)), int(order.packets.min())
+    keys = [n for n, packet in enumerate(packets) if packet.key and (stamped or frames[n] >= 0)]
     repeated = len(set(order.packets.tolist())) < len(order.packets)
     if not keys or (order.counted and (repeated or keys[0] != first)):
         keys = [first]
     numbers = frames[keys]
-    if stamped:  # a key frame that an edit list hides is needed for the first frame after it
-        numbers = np.searchsorted([packets[number].shown for number in order.packets], [packets[key].shown for key in keys])
+    if stamped:  # a keyframe that an edit list hides is needed for the first frame after it
+        shown = [packets[number].shown for number in order.packets]
+        numbers = np.searchsorted(shown, [packets[key].shown for key in keys])
     ranks = np.argsort(numbers, kind="stable")
-    seek = [min((stamp for stamp in (raw[key].shown, raw[key].decoded) if stamp is not None), default=0) for key in keys]
-    return numbers[ranks], np.asarray(seek, dtype=np.int64)[ranks], np.asarray(keys)[ranks]
+    stamps = [[s for s in (raw[key].shown, raw[key].decoded) if s is not None] for key in keys]
+    seek = np.asarray([min(pair, default=0) for pair in stamps], dtype=np.int64)
+    return numbers[ranks], seek[ranks], np.asarray(keys)[ranks]
 
 
 def _open_groups(packets: list[_Packet], order: _Order, keys: np.ndarray) -> bool:
-    """Whether any frame is shown before a key frame that it is stored after."""
+    """Whether a frame is shown before a keyframe but stored after it."""
     first = order.packets.min()
-    shown = [packet.shown for packet in packets[first:] if packet.shown >= packets[first].shown]
-    stored = [n for n, packet in enumerate(packets[first:], first) if packet.shown >= packets[first].shown]
-    ranks = np.searchsorted(np.sort(shown), [packets[key].shown for key in keys])
+    stored = [n for n in range(first, len(packets)) if packets[n].shown >= packets[first].shown]
+    shown = sorted(packets[n].shown for n in stored)
+    ranks = np.searchsorted(shown, [packets[key].shown for key in keys])
     return not np.array_equal(ranks, np.searchsorted(stored, keys))
 
 
-def _roll(packets: list[_Packet], order: _Order, key_packets: np.ndarray, spoilt: set[int], container) -> _Roll:
+def _roll(
+    packets: list[_Packet], order: _Order, keys: np.ndarray, spoilt: set[int], container: Any
+) -> _Roll:
+    """The roll of a file: its packets by their place."""
     times = Counter(packet.place for packet in packets)
-    places = {packet.place: n for n, packet in enumerate(packets) if times[packet.place] == 1 and packet.place is not None}
-    frames = np.full(len(packets), -1)
-    frames[order.packets] = np.arange(len(order.packets))
-    key_places = np.asarray([packets[key].place or 0 for key in key_packets]) if container.format.name == "mpegts" else None
-    return _Roll(places, None if order.counted else frames, key_packets, frozenset(spoilt), key_places)
+    alone = [n for n, p in enumerate(packets) if times[p.place] == 1 and p.place is not None]
+    places = {packets[n].place: n for n in alone}
+    frames = None if order.counted else order.frames(len(packets))
+    in_bytes = container.format.name == "mpegts"
+    key_places = np.asarray([packets[key].place or 0 for key in keys]) if in_bytes else None
+    return _Roll(places, frames, keys, frozenset(spoilt), key_places)
 
 # %% ../nbs/03_decoding.ipynb #f1c05a23
-def index_video(path: str | Path) -> VideoIndex:
-    """List the frames of a file without decoding them; `VideoError` where it holds none, or breaks off."""
-    try:
-        with _open_container(path) as container:
-            return _indexed(container, _video_stream(container, path), path)
-    except VideoError:
-        raise
-    except Exception as fault:  # PyAV raises more than its own errors on what it did not expect
-        raise VideoError(path, f"truncated or damaged: {_cause(fault)}") from fault
+def _decord_fault(
+    container: Any, by_stamp: bool, open_groups: bool, mirrored: bool
+) -> str | None:
+    """Why decord would give wrong frames, by its known errors."""
+    if not by_stamp:
+        return "frames have no presentation stamps of their own"
+    if open_groups:
+        return "open groups of pictures"
+    if not {"mp4", "matroska"} & set(container.format.name.split(",")):
+        return f"it does not seek well in the container {container.format.name}"
+    if len(container.streams.video) > 1:
+        return "several video streams, of which it may choose another"
+    return "the display matrix mirrors the picture" if mirrored else None
 
 
-def _indexed(container, stream, path: str | Path) -> VideoIndex:
-    raw, picture = _scan(container, stream, path)
-    packets, joined = _bridged(raw, container, 1 / float(stream.time_base))
-    order = _order(packets, container, stream.codec_context.name, path)
-    clock = _clock(packets, order, container)
-    by_stamp = container.format.name != "avi" and not joined and _stamped(packets, order)
-    keys, seek, key_packets = _keys(packets, raw, order, by_stamp)
-    spoilt = _spoilt(packets)
-    degrees, upright, mirrored = _orientation(picture, path)
-    times, duration, rate = _times(clock, packets, order, container, stream)
-    size = (picture.width, picture.height)[:: -1 if degrees % 180 else 1]
-    info = VideoInfo(str(path), len(times), rate, duration, *size, degrees, stream.codec_context.codec.canonical_name, times)
-    fault = _decord_fault(container, by_stamp, by_stamp and _open_groups(packets, order, key_packets), mirrored)
-    if fault is None and degrees:
-        fault = _unseen_turn(path, container)
-    return VideoIndex(
-        info,
-        clock.astype(np.int64) if by_stamp else None,
-        keys,
-        seek,
-        upright,
-        fault,
-        _unscaled_fault(picture),
-        None if by_stamp and not spoilt else _roll(packets, order, key_packets, spoilt, container),
-        np.flatnonzero(np.isin(order.packets, list(spoilt))),
-    )
+def _unscaled_fault(picture: Any) -> str | None:
+    """Why decord's colours at full size differ from PyAV's (by up to 40 levels of 255)."""
+    if any(component.bits > 8 for component in picture.format.components):
+        return "more than 8 bits per colour, at full size"
+    if picture.height % 2 and picture.format.chroma_height(4) < 4:
+        return "an odd height, at full size"
+    return None
 
 
-def _stamped(packets: list[_Packet], order: _Order) -> bool:
-    """Whether every frame can be told by its stamp."""
-    shown = [packets[number].shown for number in order.packets]
-    return not order.counted and None not in shown and bool((np.diff(shown) > 0).all())
+def _unseen_turn(path: str | Path, container: Any) -> str | None:
+    """Why decord would not turn the picture: it reads a turn only from the header of an MP4."""
+    import av
 
+    if "mp4" not in container.format.name:
+        return "it reads no turn of the picture from this container"
+    with _open_container(path) as again:
+        stream = _video_stream(again, path)
+        alone = av.CodecContext.create(stream.codec_context.name, "r")  # without the container
+        alone.extradata, alone.thread_count = stream.codec_context.extradata, 1
+        pictures = (p for packet in again.demux(stream) for p in alone.decode(packet))
+        picture = next(pictures, None)
+    if picture is None or "DISPLAYMATRIX" in picture.side_data:
+        return "the turn of the picture is in the codec's data, which it does not read"
+    return None
 
-def _times(clock, packets, order: _Order, container, stream) -> tuple[np.ndarray, float, float]:
-    """Seconds of each frame from the start of the file, as players show them; the end of the last; frames per second."""
+# %% ../nbs/03_decoding.ipynb #dcd00015
+def _times(
+    clock: np.ndarray | None, packets: list[_Packet], order: _Order, container: Any, stream: Any
+) -> tuple[np.ndarray, float, float]:
+    """Seconds of each frame from the start of the file, the end of the last, frames per second."""
     stated = float(stream.average_rate or stream.guessed_rate or 25)  # 25 is FFmpeg's own guess
     count, unit = len(order.packets), float(stream.time_base)
     if clock is None:
         return np.arange(count) / stated, count / stated, stated
-    # nothing is shown before 0: what a file holds there readies the sound
-    origin = clock[0] * unit if container.start_time is None else min(max(container.start_time / 1e6, 0.0), clock[0] * unit)
+    origin = clock[0] * unit
+    if container.start_time is not None:  # nothing is shown before 0: that prepares the sound
+        origin = min(max(container.start_time / 1e6, 0.0), origin)
     if abs(clock[0] * unit - origin) < 2e-6:  # the container's start is rounded to microseconds
         times = (clock - clock[0]) * unit
     else:
@@ -557,43 +604,46 @@ def _times(clock, packets, order: _Order, container, stream) -> tuple[np.ndarray
     last = packets[int(order.packets[-1])].duration * unit or step or 1 / stated
     return times, float(times[-1] + last), rate
 
-
-def _decord_fault(container, by_stamp: bool, open_groups: bool, mirrored: bool) -> str | None:
-    """Why decord would give wrong frames, by what it is known to do wrong."""
-    if not by_stamp:
-        return "frames carry no presentation stamps of their own"
-    if open_groups:
-        return "open groups of pictures"
-    if not {"mp4", "matroska"} & set(container.format.name.split(",")):
-        return f"{container.format.name} is not a container it seeks well in"
-    if len(container.streams.video) > 1:
-        return "several video streams, of which it may choose another"
-    return "the display matrix mirrors the picture" if mirrored else None
+# %% ../nbs/03_decoding.ipynb #dcd00016
+def index_video(path: str | Path) -> VideoIndex:
+    """The frames of a file, listed without decoding; `VideoError` if it has none or is cut off."""
+    try:
+        with _open_container(path) as container:
+            return _indexed(container, _video_stream(container, path), path)
+    except VideoError:
+        raise
+    except Exception as fault:  # PyAV raises more than its own errors on what it did not expect
+        raise VideoError(path, f"truncated or damaged: {_cause(fault)}") from fault
 
 
-def _unscaled_fault(picture) -> str | None:
-    """Why decord's FFmpeg turns YUV into RGB otherwise than PyAV's where the size stays (seen, by up to 40 levels of 255)."""
-    if any(component.bits > 8 for component in picture.format.components):
-        return "more than 8 bits a colour, at full size"
-    if picture.height % 2 and picture.format.chroma_height(4) < 4:
-        return "an odd height, at full size"
-    return None
-
-
-def _unseen_turn(path: str | Path, container) -> str | None:
-    """Why decord would not turn the picture: it knows the turn in an MP4's track header, none that the codec's data carry."""
-    import av
-
-    if "mp4" not in container.format.name:
-        return "it knows no turn of the picture in this container"
-    with _open_container(path) as again:
-        stream = _video_stream(again, path)
-        alone = av.CodecContext.create(stream.codec_context.name, "r")  # sees the codec's data without the container
-        alone.extradata, alone.thread_count = stream.codec_context.extradata, 1
-        picture = next((picture for packet in again.demux(stream) for picture in alone.decode(packet)), None)
-    if picture is None or "DISPLAYMATRIX" in picture.side_data:
-        return "the turn of the picture is in the codec's data, which it does not read"
-    return None
+def _indexed(container: Any, stream: Any, path: str | Path) -> VideoIndex:
+    """The index of an open file."""
+    raw, picture = _scan(container, stream, path)
+    packets, joined = _bridged(raw, container, 1 / float(stream.time_base))
+    order = _order(packets, container, stream.codec_context.name, path)
+    clock = _clock(packets, order, container)
+    rises = not order.counted and _rises([packets[number].shown for number in order.packets])
+    by_stamp = rises and not joined and container.format.name != "avi"
+    keys, seek, key_packets = _keys(packets, raw, order, by_stamp)
+    spoilt = _spoilt(packets)
+    degrees, upright, mirrored = _orientation(picture, path)
+    times, duration, rate = _times(clock, packets, order, container, stream)
+    size = (picture.width, picture.height)[:: -1 if degrees % 180 else 1]
+    codec = stream.codec_context.codec.canonical_name
+    open_groups = by_stamp and _open_groups(packets, order, key_packets)
+    fault = _decord_fault(container, by_stamp, open_groups, mirrored)
+    by_roll = spoilt or not by_stamp
+    return VideoIndex(
+        VideoInfo(str(path), len(times), rate, duration, *size, degrees, codec, times),
+        clock.astype(np.int64) if by_stamp else None,
+        keys,
+        seek,
+        upright,
+        _unseen_turn(path, container) if fault is None and degrees else fault,
+        _unscaled_fault(picture),
+        _roll(packets, order, key_packets, spoilt, container) if by_roll else None,
+        np.flatnonzero(np.isin(order.packets, list(spoilt))),
+    )
 
 # %% ../nbs/03_decoding.ipynb #13d46ef7
 class DecoderFault(Exception):
@@ -605,158 +655,193 @@ class _Converter:
 
     def __init__(self, index: VideoIndex, width: int, height: int):
         self.index, self.layout = index, None
-        self.filters = (*index.upright, ("scale", f"{width}:{height}:flags=bilinear"), ("format", "rgb24"))
+        scale = ("scale", f"{width}:{height}:flags=bilinear")
+        self.filters = (*index.upright, scale, ("format", "rgb24"), ("buffersink", ""))
 
-    def __call__(self, picture) -> np.ndarray:
-        # a turn in the codec's data is said with some pictures and holds for those after them
-        if "DISPLAYMATRIX" in picture.side_data and _orientation(picture, self.index.info.path)[1] != self.index.upright:
-            raise DecoderFault("the picture is turned otherwise than the first one: cut the file there")
-        layout = (picture.width, picture.height, picture.format.name, picture.colorspace, picture.color_range)
+    def __call__(self, picture: Any) -> np.ndarray:
+        # a turn in the codec's data comes with some pictures and holds for the pictures after them
+        turned = "DISPLAYMATRIX" in picture.side_data
+        if turned and _orientation(picture, self.index.info.path)[1] != self.index.upright:
+            raise DecoderFault("the picture is not turned like the first one: cut the file there")
+        sizes = (picture.width, picture.height, picture.format.name)
+        layout = (*sizes, picture.colorspace, picture.color_range)
         if layout != self.layout:
-            self._build(picture)
-            self.layout = layout
+            self.graph, self.layout = _filter_graph(picture, self.filters), layout
         self.graph.push(picture)
         return self.graph.pull().to_ndarray()
 
-    def _build(self, picture) -> None:
-        from av.filter import Graph
 
-        self.graph = Graph()
-        self.graph.threads = 1
-        layout = {name: getattr(picture, name) for name in ("width", "height", "format", "time_base")}
-        last = self.graph.add_buffer(**layout)
-        for name, arguments in (*self.filters, ("buffersink", "")):
-            following = self.graph.add(name, arguments)
-            last.link_to(following)
-            last = following
-        self.graph.configure()
+def _filter_graph(picture: Any, filters: tuple[tuple[str, str], ...]) -> Any:
+    """FFmpeg's filters in a row, on one thread, for pictures like this one."""
+    from av.filter import Graph
+
+    graph = Graph()
+    graph.threads = 1
+    names = ("width", "height", "format", "time_base")
+    last = graph.add_buffer(**{name: getattr(picture, name) for name in names})
+    for name, arguments in filters:
+        following = graph.add(name, arguments)
+        last.link_to(following)
+        last = following
+    graph.configure()
+    return graph
+
+# %% ../nbs/03_decoding.ipynb #dcd00018
+_Numbered = Iterator[tuple[float, Any]]  # decoded pictures with the number of their frame
+
+
+class _ByStamp:
+    """Numbered pictures of a file whose stamps tell its frames apart."""
+
+    def __init__(self, index: VideoIndex):
+        self.index = index
+
+    def open(self) -> _Numbered:
+        """Open the file; its pictures from the beginning."""
+        self.container = _open_container(self.index.info.path)
+        self.stream = _video_stream(self.container, self.index.info.path)
+        return self._pictures()
+
+    def seek(self, key: int) -> _Numbered:
+        """The pictures from about keyframe `key` on."""
+        self.container.seek(int(self.index.key_stamps[key]), stream=self.stream)
+        return self._pictures()
+
+    def _pictures(self) -> _Numbered:
+        """The pictures from here on."""
+        return ((self.number(picture), picture) for picture in self.container.decode(self.stream))
+
+    def number(self, picture: Any) -> float:
+        """Frame number of a picture; `n + 0.5` for one between frames `n` and `n + 1`."""
+        if picture.pts is None:
+            raise DecoderFault("a decoded picture has no stamp")
+        stamps = self.index.stamps
+        before = int(np.searchsorted(stamps, picture.pts, side="right")) - 1
+        return before if before >= 0 and stamps[before] == picture.pts else before + 0.5
+
+# %% ../nbs/03_decoding.ipynb #dcd00019
+class _ByRoll(_ByStamp):
+    """Numbered pictures of a file whose frames only its packets tell apart."""
+
+    def open(self) -> _Numbered:
+        """Open the file; its pictures from the beginning."""
+        super().open()
+        packets = self.container.demux(self.stream)
+        return self._numbers(_by_packet(packets, 0, self.index.roll.spoilt))
+
+    def seek(self, key: int) -> _Numbered:
+        """The pictures from about keyframe `key` on, where the place of a keyframe is known."""
+        roll, index = self.index.roll, self.index
+        if index.keys[key] == index.keys[0]:
+            self.container.close()
+            return self.open()
+        if roll.key_places is None:
+            self.container.seek(int(index.key_stamps[key]), stream=self.stream)
+        else:
+            place = int(roll.key_places[key])
+            self.container.seek(place, stream=self.stream, unsupported_byte_offset=True)
+        packets, starts = self.container.demux(self.stream), set(roll.key_packets.tolist())
+        for packet in packets:
+            number = roll.places.get(packet.pos)
+            if number in starts:
+                return self._numbers(_by_packet(chain([packet], packets), number, roll.spoilt))
+        return iter(())
+
+    def _numbers(self, pictures: Iterable[Any]) -> _Numbered:
+        """Pictures that carry the number of their packet, with the number of their frame."""
+        frames = self.index.roll.frames
+        if frames is None:
+            return _counted(pictures, self.index)
+        return ((-1 if p.pts is None else int(frames[p.pts]), p) for p in pictures)
+
+
+def _counted(pictures: Iterable[Any], index: VideoIndex) -> _Numbered:
+    """Pictures numbered by counting from each keyframe on."""
+    group = rank = -1
+    for picture in pictures:
+        if picture.pts is not None:
+            now = int(np.searchsorted(index.roll.key_packets, picture.pts, side="right")) - 1
+            if now != group:
+                first = int(index.keys[max(now, 0)])
+                if group >= 0 and rank + 1 != first:
+                    cause = f"frames before {first} are missing: they cannot be told apart"
+                    raise DecoderFault(cause)
+                group, rank = now, first - 1
+        rank += 1
+        yield rank, picture
 
 # %% ../nbs/03_decoding.ipynb #15c366b3
 class PyAVReader:
     """Frames of one file through PyAV."""
 
+    name = "pyav"
+
     def __init__(self, index: VideoIndex, width: int, height: int):
         self.index, self.shape = index, (height, width, 3)
         self.convert = _Converter(index, width, height)
-        self._open()
-
-    def _open(self) -> None:
-        self.container = _open_container(self.index.info.path)
-        self.stream = _video_stream(self.container, self.index.info.path)
-        self._decode_on(fresh=True)
-
-    def _decode_on(self, fresh: bool = False) -> None:
-        """Decode from here; `fresh`: from the beginning of the file."""
-        roll = self.index.roll
-        pictures = self.container.decode(self.stream) if roll is None else self._called(fresh)
-        number = self._number if roll is None else self._roll_number()
-        self.pictures, self.position = ((number(picture), picture) for picture in pictures), -1
+        self.source = (_ByStamp if index.roll is None else _ByRoll)(index)
+        self.pictures, self.position = self.source.open(), -1
 
     def close(self) -> None:
-        self.container.close()
+        """Close the file."""
+        self.source.container.close()
 
     def read(self, wanted: np.ndarray) -> np.ndarray:
         """Sorted frame numbers `(T,)` to `(T, H, W, 3)` uint8."""
-        frames = np.empty((len(wanted), *self.shape), np.uint8)
         for lost in np.intersect1d(wanted, self.index.damaged)[:1]:
             raise DecoderFault(f"frame {lost} is damaged: data before it or in it were lost")
-        for row, number in enumerate(wanted):
+        frames = np.empty((len(wanted), *self.shape), np.uint8)
+        for row, number in enumerate(wanted.tolist()):
             try:
-                frames[row] = self.convert(self._picture(int(number)))
+                frames[row] = self.convert(self._picture(number))
             except (DecoderFault, VideoError):
                 raise
             except Exception as fault:  # most are FFmpegError, but not all
                 raise DecoderFault(f"frame {number} cannot be decoded: {_cause(fault)}") from fault
         return frames
 
-    def _picture(self, number: int):
-        """The picture of one frame, from where the decoder stands or from up to three key frames before it."""
+    def _picture(self, number: int) -> Any:
+        """The picture of a frame, decoded from here or from one of three keyframes before it."""
         key = self.index.key_number(number)
-        if self.position < number and (self.position >= self.index.keys[key] or number <= self.position + 1):
-            picture = self._advance(number)
-            if picture is not None:
+        near = self.position >= self.index.keys[key] or number <= self.position + 1
+        if self.position < number and near and (picture := self._advance(number)) is not None:
+            return picture
+        for start in range(key, max(key - 3, -1), -1):
+            self.pictures, self.position = self.source.seek(start), -1
+            if (picture := self._advance(number)) is not None:
                 return picture
-        earlier = [*range(key, max(key - 3, -1), -1), *([None] if self.index.roll else [])]  # None: from the beginning
-        for start in earlier:
-            self._seek(start)
-            picture = self._advance(number)
-            if picture is not None:
+        if self.index.roll:  # the places of keyframes may be wrong: from the beginning
+            self.close()
+            self.pictures, self.position = self.source.open(), -1
+            if (picture := self._advance(number)) is not None:
                 return picture
         raise DecoderFault(f"frame {number} is missing or damaged")
 
-    def _seek(self, key: int | None) -> None:
-        roll = self.index.roll
-        if key is None or (roll and self.index.keys[key] == self.index.keys[0]):
-            self.close()
-            return self._open()
-        if roll and roll.key_places is not None:
-            self.container.seek(int(roll.key_places[key]), stream=self.stream, unsupported_byte_offset=True)
-        else:
-            self.container.seek(int(self.index.key_stamps[key]), stream=self.stream)
-        self._decode_on()
-
-    def _called(self, fresh: bool) -> Iterator:
-        """Pictures that carry the number of their packet, from the next key frame whose place in the file is known."""
-        packets, spoilt = self.container.demux(self.stream), self.index.roll.spoilt
-        if fresh:
-            return _by_packet(packets, 0, spoilt)
-        starts = set(self.index.roll.key_packets.tolist())
-        for packet in packets:
-            number = self.index.roll.places.get(packet.pos)
-            if number in starts:
-                return _by_packet(chain([packet], packets), number, spoilt)
-        return iter(())
-
-    def _advance(self, number: int):
-        """Decode up to a frame; None where it is passed over, damaged, or the file ends."""
+    def _advance(self, number: int) -> Any:
+        """Decode up to a frame; None if it is skipped, damaged, or the file ends before it."""
         for position, picture in self.pictures:
             self.position = position
-            if self.position >= number:
-                return picture if self.position == number and not picture.is_corrupt else None
+            if position >= number:
+                return picture if position == number and not picture.is_corrupt else None
         return None
 
-    def _number(self, picture) -> float:
-        """Number of a decoded picture; one between two frames of the index lies half a number between theirs."""
-        if picture.pts is None:
-            raise DecoderFault("a decoded picture carries no stamp")
-        before = int(np.searchsorted(self.index.stamps, picture.pts, side="right")) - 1
-        return before if before >= 0 and self.index.stamps[before] == picture.pts else before + 0.5
-
-    def _roll_number(self) -> Callable:
-        """The function that numbers pictures which carry the number of their packet."""
-        roll, group, rank = self.index.roll, -1, -1
-
-        def listed(picture) -> int:
-            return -1 if picture.pts is None else int(roll.frames[picture.pts])
-
-        def counted(picture) -> int:
-            nonlocal group, rank
-            stamp = self.index.keys[-1] if picture.pts is None else picture.pts
-            now = int(np.searchsorted(roll.key_packets, stamp, side="right")) - 1
-            if picture.pts is not None and now != group:
-                if group >= 0 and rank + 1 != self.index.keys[now]:
-                    raise DecoderFault(f"frames before {self.index.keys[now]} are missing: they cannot be told apart")
-                group, rank = now, int(self.index.keys[max(now, 0)]) - 1
-            rank += 1
-            return rank
-
-        return counted if roll.frames is None else listed
-
 # %% ../nbs/03_decoding.ipynb #0a16fb9e
-def _import_decord():
+def _import_decord() -> Any:
+    """decord, quiet; `DecoderFault` where it is not installed or cannot be loaded."""
     os.environ.setdefault("DECORD_EOF_RETRY_MAX", "20480")
     try:
         import torch  # noqa: F401
 
         import decord
     except ImportError as fault:
-        raise DecoderFault(f"cannot be imported ({fault})") from fault
+        advice = 'pip install "lift[decord]"'
+        raise DecoderFault(f"cannot be imported ({fault}): {advice}") from fault
     decord.logging.set_level(decord.logging.QUIET)
     return decord
 
 
-def _within(seconds: float, call: Callable[[], np.ndarray]) -> np.ndarray:
-    """The answer of `call`, or `TimeoutError`; a call that hangs stays behind in a daemon thread."""
+def _within(seconds: float, call: Callable[[], Any]) -> Any:
+    """The result of `call`, or `TimeoutError`; a call that hangs stays in a daemon thread."""
     answer: Future = Future()
 
     def run() -> None:
@@ -772,43 +857,48 @@ def _within(seconds: float, call: Callable[[], np.ndarray]) -> np.ndarray:
         raise TimeoutError(f"no answer within {seconds:.0f} s") from None
 
 # %% ../nbs/03_decoding.ipynb #733c40d5
+def _ask_decord(seconds: float, call: Callable[[], Any]) -> Any:
+    """The result of a call into decord; `DecoderFault` with its reason if it fails or hangs."""
+    try:
+        return _within(seconds, call)
+    except Exception as fault:  # RuntimeError, AssertionError, IndexError, decord's own class
+        line = (str(fault) or type(fault).__name__).splitlines()[0]
+        raise DecoderFault(re.sub(r"\[[\d:]+\] \S+:\d+: ", "", line)) from fault
+
+
+def _open_decord(decord: Any, path: str, options: dict) -> Any:
+    """decord's own reader of a file."""
+    try:
+        _url(path).encode()
+    except UnicodeEncodeError:  # decord takes names in UTF-8 only, or an open file
+        with open(path, "rb") as file:
+            return decord.VideoReader(file, **options)
+    return decord.VideoReader(_url(path), **options)
+
+
 class DecordReader:
     """Frames of one file through decord."""
+
+    name = "decord"
 
     def __init__(self, index: VideoIndex, width: int, height: int):
         full = (width, height) == (index.info.width, index.info.height)
         reason = index.decord_fault or (index.unscaled_fault if full else None)
         if reason:
             raise DecoderFault(f"cannot be trusted with this file ({reason})")
-        decord = _import_decord()
-        self.index = index
+        decord, path, count = _import_decord(), index.info.path, index.info.frame_count
         options = {"width": width, "height": height, "num_threads": 1, "fault_tol": 1e-9}
-        self.reader = self._call(60, lambda: self._opened(decord, index.info.path, options))
-        if len(self.reader) != index.info.frame_count:
-            raise DecoderFault(f"counts {len(self.reader)} frames, the file shows {index.info.frame_count}")
-
-    @staticmethod
-    def _opened(decord, path: str, options: dict):
-        try:
-            _url(path).encode()
-        except UnicodeEncodeError:  # decord takes names in UTF-8 only, or a file
-            with open(path, "rb") as file:
-                return decord.VideoReader(file, **options)
-        return decord.VideoReader(_url(path), **options)
-
-    @staticmethod
-    def _call(seconds: float, call: Callable):
-        try:
-            return _within(seconds, call)
-        except Exception as fault:  # decord raises RuntimeError, AssertionError, IndexError and its own class
-            line = (str(fault) or type(fault).__name__).splitlines()[0]
-            raise DecoderFault(re.sub(r"\[[\d:]+\] \S+:\d+: ", "", line)) from fault
+        self.index = index
+        self.reader = _ask_decord(60, lambda: _open_decord(decord, path, options))
+        if len(self.reader) != count:
+            raise DecoderFault(f"counts {len(self.reader)} frames, the file shows {count}")
 
     def close(self) -> None:
+        """Close the file."""
         self.reader = None
 
     def read(self, wanted: np.ndarray) -> np.ndarray:
         """Sorted frame numbers `(T,)` to `(T, H, W, 3)` uint8."""
         keys = self.index.keys[np.searchsorted(self.index.keys, wanted, side="right") - 1]  # (T,)
-        patience = 60 + 0.1 * float((wanted - keys + 1).sum())  # seconds, for all frames that may have to be decoded
-        return self._call(patience, lambda: self.reader.get_batch(wanted).asnumpy())  # (T, H, W, 3)
+        seconds = 60 + 0.1 * float((wanted - keys + 1).sum())  # for all frames it may decode
+        return _ask_decord(seconds, lambda: self.reader.get_batch(wanted).asnumpy())

@@ -1,5 +1,6 @@
-"""Backbones: weights that are what they say, preprocessing that equals PIL's, speed that changes nothing."""
+"""Backbones: the right weights, the preprocessing of PIL, speed that changes nothing."""
 
+import ctypes
 import json
 import pickle
 import sys
@@ -30,7 +31,9 @@ def lite() -> backbones.Backbone:
 def pan() -> torch.Tensor:
     """A window that moves over a photograph: `(2, 4, 320, 320, 3)` uint8."""
     photograph = torch.from_numpy(load_sample_image("china.jpg").copy())
-    return torch.stack([photograph[60:380, 40 * t : 40 * t + 320] for t in range(8)]).unflatten(0, (2, 4))
+    return torch.stack([photograph[60:380, 40 * t : 40 * t + 320] for t in range(8)]).unflatten(
+        0, (2, 4)
+    )
 
 
 def smallest_cosine(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -66,17 +69,26 @@ def test_loading_by_position_checks_every_shape():
         backbones._load_by_position(network, swapped, "a file")
 
 
-def test_without_hub_or_cache_one_request_tells_it_and_the_error_says_what_to_do(monkeypatch, tmp_path):
+def test_without_hub_or_cache_one_request_tells_it_and_the_error_says_what_to_do(
+    monkeypatch, tmp_path
+):
     asked = []
 
     def unreachable(url, **_):
         asked.append(url)
         raise OSError("no network")
 
-    monkeypatch.setattr("huggingface_hub.utils.get_session", lambda: SimpleNamespace(head=unreachable))
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("a download tries for a minute"))
+    monkeypatch.setattr(
+        "huggingface_hub.utils.get_session", lambda: SimpleNamespace(head=unreachable)
+    )
+    monkeypatch.setattr(
+        "huggingface_hub.hf_hub_download",
+        lambda *_, **__: pytest.fail("a download tries for a minute"),
+    )
     monkeypatch.setattr(backbones, "_cached", lambda repository: None)
-    with pytest.raises(WeightsError, match="hf download timm/vit_small_patch14_reg4_dinov2.lvd142m.*weights=FILE"):
+    with pytest.raises(
+        WeightsError, match="hf download timm/vit_small_patch14_reg4_dinov2.lvd142m.*weights=FILE"
+    ):
         create_backbone("dinov2_vits14_reg", device="cpu")
     assert len(asked) == 1
 
@@ -85,7 +97,9 @@ def test_a_cached_download_needs_no_network(monkeypatch, tmp_path):
     network = timm.create_model("test_vit", pretrained=False)
     save_file(network.state_dict(), tmp_path / "model.safetensors")
     monkeypatch.setattr(backbones, "_cached", lambda repository: tmp_path / "model.safetensors")
-    monkeypatch.setattr("huggingface_hub.utils.get_session", lambda: pytest.fail("asked the network"))
+    monkeypatch.setattr(
+        "huggingface_hub.utils.get_session", lambda: pytest.fail("asked the network")
+    )
     backbone = create_backbone("test_vit.r160_in1k", device="cpu")
     assert backbone.description["weights"] == "timm/test_vit.r160_in1k"
     assert torch.equal(backbone.network.cls_token, network.cls_token)
@@ -110,7 +124,10 @@ def test_local_file_with_or_without_the_classifier(tmp_path, suffix):
     if suffix == ".pth":
         torch.save({"state_dict": weights}, path)
     else:
-        save_file({name: tensor for name, tensor in weights.items() if not name.startswith("classifier")}, path)
+        save_file(
+            {name: tensor for name, tensor in weights.items() if not name.startswith("classifier")},
+            path,
+        )
     backbone = create_backbone("test_efficientnet", path, device="cpu", fast=False)
     assert backbone.description["weights"] == "file"
     assert torch.equal(backbone.network.conv_stem.weight, network.conv_stem.weight)
@@ -120,13 +137,19 @@ def test_dinov2_file_at_its_own_resolution_loads_and_keeps_its_hash(tmp_path):
     torch.manual_seed(3)
     network = timm.create_model("vit_small_patch14_reg4_dinov2", pretrained=False)
     save_file(network.state_dict(), tmp_path / "dinov2.safetensors")
-    backbone = create_backbone("dinov2_vits14_reg", tmp_path / "dinov2.safetensors", device="cpu", precision="float32")
+    backbone = create_backbone(
+        "dinov2_vits14_reg", tmp_path / "dinov2.safetensors", device="cpu", precision="float32"
+    )
     assert network.pos_embed.shape[1] == 37 * 37 and backbone.network.pos_embed.shape[1] == 16 * 16
     assert backbone.description["weights_hash"] == backbones._hash(network)
-    dynamic = timm.create_model("vit_small_patch14_reg4_dinov2", pretrained=False, dynamic_img_size=True).eval()
+    dynamic = timm.create_model(
+        "vit_small_patch14_reg4_dinov2", pretrained=False, dynamic_img_size=True
+    ).eval()
     dynamic.load_state_dict(network.state_dict())
     frame = torch.rand(1, 1, 3, 224, 224)
-    mean, std = (torch.tensor(dynamic.pretrained_cfg[name]).view(3, 1, 1) for name in ("mean", "std"))
+    mean, std = (
+        torch.tensor(dynamic.pretrained_cfg[name]).view(3, 1, 1) for name in ("mean", "std")
+    )
     with torch.inference_mode():
         expected = dynamic((frame[0] - mean) / std)
     torch.testing.assert_close(backbone(frame)[0], expected, rtol=1e-3, atol=1e-4)
@@ -138,7 +161,11 @@ class Dangerous:
 
 
 def test_bad_files_are_named_and_run_no_code(tmp_path, capsys):
-    wrong, garbage, dangerous = tmp_path / "wrong.safetensors", tmp_path / "garbage.safetensors", tmp_path / "x.pth"
+    wrong, garbage, dangerous = (
+        tmp_path / "wrong.safetensors",
+        tmp_path / "garbage.safetensors",
+        tmp_path / "x.pth",
+    )
     save_file({"conv_stem.weight": torch.zeros(1)}, wrong)
     garbage.write_bytes(b"not a file of tensors")
     dangerous.write_bytes(pickle.dumps({"weight": Dangerous()}, protocol=2))
@@ -196,15 +223,22 @@ def test_catalogue_tells_the_truth(lite):
     assert table.loc["efficientnet_lite0", "weights"] == "here"
     for name, row in table.iterrows():
         with torch.device("meta"):
-            network = timm.create_model(backbones._CATALOGUE[name].timm_name, pretrained=False, num_classes=0)
-        assert (row["dim"], row["parameters"]) == (network.num_features, sum(p.numel() for p in network.parameters()))
+            network = timm.create_model(
+                backbones._CATALOGUE[name].timm_name, pretrained=False, num_classes=0
+            )
+        assert (row["dim"], row["parameters"]) == (
+            network.num_features,
+            sum(p.numel() for p in network.parameters()),
+        )
     assert lite.parameter_count == table.loc["efficientnet_lite0", "parameters"]
 
 
 # Preprocessing
 
 
-@pytest.mark.parametrize(("height", "width"), [(427, 640), (640, 427), (240, 320), (120, 161), (256, 256)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(427, 640), (640, 427), (240, 320), (120, 161), (256, 256)]
+)
 def test_transform_equals_pil_to_two_grey_levels(height, width):
     frame = np.array(Image.fromarray(load_sample_image("flower.jpg")).resize((width, height)))
     ours = FrameTransform(224, 256)(torch.from_numpy(frame)[None])[0]
@@ -212,7 +246,9 @@ def test_transform_equals_pil_to_two_grey_levels(height, width):
     shape = max(256, int(width * scale)), max(256, int(height * scale))
     resized = Image.fromarray(frame).resize(shape, Image.Resampling.BICUBIC)
     left, top = round((resized.width - 224) / 2), round((resized.height - 224) / 2)
-    expected = torch.from_numpy(np.array(resized.crop((left, top, left + 224, top + 224)))).permute(2, 0, 1)
+    expected = torch.from_numpy(np.array(resized.crop((left, top, left + 224, top + 224)))).permute(
+        2, 0, 1
+    )
     assert (ours.int() - expected.int()).abs().max() <= 2
 
 
@@ -222,7 +258,9 @@ def test_transform_takes_any_leading_axes_and_survives_a_worker(pan):
     assert torch.equal(transform(pan)[1], transform(pan[1]))
 
 
-@pytest.mark.parametrize("frames", [torch.zeros(4, 8, 8, 3), torch.zeros(4, 3, 8, 8, dtype=torch.uint8)])
+@pytest.mark.parametrize(
+    "frames", [torch.zeros(4, 8, 8, 3), torch.zeros(4, 3, 8, 8, dtype=torch.uint8)]
+)
 def test_transform_refuses_other_frames(frames):
     with pytest.raises(ValueError, match="expected uint8 frames"):
         FrameTransform(224, 256)(frames)
@@ -234,7 +272,11 @@ def test_transform_refuses_other_frames(frames):
 def test_features_do_not_depend_on_the_batch(lite, pan):
     frames = lite.preprocess(pan)
     together = lite(frames)
-    assert together.shape == (2, 4, lite.dim) and together.dtype == torch.float32 and not together.requires_grad
+    assert (
+        together.shape == (2, 4, lite.dim)
+        and together.dtype == torch.float32
+        and not together.requires_grad
+    )
     torch.testing.assert_close(lite(frames[1:]), together[1:], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(lite(frames[:, 2:3]), together[:, 2:3], rtol=1e-5, atol=1e-5)
 
@@ -257,19 +299,29 @@ def test_fast_path_is_exact_in_float32(lite, pan):
     assert not any(isinstance(module, nn.BatchNorm2d) for module in lite.modules())
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "resnetv2_18", "regnetx_002", "repvgg_a0"])
+@pytest.mark.parametrize(
+    "name", ["test_resnet", "test_efficientnet", "resnetv2_18", "regnetx_002", "repvgg_a0"]
+)
 def test_folding_changes_nothing_in_other_architectures(name):
     torch.manual_seed(0)
     network = timm.create_model(name, pretrained=False, num_classes=0).eval().requires_grad_(False)
     for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d)):
-        norm.running_mean.normal_(std=0.1), norm.running_var.uniform_(0.5, 2), norm.bias.normal_(std=0.1)
+        (
+            norm.running_mean.normal_(std=0.1),
+            norm.running_var.uniform_(0.5, 2),
+            norm.bias.normal_(std=0.1),
+        )
     frames = torch.randn(1, 3, 64, 64)
     before = network(frames)
     acceleration.fold_batch_norms(network, 64)
-    torch.testing.assert_close(network(frames), before, rtol=1e-3, atol=1e-3 * float(before.abs().max()))
+    torch.testing.assert_close(
+        network(frames), before, rtol=1e-3, atol=1e-3 * float(before.abs().max())
+    )
 
 
-@pytest.mark.parametrize(("name", "weights"), [("efficientnet_lite0", None), ("test_vit", "random")])
+@pytest.mark.parametrize(
+    ("name", "weights"), [("efficientnet_lite0", None), ("test_vit", "random")]
+)
 def test_bfloat16_keeps_the_direction(name, weights, pan):
     half, plain = (create_backbone(name, weights, "cpu", kind) for kind in ("bfloat16", "float32"))
     frames = plain.preprocess(pan)
@@ -281,18 +333,24 @@ def test_auto_precision_is_float32_where_bfloat16_loses(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     assert create_backbone("efficientnet_lite0", device="cpu").precision == torch.bfloat16
     assert create_backbone("efficientnet_lite1", device="cpu").precision == torch.float32
-    assert create_backbone("efficientnet_lite0", device="cpu", fast=False).precision == torch.float32
+    assert (
+        create_backbone("efficientnet_lite0", device="cpu", fast=False).precision == torch.float32
+    )
     with pytest.raises(ValueError, match="precision is 'int8'"):
         create_backbone("efficientnet_lite0", device="cpu", precision="int8")
 
 
 def test_a_timm_id_of_dinov2_is_fed_at_224_as_in_the_paper():
-    backbone = create_backbone("vit_small_patch14_reg4_dinov2.lvd142m", "random", device="cpu", precision="float32")
+    backbone = create_backbone(
+        "vit_small_patch14_reg4_dinov2.lvd142m", "random", device="cpu", precision="float32"
+    )
     assert (backbone.input_size, backbone.transform.resize, backbone.dim) == (224, 256, 384)
     assert backbone(torch.zeros(1, 1, 3, 224, 224)).shape == (1, 1, 384)
 
 
-@pytest.mark.parametrize(("name", "weights"), [("efficientnet_lite0", None), ("test_vit", "random")])
+@pytest.mark.parametrize(
+    ("name", "weights"), [("efficientnet_lite0", None), ("test_vit", "random")]
+)
 def test_intermediate_depths(name, weights, pan):
     backbone = create_backbone(name, weights, device="cpu", precision="float32")
     depths = backbone.intermediate(backbone.preprocess(pan), [0, 2, 4])
@@ -302,6 +360,49 @@ def test_intermediate_depths(name, weights, pan):
     torch.testing.assert_close(depths[2][1:], alone, rtol=1e-4, atol=1e-5)
 
 
+# The plan
+
+
+def test_the_first_stage_counts_as_given(pan):
+    backbone = create_backbone("test_efficientnet", "random", device="cpu", middle=0)
+    channels = backbone.description["middle_channels"]
+    assert backbone.description["middle"] == 0 and channels > 0
+    plain = create_backbone("test_efficientnet", "random", device="cpu")
+    assert backbone.dim == plain.dim + 49 * channels
+    frames = backbone.preprocess(pan[:1, :1])
+    features, maps = backbone(frames), backbone.intermediate(frames, [0])[0]
+    cells = features[..., plain.dim :].unflatten(-1, (49, channels))
+    torch.testing.assert_close(features[..., : plain.dim], plain(frames), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(cells.mean(-2), maps, rtol=0.2, atol=0.05)  # cells overlap a little
+    again = create_backbone(json.loads(json.dumps(backbone.description)), device="cpu")
+    assert torch.equal(again(frames), features)
+
+
+def test_a_plan_cannot_change_and_says_how_the_network_computes(lite):
+    assert lite.plan == backbones.BackbonePlan(
+        torch.device("cpu"), torch.float32, layout=torch.channels_last, chunk=8
+    )
+    with pytest.raises(AttributeError):
+        lite.plan.chunk = 1
+
+
+def test_making_a_backbone_leaves_the_allocator_of_the_process_alone(monkeypatch):
+    library = ctypes.CDLL
+
+    def watched(name, *arguments, **options):
+        assert name is not None, "the C library was opened"
+        return library(name, *arguments, **options)
+
+    monkeypatch.setattr(ctypes, "CDLL", watched)
+    create_backbone("test_vit", "random", device="cpu")
+
+
+@pytest.mark.parametrize("middle", [-1, 99])
+def test_a_stage_that_the_network_does_not_have_is_refused(middle):
+    with pytest.raises(ValueError, match=f"stages or blocks 0 to .*, middle is {middle}"):
+        create_backbone("test_efficientnet", "random", device="cpu", middle=middle)
+
+
 # Compilation
 
 
@@ -309,7 +410,9 @@ def compiled(name: str, weights: str | None, **options) -> backbones.Backbone:
     return create_backbone(name, weights, device="cpu", compile=True, **options)
 
 
-@pytest.mark.parametrize(("name", "weights", "grid"), [("efficientnet_lite0", None, 0), ("test_vit", "random", 2)])
+@pytest.mark.parametrize(
+    ("name", "weights", "grid"), [("efficientnet_lite0", None, 0), ("test_vit", "random", 2)]
+)
 def test_compiled_backbone_gives_the_same_features(name, weights, grid, pan):
     plain = create_backbone(name, weights, device="cpu", precision="float32", grid=grid)
     fast = compiled(name, weights, grid=grid)

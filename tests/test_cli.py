@@ -305,7 +305,7 @@ def test_extract_tells_what_it_does_anew_and_has_a_limit(store, benchmark, tmp_p
     table.assign(end=[0.5, 0.4]).to_csv(tmp_path / "clips.csv", index=False)
     result = lift("extract", tmp_path / "clips.csv", tmp_path / "store", "--frames", 4, "--timeout", 60)
     assert result.returncode == 0 and "1 clips done" in result.stdout
-    told = f"1 done anew because their file or range had changed:\n  {table['clip_id'][1]}: end is 0.4 s, was 0.5 s"
+    told = f"1 done again because their file or range had changed:\n  {table['clip_id'][1]}: end is 0.4 s, was 0.5 s"
     assert told in result.stdout
     for option, value in (("--verify", "size"), ("--timeout", "0")):
         result = lift("extract", tmp_path / "clips.csv", tmp_path / "store", "--frames", 4, option, value)

@@ -1,4 +1,4 @@
-"""Extraction: the same features however it is run, every failure named, nothing lost to a kill, a crash or a full disk."""
+"""Extraction: the same features in every run, all failures named, nothing lost by a crash."""
 
 import errno
 import json
@@ -68,14 +68,19 @@ class Colours(nn.Module):
     @torch.inference_mode()
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         self.before()
-        cells = nn.functional.adaptive_avg_pool2d(frames.flatten(0, 1).float() / 255, 4).flatten(1)  # (B * T, 48)
+        cells = nn.functional.adaptive_avg_pool2d(frames.flatten(0, 1).float() / 255, 4).flatten(
+            1
+        )  # (B * T, 48)
         return (cells @ self.weight).unflatten(0, frames.shape[:2])  # (B, T, 8)
 
 
 def paint(path: Path, number: int, red: int | None = None, frames: int = 6) -> None:
     """A tiny video of its own: noise about a level that moves, or all red."""
     generator = np.random.default_rng(number)
-    picture = generator.integers(20, 120, (1, SIZE, SIZE, 3)) + np.linspace(0, 80, frames)[:, None, None, None]
+    picture = (
+        generator.integers(20, 120, (1, SIZE, SIZE, 3))
+        + np.linspace(0, 80, frames)[:, None, None, None]
+    )
     if red is not None:
         picture = np.broadcast_to(np.array([red, 20, 20]), (frames, SIZE, SIZE, 3))
     write_video(path, picture.astype(np.uint8))
@@ -128,10 +133,21 @@ def assert_complete(store: Path, undisturbed: torch.Tensor) -> None:
 # What comes out
 
 
-@pytest.mark.parametrize("workers, batch_size, shard_clips", [(0, 8, 64), (1, 1, 7), (2, 3, 1), (2, 64, 1000)])
-def test_features_do_not_depend_on_how_they_are_made(tmp_path, videos, table, undisturbed, workers, batch_size, shard_clips):
+@pytest.mark.parametrize(
+    "workers, batch_size, shard_clips", [(0, 8, 64), (1, 1, 7), (2, 3, 1), (2, 64, 1000)]
+)
+def test_features_do_not_depend_on_how_they_are_made(
+    tmp_path, videos, table, undisturbed, workers, batch_size, shard_clips
+):
     shuffled = table.sample(frac=1, random_state=0)
-    report = run(shuffled, tmp_path / "store", videos, workers=workers, batch_size=batch_size, shard_clips=shard_clips)
+    report = run(
+        shuffled,
+        tmp_path / "store",
+        videos,
+        workers=workers,
+        batch_size=batch_size,
+        shard_clips=shard_clips,
+    )
     assert (report.done, report.skipped, report.failed) == (40, 0, {})
     assert_complete(tmp_path / "store", undisturbed)
 
@@ -142,7 +158,10 @@ def test_what_is_done_is_not_done_again(tmp_path, videos, table, undisturbed):
     report = run(table, store, videos)
     assert (report.done, report.skipped) == (10, 30)
     seen = []
-    assert run(table, store, videos, Colours(before=lambda: seen.append(1)), workers=2).skipped == 40 and not seen
+    assert (
+        run(table, store, videos, Colours(before=lambda: seen.append(1)), workers=2).skipped == 40
+        and not seen
+    )
     assert_complete(store.path, undisturbed)
 
 
@@ -156,15 +175,30 @@ def test_parts_of_a_file_are_read_with_it_open(tmp_path, videos, monkeypatch):
 
     monkeypatch.setattr(extraction, "VideoFile", Counted)
     starts = np.linspace(0, 3, 20)
-    parts = pd.DataFrame({"clip_id": [f"part-{n:02d}" for n in range(20)], "path": "long.mp4", "start": starts, "end": starts + 0.5})
+    parts = pd.DataFrame(
+        {
+            "clip_id": [f"part-{n:02d}" for n in range(20)],
+            "path": "long.mp4",
+            "start": starts,
+            "end": starts + 0.5,
+        }
+    )
     report = run(parts.sample(frac=1, random_state=1), tmp_path / "store", videos)
     assert report.done == 20 and opened == [str(videos / "long.mp4")], "once for all its clips"
-    expected = Colours()(transform(torch.from_numpy(read_clip(videos / "long.mp4", 4, starts[7], starts[7] + 0.5)))[None])
-    assert torch.equal(FeatureStore.open(tmp_path / "store").read(["part-07"]), expected.half().float())
+    expected = Colours()(
+        transform(torch.from_numpy(read_clip(videos / "long.mp4", 4, starts[7], starts[7] + 0.5)))[
+            None
+        ]
+    )
+    assert torch.equal(
+        FeatureStore.open(tmp_path / "store").read(["part-07"]), expected.half().float()
+    )
 
 
 @pytest.mark.parametrize(("late", "broken", "times"), [(True, False, 1), (False, True, 3)])
-def test_a_file_is_opened_anew_after_a_fault_in_reading_not_in_a_range(tmp_path, videos, monkeypatch, late, broken, times):
+def test_a_file_is_opened_again_after_a_fault_in_reading_not_in_a_range(
+    tmp_path, videos, monkeypatch, late, broken, times
+):
     opened = []
 
     class Counted(extraction.VideoFile):
@@ -179,14 +213,23 @@ def test_a_file_is_opened_anew_after_a_fault_in_reading_not_in_a_range(tmp_path,
 
     monkeypatch.setattr(extraction, "VideoFile", Counted)
     starts = np.array([0.0] * 9 + [1.0] * 15)  # three items of eight clips
-    parts = pd.DataFrame({"clip_id": [f"part-{n:02d}" for n in range(24)], "path": "long.mp4", "start": starts, "end": starts + 0.5})
+    parts = pd.DataFrame(
+        {
+            "clip_id": [f"part-{n:02d}" for n in range(24)],
+            "path": "long.mp4",
+            "start": starts,
+            "end": starts + 0.5,
+        }
+    )
     parts.loc[[3, 12], "end"] = 3600.0 if late else parts.loc[[3, 12], "end"]
     report = run(parts, tmp_path / "store", videos)
     assert len(report.failed) == (2 if late else 9) and len(opened) == times
 
 
 def test_paths_are_below_the_root_or_absolute(tmp_path, videos):
-    clips = make_table(["00.mp4", str(videos / "01.mp4"), str(tmp_path / "söme dir" / "a clip.mp4")])
+    clips = make_table(
+        ["00.mp4", str(videos / "01.mp4"), str(tmp_path / "söme dir" / "a clip.mp4")]
+    )
     (tmp_path / "söme dir").mkdir()
     paint(tmp_path / "söme dir" / "a clip.mp4", 3)
     assert run(clips, tmp_path / "store", videos).done == 3
@@ -202,7 +245,10 @@ def test_a_smaller_decode_is_another_sampling(tmp_path, videos, table):
     run(table[:2], tmp_path / "small", videos, size=16)
     run(table[:2], tmp_path / "full", videos)
     small, full = (FeatureStore.open(tmp_path / name) for name in ("small", "full"))
-    assert not torch.equal(small.read(), full.read()) and small.description == full.description == Colours.description
+    assert (
+        not torch.equal(small.read(), full.read())
+        and small.description == full.description == Colours.description
+    )
     with pytest.raises(StoreMismatchError, match="short_side"):
         run(table, full, videos, size=16)
 
@@ -214,16 +260,29 @@ def test_a_backbone_by_name(tmp_path, videos, table, monkeypatch):
 
 
 def test_the_unit_of_work_needs_nothing_around_it(videos):
-    item = WorkItem(str(videos / "00.mp4"), (("whole", float("nan"), float("nan")), ("late", 99.0, 100.0)))
+    item = WorkItem(
+        str(videos / "00.mp4"), (("whole", float("nan"), float("nan")), ("late", 99.0, 100.0))
+    )
     (whole, frames), (late, cause) = decode_item(item, transform, 4, None)
-    assert (whole, late) == ("whole", "late") and frames.shape == (4, 3, SIZE, SIZE) and frames.dtype == np.uint8
+    assert (
+        (whole, late) == ("whole", "late")
+        and frames.shape == (4, 3, SIZE, SIZE)
+        and frames.dtype == np.uint8
+    )
     assert "00.mp4" in cause and "99" in cause
 
 
 def test_items_keep_files_together_and_small():
-    table = make_table([f"{n % 2}.mp4" for n in range(20)]).assign(clip_id=[f"{n}" for n in range(20)], start=range(20), end=None)
+    table = make_table([f"{n % 2}.mp4" for n in range(20)]).assign(
+        clip_id=[f"{n}" for n in range(20)], start=range(20), end=None
+    )
     items = work_items(table, "videos")
-    assert [(Path(item.path).name, len(item.clips)) for item in items] == [("0.mp4", 8), ("0.mp4", 2), ("1.mp4", 8), ("1.mp4", 2)]
+    assert [(Path(item.path).name, len(item.clips)) for item in items] == [
+        ("0.mp4", 8),
+        ("0.mp4", 2),
+        ("1.mp4", 8),
+        ("1.mp4", 2),
+    ]
     assert [start for item in items[:2] for _, start, _ in item.clips] == list(range(0, 20, 2))
 
 
@@ -233,9 +292,18 @@ def test_items_keep_files_together_and_small():
 def test_the_report_says_it_in_a_line_and_in_json(tmp_path, videos, table):
     report = run(pd.concat([table[:3], make_table(["08-empty.mp4"])]), tmp_path / "store", videos)
     first, cause = str(report).splitlines()
-    assert "3 clips done" in first and "clips/s" in first and "1 failed" in first and "08-empty" in cause
+    assert (
+        "3 clips done" in first
+        and "clips/s" in first
+        and "1 failed" in first
+        and "08-empty" in cause
+    )
     content = json.loads(report.to_json())
-    assert content["done"] == 3 and set(content["failed"]) == {"08-empty"} and content["clips_per_second"] > 0
+    assert (
+        content["done"] == 3
+        and set(content["failed"]) == {"08-empty"}
+        and content["clips_per_second"] > 0
+    )
 
 
 def test_one_progress_bar_or_none(tmp_path, videos, table, capsys):
@@ -254,7 +322,9 @@ def filled(tmp_path, videos):
     for name, number in (("a.mp4", 1), ("b.mp4", 2)):
         paint(tmp_path / name, number, frames=48)
     times = {"start": [0.0, 1.0, np.nan], "end": [1.0, 2.0, np.nan]}
-    table = pd.DataFrame({"clip_id": ["a1", "a2", "b"], "path": ["a.mp4", "a.mp4", "b.mp4"], **times})
+    table = pd.DataFrame(
+        {"clip_id": ["a1", "a2", "b"], "path": ["a.mp4", "a.mp4", "b.mp4"], **times}
+    )
     run(table, tmp_path / "store", tmp_path)
     return table
 
@@ -267,31 +337,45 @@ def features_of(table, path, videos) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     "column, value, said",
-    [("start", 0.5, "start is 0.5 s, was 0 s"), ("end", 1.5, "end is 1.5 s, was 1 s"), ("end", np.nan, "end is empty, was 1 s")],
+    [
+        ("start", 0.5, "start is 0.5 s, was 0 s"),
+        ("end", 1.5, "end is 1.5 s, was 1 s"),
+        ("end", np.nan, "end is empty, was 1 s"),
+    ],
 )
 @pytest.mark.parametrize("verify", ["stat", "hash"])
-def test_a_clip_of_another_range_is_done_anew(tmp_path, filled, column, value, said, verify):
+def test_a_clip_of_another_range_is_done_again(tmp_path, filled, column, value, said, verify):
     changed = filled.copy()
     changed.loc[0, column] = value
     report = run(changed, tmp_path / "store", tmp_path, verify=verify)
     assert (report.done, report.skipped, report.redone) == (1, 2, {"a1": said})
-    assert "1 done anew because their file or range had changed:\n  a1: " + said in str(report)
-    assert torch.equal(FeatureStore.open(tmp_path / "store").read(), features_of(changed, tmp_path / "new", tmp_path))
+    assert "1 done again because their file or range had changed:\n  a1: " + said in str(report)
+    assert torch.equal(
+        FeatureStore.open(tmp_path / "store").read(),
+        features_of(changed, tmp_path / "new", tmp_path),
+    )
     assert run(changed, tmp_path / "store", tmp_path, verify=verify).skipped == 3
 
 
 @pytest.mark.parametrize("keep_time", [False, True])
-def test_another_video_behind_the_same_path_is_done_anew(tmp_path, filled, keep_time):
+def test_another_video_behind_the_same_path_is_done_again(tmp_path, filled, keep_time):
     before = (tmp_path / "a.mp4").stat()
     paint(tmp_path / "a.mp4", 7, frames=48)
     if keep_time:
         os.utime(tmp_path / "a.mp4", ns=(before.st_atime_ns, before.st_mtime_ns))
     report = run(filled, tmp_path / "store", tmp_path)
-    assert report.done == 2 and set(report.redone) == {"a1", "a2"} and "a.mp4" in report.redone["a1"]
-    assert torch.equal(FeatureStore.open(tmp_path / "store").read(), features_of(filled, tmp_path / "new", tmp_path))
+    assert (
+        report.done == 2 and set(report.redone) == {"a1", "a2"} and "a.mp4" in report.redone["a1"]
+    )
+    assert torch.equal(
+        FeatureStore.open(tmp_path / "store").read(),
+        features_of(filled, tmp_path / "new", tmp_path),
+    )
 
 
-def test_a_changed_byte_is_seen_by_the_hash_alone_where_size_and_time_are_the_same(tmp_path, videos):
+def test_a_changed_byte_is_seen_by_the_hash_alone_where_size_and_time_are_the_same(
+    tmp_path, videos
+):
     table = make_table(["v.mp4"])
     paint(tmp_path / "v.mp4", 1)
     run(table, tmp_path / "store", tmp_path, verify="hash")
@@ -301,11 +385,13 @@ def test_a_changed_byte_is_seen_by_the_hash_alone_where_size_and_time_are_the_sa
     path.write_bytes(content)
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
     assert run(table, tmp_path / "store", tmp_path).redone == {}
-    assert list(run(table, tmp_path / "store", tmp_path, verify="hash").redone.values()) == ["the file v.mp4 has other contents"]
+    assert list(run(table, tmp_path / "store", tmp_path, verify="hash").redone.values()) == [
+        "the file v.mp4 has other contents"
+    ]
 
 
 def test_a_new_time_of_the_same_bytes(tmp_path, videos):
-    """Without a hash nobody knows that the bytes are the same; with one nothing is decoded again, and the time is learned."""
+    """With a hash the same bytes are not decoded again, and the new time is recorded."""
     table = make_table(["v.mp4"])
     paint(tmp_path / "v.mp4", 1)
     for verify, redone in (("stat", 1), ("hash", 0)):
@@ -322,20 +408,27 @@ def test_videos_that_were_moved_are_the_same(tmp_path, filled):
         (tmp_path / name).rename(tmp_path / "moved" / "deep" / name)
     assert run(filled, tmp_path / "store", tmp_path / "moved" / "deep").skipped == 3
     moved = filled.assign(path="deep/" + filled["path"])
-    assert (report := run(moved, tmp_path / "store", tmp_path / "moved")).skipped == 3 and not report.redone
+    assert (
+        report := run(moved, tmp_path / "store", tmp_path / "moved")
+    ).skipped == 3 and not report.redone
 
 
 def test_a_video_that_is_gone_keeps_its_features_and_cannot_be_checked(tmp_path, filled):
     (tmp_path / "b.mp4").unlink()
     report = run(filled, tmp_path / "store", tmp_path)
     assert (report.skipped, report.redone, list(report.unchecked)) == (3, {}, ["b"])
-    assert "1 that were there could not be checked:\n  b: b.mp4 is not there any more" in str(report)
+    assert "1 that were there could not be checked:\n  b: b.mp4 is not there any more" in str(
+        report
+    )
 
 
 def test_features_of_another_range_are_never_returned_though_the_new_ones_fail(tmp_path, filled):
     changed = filled.assign(start=[0.0, 50.0, np.nan], end=[1.0, 51.0, np.nan])
     report = run(changed, tmp_path / "store", tmp_path)
-    assert list(report.failed) == ["a2"] and FeatureStore.open(tmp_path / "store").ids == ["a1", "b"]
+    assert list(report.failed) == ["a2"] and FeatureStore.open(tmp_path / "store").ids == [
+        "a1",
+        "b",
+    ]
     assert "a2" in FeatureStore.open(tmp_path / "store").failures
     assert run(filled, tmp_path / "store", tmp_path).done == 1
 
@@ -347,7 +440,9 @@ def test_a_store_of_an_older_version_is_used_and_learns_what_is_there_now(tmp_pa
     assert (report.skipped, report.redone, len(report.unchecked)) == (3, {}, 3)
     assert "does not say what it was made of" in report.unchecked["a1"]
     assert run(filled, tmp_path / "store", tmp_path).unchecked == {}
-    assert list(run(filled.assign(start=[0.25, 1.0, np.nan]), tmp_path / "store", tmp_path).redone) == ["a1"]
+    assert list(
+        run(filled.assign(start=[0.25, 1.0, np.nan]), tmp_path / "store", tmp_path).redone
+    ) == ["a1"]
 
 
 def test_two_writers_that_find_the_same_change(tmp_path, filled):
@@ -355,12 +450,17 @@ def test_two_writers_that_find_the_same_change(tmp_path, filled):
     other = Colours(before=at_call(1, lambda: run(changed, tmp_path / "store", tmp_path)))
     report = run(changed, tmp_path / "store", tmp_path, other)
     assert list(report.redone) == ["a1"] and not report.failed
-    assert torch.equal(FeatureStore.open(tmp_path / "store").read(), features_of(changed, tmp_path / "new", tmp_path))
+    assert torch.equal(
+        FeatureStore.open(tmp_path / "store").read(),
+        features_of(changed, tmp_path / "new", tmp_path),
+    )
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("after", [True, False])
-def test_a_run_that_ends_in_any_commit_of_a_change_leaves_no_stale_clip(tmp_path, filled, monkeypatch, number, after):
+def test_a_run_that_ends_in_any_commit_of_a_change_leaves_no_stale_clip(
+    tmp_path, filled, monkeypatch, number, after
+):
     """1: the withdrawal, 2: the shard, 3: its part of the index."""
     changed, original, calls = filled.assign(end=[0.5, 2.0, np.nan]), os.replace, []
 
@@ -398,18 +498,27 @@ def test_file_names_that_are_not_utf8(tmp_path, videos):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_clip_that_fails_is_named_with_its_cause_and_the_others_go_on(tmp_path, videos, table, undisturbed, workers):
+def test_a_clip_that_fails_is_named_with_its_cause_and_the_others_go_on(
+    tmp_path, videos, table, undisturbed, workers
+):
     bad = ["08-empty.mp4", "09-text.mp4", "10-truncated.mp4", "11-missing.mp4", "07-faulty.mp4"]
     late = make_table(["00.mp4"]).assign(clip_id="late", start=50.0, end=51.0)
     clips = pd.concat([make_table(bad), table, late])
     report = run(clips, tmp_path / "store", videos, Colours(misbehave), workers=workers)
     assert report.done == 40 and set(report.failed) == {*(Path(name).stem for name in bad), "late"}
-    causes = {"08-empty": "empty", "09-text": "not a video", "10-truncated": "truncated", "11-missing": "no such file"}
+    causes = {
+        "08-empty": "empty",
+        "09-text": "not a video",
+        "10-truncated": "truncated",
+        "11-missing": "no such file",
+    }
     causes |= {"07-faulty": "RuntimeError: a decoder of my own", "late": "past the end"}
     for clip_id, cause in causes.items():
         assert cause in report.failed[clip_id] and ".mp4" in report.failed[clip_id]
     store = FeatureStore.open(tmp_path / "store")
-    assert store.failures == report.failed and torch.equal(store.read([f"{n:02d}" for n in range(40)]), undisturbed)
+    assert store.failures == report.failed and torch.equal(
+        store.read([f"{n:02d}" for n in range(40)]), undisturbed
+    )
 
 
 def test_a_clip_that_is_mended_is_no_failure_any_more(tmp_path, videos):
@@ -432,15 +541,21 @@ def test_features_that_cannot_be_stored_are_a_failure_of_their_clip(tmp_path, vi
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.3])
-def test_a_clip_that_kills_its_worker_is_named_and_the_run_goes_on(tmp_path, videos, table, undisturbed, pause):
-    """With a pause the worker dies while the main process is busy in the backbone or in a commit, not while it waits."""
+def test_a_clip_that_kills_its_worker_is_named_and_the_run_goes_on(
+    tmp_path, videos, table, undisturbed, pause
+):
+    """With a pause the worker dies while the main process is in the backbone or in a commit."""
     handler = signal.getsignal(signal.SIGCHLD)
     clips = pd.concat([table, make_table(["05-deadly.mp4"])])
     backbone = Colours(misbehave, before=lambda: time.sleep(pause))
-    report = run(clips, tmp_path / "store", videos, backbone, workers=2, batch_size=4, shard_clips=4)
+    report = run(
+        clips, tmp_path / "store", videos, backbone, workers=2, batch_size=4, shard_clips=4
+    )
     assert report.done == 40 and list(report.failed) == ["05-deadly"]
     assert "05-deadly.mp4" in report.failed["05-deadly"] and "died" in report.failed["05-deadly"]
-    assert torch.equal(FeatureStore.open(tmp_path / "store").read([f"{n:02d}" for n in range(40)]), undisturbed)
+    assert torch.equal(
+        FeatureStore.open(tmp_path / "store").read([f"{n:02d}" for n in range(40)]), undisturbed
+    )
     assert signal.getsignal(signal.SIGCHLD) is handler
 
 
@@ -448,7 +563,10 @@ def test_a_decoder_that_hangs_is_named_and_the_run_goes_on(tmp_path, videos, tab
     clips = pd.concat([table[:8], make_table(["06-hanging.mp4"])])
     report = run(clips, tmp_path / "store", videos, Colours(misbehave), workers=1, timeout=1.5)
     assert report.done == 8 and list(report.failed) == ["06-hanging"]
-    assert "06-hanging.mp4: the process that decoded it timed out after 1.5 s" in report.failed["06-hanging"]
+    assert (
+        "06-hanging.mp4: the process that decoded it timed out after 1.5 s"
+        in report.failed["06-hanging"]
+    )
 
 
 # Runs that end early
@@ -472,7 +590,7 @@ def raise_it(fault: BaseException):
 
 @pytest.fixture
 def interruptible():
-    """Ctrl-C is heard, though a shell's background jobs are told to ignore it."""
+    """Ctrl-C works, although a shell lets its background jobs ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -486,9 +604,18 @@ def interruptible():
         (lambda: raise_it(RuntimeError("out of memory")), RuntimeError),
     ],
 )
-def test_an_interrupt_or_an_error_keeps_what_is_done(tmp_path, videos, table, undisturbed, workers, act, kind, interruptible):
+def test_an_interrupt_or_an_error_keeps_what_is_done(
+    tmp_path, videos, table, undisturbed, workers, act, kind, interruptible
+):
     with pytest.raises(kind):
-        run(table, tmp_path / "store", videos, Colours(before=at_call(4, act)), workers=workers, batch_size=5)
+        run(
+            table,
+            tmp_path / "store",
+            videos,
+            Colours(before=at_call(4, act)),
+            workers=workers,
+            batch_size=5,
+        )
     assert len(FeatureStore.open(tmp_path / "store")) >= 15
     assert run(table, tmp_path / "store", videos).skipped >= 15
     assert_complete(tmp_path / "store", undisturbed)
@@ -547,14 +674,19 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_extraction import Colours, make_table, run
 table = make_table([f"{{number:02d}}.mp4" for number in range(40)])
-run(table, {store!r}, Path({videos!r}), Colours(before=lambda: time.sleep(0.1)), workers=2, batch_size=2, shard_clips=3)
+backbone = Colours(before=lambda: time.sleep(0.1))
+run(table, {store!r}, Path({videos!r}), backbone, workers=2, batch_size=2, shard_clips=3)
 """
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path, videos, table, undisturbed):
-    code = EXTRACT.format(tests=str(Path(__file__).parent), store=str(tmp_path / "store"), videos=str(videos))
+    code = EXTRACT.format(
+        tests=str(Path(__file__).parent), store=str(tmp_path / "store"), videos=str(videos)
+    )
     with subprocess.Popen([sys.executable, "-c", code]) as running:
-        while running.poll() is None and len(list((tmp_path / "store").glob("index/*.parquet"))) < 4:
+        while (
+            running.poll() is None and len(list((tmp_path / "store").glob("index/*.parquet"))) < 4
+        ):
             time.sleep(0.01)
         running.send_signal(signal.SIGKILL)
     assert running.returncode == -signal.SIGKILL, "the run was to be killed before its end"
@@ -566,7 +698,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, videos, table, undisturbed)
 
 
 def test_memory_does_not_grow_with_the_number_of_clips(tmp_path, videos, table):
-    """10 or 40 files, held uncompressed they would differ by 30 x 12 frames x 3 kB = 1.1 MB; arrays arrive from a worker."""
+    """10 or 40 files: if all frames were kept, the peaks would differ by 1.1 MB."""
 
     def peak(clips: pd.DataFrame, name: str) -> int:
         tracemalloc.start()
@@ -588,11 +720,19 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path, videos, table):
     [
         (lambda table: table.drop(columns="end"), "lacks the column end"),
         (lambda table: table[:0], "empty"),
-        (lambda table: pd.concat([table, table[:1]]), "1 repeated clip ids, the first is '00'"),
+        (
+            lambda table: pd.concat([table, table[:1]]),
+            "1 values are repeated clip ids, the first is '00'",
+        ),
         (lambda table: table.assign(clip_id=range(len(table))), "clip_id.*no text"),
         (lambda table: table.assign(path=None), "path.*no text"),
         (lambda table: table.assign(start="soon"), "start.*no seconds"),
-        (lambda table: table.assign(clip_id=pd.Series([f"\udce9{n}" for n in range(40)], dtype=object)), "40 values are no UTF-8 text"),
+        (
+            lambda table: table.assign(
+                clip_id=pd.Series([f"\udce9{n}" for n in range(40)], dtype=object)
+            ),
+            "40 values are no UTF-8 text",
+        ),
     ],
 )
 def test_a_bad_table_is_refused_before_anything_is_made(tmp_path, videos, table, change, message):
@@ -602,7 +742,16 @@ def test_a_bad_table_is_refused_before_anything_is_made(tmp_path, videos, table,
 
 
 @pytest.mark.parametrize(
-    "name, value", [("frames", 0), ("workers", -1), ("batch_size", 0), ("size", 0), ("timeout", 0), ("timeout", np.nan), ("verify", "size")]
+    "name, value",
+    [
+        ("frames", 0),
+        ("workers", -1),
+        ("batch_size", 0),
+        ("size", 0),
+        ("timeout", 0),
+        ("timeout", np.nan),
+        ("verify", "size"),
+    ],
 )
 def test_a_bad_number_is_refused_by_name(tmp_path, videos, table, name, value):
     with pytest.raises(ValueError, match=f"{name} is (at least|above|'stat')"):
@@ -612,7 +761,9 @@ def test_a_bad_number_is_refused_by_name(tmp_path, videos, table, name, value):
 
 @pytest.mark.parametrize("as_path", [True, False])
 def test_a_store_of_other_features_is_refused(tmp_path, videos, table, as_path):
-    store = FeatureStore.create(tmp_path / "store", {**Colours.description, "weights_hash": "1"}, frames=4, dim=8)
+    store = FeatureStore.create(
+        tmp_path / "store", {**Colours.description, "weights_hash": "1"}, frames=4, dim=8
+    )
     with pytest.raises(StoreMismatchError, match="weights_hash"):
         run(table, store.path if as_path else store, videos)
     with pytest.raises(StoreMismatchError, match="frames: 4 in the store, 5 asked for"):

@@ -1,4 +1,4 @@
-"""Every frame of a test video carries its own number, so that a decoder's answer can be checked frame by frame."""
+"""Every frame of a test video shows its own number, so that each decoded frame can be checked."""
 
 import os
 import pickle
@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import replace
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
 import av
@@ -41,15 +42,26 @@ FILES = {
     "h264.ts": ("libx264", {"g": "12"}),  # no index: seeking is a guess
     "intra.mp4": ("libx264", {"g": "1"}),
     "short_groups.mp4": ("libx264", {"g": "7", "bf": "2"}),
-    "open_h264.mp4": ("libx264", {"x264-params": "open-gop=1:keyint=12:min-keyint=12:bframes=3:scenecut=0"}),
+    "open_h264.mp4": (
+        "libx264",
+        {"x264-params": "open-gop=1:keyint=12:min-keyint=12:bframes=3:scenecut=0"},
+    ),
     "hevc.mp4": ("libx265", {}),
-    "open_hevc.mp4": ("libx265", {"x265-params": "log-level=error:pools=1:open-gop=1:keyint=12:bframes=4"}),
+    "open_hevc.mp4": (
+        "libx265",
+        {"x265-params": "log-level=error:pools=1:open-gop=1:keyint=12:bframes=4"},
+    ),
     "vp8.webm": ("libvpx", {}),
-    "vp8_alternate.webm": ("libvpx", {"auto-alt-ref": "1", "lag-in-frames": "20", "arnr-maxframes": "7", "g": "30"}),
+    "vp8_alternate.webm": (
+        "libvpx",
+        {"auto-alt-ref": "1", "lag-in-frames": "20", "arnr-maxframes": "7", "g": "30"},
+    ),
     "vp9.webm": ("libvpx-vp9", {"auto-alt-ref": "1", "lag-in-frames": "20"}),
     "av1.mp4": ("libsvtav1", {}),
 }
 NOT_FOR_DECORD = {"h264.ts", "h264.avi", "open_h264.mp4", "open_hevc.mp4", "av1.mp4"}
+needs_decord = pytest.mark.skipif(find_spec("decord") is None, reason="decord is not installed")
+DECORD = pytest.param("decord", marks=needs_decord)
 
 
 def stamped(number: int) -> np.ndarray:
@@ -60,13 +72,18 @@ def stamped(number: int) -> np.ndarray:
     frame[..., 2] = 90
     for bit in range(12):
         row, column = divmod(bit, 4)
-        frame[row * BLOCK : (row + 1) * BLOCK, column * BLOCK : (column + 1) * BLOCK] = 255 * (number >> bit & 1)
+        frame[row * BLOCK : (row + 1) * BLOCK, column * BLOCK : (column + 1) * BLOCK] = 255 * (
+            number >> bit & 1
+        )
     return frame
 
 
 def stamp(frame: np.ndarray) -> int:
     scale = frame.shape[0] / HEIGHT
-    centres = [(int((bit // 4 + 0.5) * BLOCK * scale), int((bit % 4 + 0.5) * BLOCK * scale)) for bit in range(12)]
+    centres = [
+        (int((bit // 4 + 0.5) * BLOCK * scale), int((bit % 4 + 0.5) * BLOCK * scale))
+        for bit in range(12)
+    ]
     return sum(int(frame[y, x].mean() > 127) << bit for bit, (y, x) in enumerate(centres))
 
 
@@ -84,7 +101,11 @@ def copy_packets(source: Path, target: Path, change) -> Path:
                 continue
             copy = av.Packet(payload)
             copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
-            copy.time_base, copy.is_keyframe, copy.stream = packet.time_base, packet.is_keyframe, stream
+            copy.time_base, copy.is_keyframe, copy.stream = (
+                packet.time_base,
+                packet.is_keyframe,
+                stream,
+            )
             new.mux(copy)
     return target
 
@@ -94,10 +115,13 @@ def hide(*numbers: int):
     return lambda number, data: bytes([data[0] & ~0x10]) + data[1:] if number in numbers else data
 
 
-def write_variable(path: Path, milliseconds: list[int]) -> Path:
+def write_variable(
+    path: Path, milliseconds: list[int], rate: int = 30, options: dict[str, str] | None = None
+) -> Path:
     """A video whose frames come at these times."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=30, options={"g": "12"})
+        options = {"g": "12"} | (options or {})
+        stream = container.add_stream("libx264", rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
         for number, moment in enumerate(milliseconds):
@@ -149,7 +173,10 @@ def test_samples_are_sorted_spread_evenly_and_hold_both_ends(n_frames, k):
 def test_samples_follow_the_equation(n_frames, k):
     exact = [i * (n_frames - 1) / (k - 1) for i in range(k)]
     indices = sample_indices(n_frames, k)
-    assert all(abs(index - value) <= 1 and index <= value + 1e-9 for index, value in zip(indices, exact, strict=True))
+    assert all(
+        abs(index - value) <= 1 and index <= value + 1e-9
+        for index, value in zip(indices, exact, strict=True)
+    )
 
 
 @pytest.mark.parametrize("arguments", [(0, 16), (16, 0), (-1, 1)])
@@ -162,17 +189,26 @@ def test_nothing_cannot_be_sampled(arguments):
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("decoder", ["auto", "decord", "pyav"])
+@pytest.mark.parametrize("decoder", ["auto", "pyav", DECORD])
 def test_every_frame_is_the_one_asked_for(clips, name, decoder):
     if decoder == "decord" and name in NOT_FOR_DECORD:
         pytest.skip("decord cannot be trusted with this file")
     info = probe_video(clips[name])
     assert info.frame_count == FRAMES and info.duration == pytest.approx(FRAMES / 24, abs=2e-3)
-    assert info.frames_per_second == pytest.approx(24) and (info.width, info.height) == (WIDTH, HEIGHT)
+    assert info.frames_per_second == pytest.approx(24) and (info.width, info.height) == (
+        WIDTH,
+        HEIGHT,
+    )
     assert info.times == pytest.approx(np.arange(FRAMES) / 24, abs=1e-3)
     with VideoFile(clips[name], decoder=decoder) as opened:
         assert stamps(opened.read(range(FRAMES))) == list(range(FRAMES))
-        assert stamps(opened.read([40, 3, 3, 59, 0])) == [40, 3, 3, 59, 0]  # any order, repeated, backwards
+        assert stamps(opened.read([40, 3, 3, 59, 0])) == [
+            40,
+            3,
+            3,
+            59,
+            0,
+        ]  # any order, repeated, backwards
     for number in range(0, FRAMES, 7):
         with VideoFile(clips[name], decoder=decoder) as opened:
             assert stamps(opened.read([number])) == [number]
@@ -181,13 +217,13 @@ def test_every_frame_is_the_one_asked_for(clips, name, decoder):
         assert [stamps(opened.read(row)) for row in numbers] == numbers.tolist()
 
 
+@needs_decord
 @pytest.mark.parametrize("name", sorted(set(FILES) - NOT_FOR_DECORD))
 @pytest.mark.parametrize("size", [None, 48, 77])
 def test_both_decoders_give_the_same_pixels(clips, name, size):
     numbers = sample_indices(FRAMES, 16)
     frames = read_frames(clips[name], numbers, size, "decord")
     assert np.array_equal(frames, read_frames(clips[name], numbers, size, "pyav"))
-    assert np.array_equal(frames, read_frames(clips[name], numbers, size))
 
 
 @pytest.mark.parametrize("name", sorted(NOT_FOR_DECORD))
@@ -201,6 +237,11 @@ def test_a_packet_that_shows_nothing_is_no_frame(clips, tmp_path):
     shown = [number for number in range(FRAMES) if number not in (10, 30, 59)]
     assert probe_video(path).frame_count == len(shown)
     assert len(set(np.diff(stamps(read_frames(path, range(len(shown))))))) <= 2
+
+
+@needs_decord
+def test_decord_is_refused_where_it_counts_other_frames(clips, tmp_path):
+    path = copy_packets(clips["vp8.webm"], tmp_path / "hidden.webm", hide(10, 30, 59))
     with pytest.raises(VideoError, match="decord: counts 60 frames, the file shows 57"):
         read_frames(path, [5], decoder="decord")
 
@@ -208,21 +249,33 @@ def test_a_packet_that_shows_nothing_is_no_frame(clips, tmp_path):
 def test_a_frame_that_never_comes_is_neither_repeated_nor_replaced(clips, tmp_path, monkeypatch):
     path = copy_packets(clips["vp8.webm"], tmp_path / "hidden.webm", hide(30, 50))
     after = round(51 * 1000 / 24)
-    monkeypatch.setattr(decoding, "_hidden", lambda packet, codec: abs(packet.pts - after) < 5)  # a wrong index
+    monkeypatch.setattr(
+        decoding, "_hidden", lambda packet, codec: abs(packet.pts - after) < 5
+    )  # a wrong index
     assert probe_video(path).frame_count == FRAMES - 1
     with pytest.raises(VideoError, match="frame 50 is missing"):
         read_frames(path, [50])  # frame 51 follows, which the index does not know
     monkeypatch.setattr(decoding, "_hidden", lambda packet, codec: False)
-    with pytest.raises(VideoError, match="decord: .*duplicate frames.*; pyav: frame 30 is missing"):
+    with pytest.raises(VideoError, match="pyav: frame 30 is missing"):
         read_frames(path, range(FRAMES))
+    if find_spec("decord"):
+        with pytest.raises(VideoError, match="decord: .*duplicate frames"):
+            read_frames(path, range(FRAMES), decoder="decord")
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("fragments.mp4", {"movflags": "frag_keyframe+empty_moov"}), ("live.mkv", {"live": "1"}), ("flash.flv", {})],
+    [
+        ("fragments.mp4", {"movflags": "frag_keyframe+empty_moov"}),
+        ("live.mkv", {"live": "1"}),
+        ("flash.flv", {}),
+    ],
 )
 def test_containers_without_an_index(clips, tmp_path, name, options):
-    with av.open(str(clips["short_groups.mp4"])) as old, av.open(str(tmp_path / name), "w", options=options) as new:
+    with (
+        av.open(str(clips["short_groups.mp4"])) as old,
+        av.open(str(tmp_path / name), "w", options=options) as new,
+    ):
         stream = new.add_stream_from_template(old.streams.video[0])
         for packet in old.demux(video=0):
             if packet.size:
@@ -241,7 +294,7 @@ def test_a_seek_that_lands_too_late_is_done_again_from_an_earlier_key_frame(clip
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+@pytest.mark.parametrize("decoder", ["pyav", DECORD])
 def test_clips_of_one_and_two_frames(tmp_path, count, suffix, decoder):
     path = write_video(tmp_path / f"short{suffix}", map(stamped, range(count)))
     assert probe_video(path).duration == pytest.approx(count / 24, abs=2e-3)
@@ -252,10 +305,12 @@ def test_no_index_gives_no_frame(clips):
     assert read_frames(clips["h264.mp4"], [], size=48).shape == (0, 48, 64, 3)
 
 
-@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+@pytest.mark.parametrize("decoder", ["pyav", DECORD])
 def test_colours_survive(tmp_path, decoder):
     colours = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]], np.uint8)
-    path = write_video(tmp_path / "colours.mp4", np.broadcast_to(colours[:, None, None], (3, 64, 64, 3)))
+    path = write_video(
+        tmp_path / "colours.mp4", np.broadcast_to(colours[:, None, None], (3, 64, 64, 3))
+    )
     assert np.abs(read_frames(path, range(3), decoder=decoder).mean((1, 2)) - colours).max() < 4
 
 
@@ -270,8 +325,10 @@ def test_size_is_the_short_side_and_never_enlarges(clips):
         read_frames(clips["vp9.webm"], [0], size=0)
 
 
-@pytest.mark.parametrize("decoder", ["decord", "pyav"])
-@pytest.mark.parametrize(("degrees", "matrix"), [(90, (0, 1, -1, 0)), (180, (-1, 0, 0, -1)), (270, (0, -1, 1, 0))])
+@pytest.mark.parametrize("decoder", ["pyav", DECORD])
+@pytest.mark.parametrize(
+    ("degrees", "matrix"), [(90, (0, 1, -1, 0)), (180, (-1, 0, 0, -1)), (270, (0, -1, 1, 0))]
+)
 def test_a_turned_phone_gives_upright_frames(clips, tmp_path, decoder, degrees, matrix):
     path = turn(clips["h264.mp4"], tmp_path / "turned.mp4", *matrix)
     upright = np.rot90(read_frames(clips["h264.mp4"], [9, 33]), -degrees // 90, axes=(1, 2))
@@ -293,7 +350,9 @@ def test_a_turned_phone_gives_upright_frames(clips, tmp_path, decoder, degrees, 
 )
 def test_a_mirrored_picture_is_turned_too(clips, tmp_path, matrix, mirror):
     path = turn(clips["h264.mp4"], tmp_path / "mirrored.mp4", *matrix)
-    assert np.array_equal(read_frames(path, [9, 33]), mirror(read_frames(clips["h264.mp4"], [9, 33])))
+    assert np.array_equal(
+        read_frames(path, [9, 33]), mirror(read_frames(clips["h264.mp4"], [9, 33]))
+    )
     with pytest.raises(VideoError, match="mirrors"):
         read_frames(path, [9], decoder="decord")
 
@@ -333,9 +392,16 @@ def test_a_range_holds_exactly_the_frames_of_its_time(gaps, start, length):
 
 def test_a_range_without_ends_is_the_whole_file():
     info = info_of(np.arange(50) / 25, 2.0)
-    assert frame_range(info) == frame_range(info, float("nan"), float("nan")) == frame_range(info, 0, 2.9) == range(50)
+    assert (
+        frame_range(info)
+        == frame_range(info, float("nan"), float("nan"))
+        == frame_range(info, 0, 2.9)
+        == range(50)
+    )
     assert frame_range(info, 1) == range(25, 50) and frame_range(info, None, 0.4) == range(11)
-    assert frame_range(info, 1.01, 1.02) == range(25, 26) and frame_range(info, 1.99) == range(49, 50)
+    assert frame_range(info, 1.01, 1.02) == range(25, 26) and frame_range(info, 1.99) == range(
+        49, 50
+    )
 
 
 @pytest.mark.parametrize(
@@ -355,7 +421,7 @@ def test_a_range_the_file_does_not_have_is_refused(start, end, cause):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+@pytest.mark.parametrize("decoder", ["pyav", DECORD])
 def test_variable_frame_rate_goes_by_true_time(tmp_path, suffix, decoder):
     moments = np.r_[0, np.cumsum(np.random.default_rng(3).integers(8, 160, 79))]  # milliseconds
     path = write_variable(tmp_path / f"variable{suffix}", moments.tolist())
@@ -365,27 +431,33 @@ def test_variable_frame_rate_goes_by_true_time(tmp_path, suffix, decoder):
     inside = frame_range(info, 1, 3)
     assert list(inside) == numbers.tolist() and inside.start != round(1 * info.frames_per_second)
     assert stamps(read_frames(path, range(80), decoder=decoder)) == list(range(80))
-    assert stamps(read_clip(path, 8, 1, 3, decoder=decoder)) == numbers[sample_indices(len(numbers), 8)].tolist()
+    assert (
+        stamps(read_clip(path, 8, 1, 3, decoder=decoder))
+        == numbers[sample_indices(len(numbers), 8)].tolist()
+    )
 
 
-@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+@pytest.mark.parametrize("decoder", ["pyav", DECORD])
 def test_many_ranges_of_a_long_file_opened_once(long_clip, decoder):
     with VideoFile(long_clip, size=48, decoder=decoder) as opened:
         for start in (100.0, 3.0, 60.5, 124.5, 0.0):
             inside = frame_range(opened.info, start, min(start + 2, opened.info.duration))
             numbers = inside.start + sample_indices(len(inside), 16)
-            assert stamps(opened.read_clip(16, start, min(start + 2, opened.info.duration))) == numbers.tolist()
+            assert (
+                stamps(opened.read_clip(16, start, min(start + 2, opened.info.duration)))
+                == numbers.tolist()
+            )
 
 
 def test_the_frames_before_a_range_are_not_decoded(long_clip, monkeypatch):
     decoded = []
-    number = decoding.PyAVReader._number
+    number = decoding._ByStamp.number
 
     def counted(self, picture):
         decoded.append(picture.pts)
         return number(self, picture)
 
-    monkeypatch.setattr(decoding.PyAVReader, "_number", counted)
+    monkeypatch.setattr(decoding._ByStamp, "number", counted)
     with VideoFile(long_clip, decoder="pyav") as opened:
         assert stamps(opened.read([2900, 2905])) == [2900, 2905]
     assert 2 <= len(decoded) <= 2 * 250  # x264 sets a key frame every 250 frames
@@ -400,59 +472,73 @@ def shift_blocks(source: Path, target: Path, moves: dict[int, int]) -> Path:
     with av.open(str(source)) as container:
         places = [packet.pos for packet in container.demux(video=0) if packet.size]
     for number, move in moves.items():
-        at = data.find(b"\x81", places[number] - 2) + 1  # track 1, then the stamp, 16 bits relative to the cluster
+        at = (
+            data.find(b"\x81", places[number] - 2) + 1
+        )  # track 1, then the stamp, 16 bits relative to the cluster
         data[at : at + 2] = struct.pack(">h", struct.unpack(">h", data[at : at + 2])[0] + move)
     target.write_bytes(data)
     return target
 
 
-def all_frames(path: Path, numbers: list[int], decoder: str = "auto") -> VideoInfo:
+def all_frames(path: Path, numbers: list[int]) -> VideoInfo:
     """Assert that the file shows these frames, read in order and at random."""
     some = np.random.default_rng(2).integers(0, len(numbers), (12, 3))
-    with VideoFile(path, decoder=decoder) as opened:
+    with VideoFile(path) as opened:
         assert opened.info.frame_count == len(numbers)
         assert stamps(opened.read(range(len(numbers)))) == numbers
-        assert [stamps(opened.read(row)) for row in some] == [[numbers[n] for n in row] for row in some]
+        assert [stamps(opened.read(row)) for row in some] == [
+            [numbers[n] for n in row] for row in some
+        ]
     assert (np.diff(opened.info.times) > 0).all()
     return opened.info
 
 
-MOMENTS = [*range(0, 800, 40), *range(1200, 8400, 400), *range(8400, 9280, 40)]  # milliseconds, 60 frames
+MOMENTS = [
+    *range(0, 800, 40),
+    *range(1200, 8400, 400),
+    *range(8400, 9280, 40),
+]  # milliseconds, 60 frames
 
 
 @pytest.mark.parametrize("options", [{"bf": "0"}, {"bf": "2"}])
-@pytest.mark.parametrize("moves", [{20: -400}, {45: -40}, {45: 40}, {0: 40}, {59: -40}, {30: -400, 31: -400}, {20: 5000}])
+@pytest.mark.parametrize(
+    "moves", [{20: -400}, {45: -40}, {45: 40}, {0: 40}, {59: -40}, {30: -400, 31: -400}, {20: 5000}]
+)
 def test_a_wrong_stamp_costs_no_other(tmp_path, options, moves):
-    clean = tmp_path / "clean.mkv"
-    with av.open(str(clean), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"g": "12"} | options)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 1000)
-        for number, moment in enumerate(MOMENTS):
-            frame = av.VideoFrame.from_ndarray(stamped(number), format="rgb24")
-            frame.pts, frame.time_base = moment, Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    clean = write_variable(tmp_path / "clean.mkv", MOMENTS, 25, options)
     info = all_frames(shift_blocks(clean, tmp_path / "wrong.mkv", moves), list(range(60)))
     wrong = np.abs(info.times - np.asarray(MOMENTS) / 1000) > 2e-3
-    assert wrong.sum() <= 2 * len(moves) and info.duration == pytest.approx(MOMENTS[-1] / 1000 + 0.04, abs=0.09)
+    assert wrong.sum() <= 2 * len(moves) and info.duration == pytest.approx(
+        MOMENTS[-1] / 1000 + 0.04, abs=0.09
+    )
     assert info.frames_per_second == pytest.approx(59 / 9.24, rel=0.02)
 
 
 def test_the_shared_file_with_one_stamp_twice(shared):
-    clean, twice = (shared / f"cases/vfr_60_frames_{name}.mkv" for name in ("clean_for_comparison", "one_duplicate_stamp"))
+    clean, twice = (
+        shared / f"cases/vfr_60_frames_{name}.mkv"
+        for name in ("clean_for_comparison", "one_duplicate_stamp")
+    )
     assert probe_video(twice).times == pytest.approx(probe_video(clean).times, abs=2e-3)
     assert probe_video(twice).duration == pytest.approx(11.667, abs=2e-3)
     assert np.array_equal(read_clip(twice, 8, 1, 2), read_clip(clean, 8, 1, 2))
     assert np.array_equal(read_frames(twice, range(60)), read_frames(clean, range(60)))
 
 
-@pytest.mark.parametrize(("codec", "bf"), [("libx264", "2"), ("mpeg4", "0"), ("mpeg4", "2"), ("mjpeg", None)])
+@pytest.mark.parametrize(
+    ("codec", "bf"), [("libx264", "2"), ("mpeg4", "0"), ("mpeg4", "2"), ("mjpeg", None)]
+)
 def test_dropped_frames_of_an_avi_keep_their_time(tmp_path, codec, bf):
     slots = [*range(20), *range(40, 61)]
     with av.open(str(tmp_path / "drops.avi"), "w") as container:
-        stream = container.add_stream(codec, rate=10, options={"g": "12"} | ({"bf": bf} if bf else {}))
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream = container.add_stream(
+            codec, rate=10, options={"g": "12"} | ({"bf": bf} if bf else {})
+        )
+        stream.width, stream.height, stream.pix_fmt = (
+            WIDTH,
+            HEIGHT,
+            "yuvj420p" if codec == "mjpeg" else "yuv420p",
+        )
         for number, slot in enumerate(slots):
             frame = av.VideoFrame.from_ndarray(stamped(number), format="rgb24")
             frame.pts, frame.time_base = slot, Fraction(1, 10)
@@ -460,13 +546,17 @@ def test_dropped_frames_of_an_avi_keep_their_time(tmp_path, codec, bf):
         container.mux(stream.encode(None))
     info = all_frames(tmp_path / "drops.avi", list(range(41)))
     wrong = np.abs(info.times - np.asarray(slots) / 10)
-    # AVI keeps the place of a packet: that of a reordered frame is a few frames early, also across the gap
+    # AVI keeps the place of a packet: a reordered frame is a few frames early, also across the gap
     assert wrong.max() < 1e-6 if bf != "2" else (wrong > 0.21).sum() <= 3
     assert info.duration == pytest.approx(6.1, abs=0.3)
 
 
 def test_an_avi_is_counted_and_sought_without_decoding_it(clips, tmp_path, monkeypatch):
-    path = write_video(tmp_path / "long.avi", map(stamped, range(600)), options={"g": "30", "preset": "ultrafast", "bf": "2"})
+    path = write_video(
+        tmp_path / "long.avi",
+        map(stamped, range(600)),
+        options={"g": "30", "preset": "ultrafast", "bf": "2"},
+    )
     decoded = []
     numbering = decoding._by_packet
 
@@ -482,14 +572,28 @@ def test_an_avi_is_counted_and_sought_without_decoding_it(clips, tmp_path, monke
 
 
 def test_segments_joined_with_cat(tmp_path):
-    parts = [write_video(tmp_path / f"{n}.ts", map(stamped, range(n, n + 48)), options={"g": "8", "bf": "2"}) for n in (0, 48)]
+    parts = [
+        write_video(
+            tmp_path / f"{n}.ts", map(stamped, range(n, n + 48)), options={"g": "8", "bf": "2"}
+        )
+        for n in (0, 48)
+    ]
     path = tmp_path / "joined.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in (*parts, parts[0])))
     info = all_frames(path, [*range(96), *range(48)])
-    assert info.times == pytest.approx(np.arange(144) / 24, abs=1e-4) and info.duration == pytest.approx(6, abs=1e-3)
-    program = write_video(tmp_path / "one.mpg", map(stamped, range(48)), codec="mpeg2video", options={"g": "8", "bf": "2"})
+    assert info.times == pytest.approx(
+        np.arange(144) / 24, abs=1e-4
+    ) and info.duration == pytest.approx(6, abs=1e-3)
+    program = write_video(
+        tmp_path / "one.mpg",
+        map(stamped, range(48)),
+        codec="mpeg2video",
+        options={"g": "8", "bf": "2"},
+    )
     (tmp_path / "two.mpg").write_bytes(program.read_bytes() * 2)
-    assert all_frames(tmp_path / "two.mpg", [*range(48), *range(48)]).duration == pytest.approx(4, abs=0.1)
+    assert all_frames(tmp_path / "two.mpg", [*range(48), *range(48)]).duration == pytest.approx(
+        4, abs=0.1
+    )
 
 
 def test_the_shared_joined_segments(shared):
@@ -500,7 +604,9 @@ def test_the_shared_joined_segments(shared):
 
 
 def test_a_lost_packet_costs_only_the_frames_that_need_it(tmp_path):
-    whole = write_video(tmp_path / "whole.ts", map(stamped, range(96)), options={"g": "8", "bf": "2"}).read_bytes()
+    whole = write_video(
+        tmp_path / "whole.ts", map(stamped, range(96)), options={"g": "8", "bf": "2"}
+    ).read_bytes()
     frames, refused = read_frames(tmp_path / "whole.ts", range(96)), []
     for lost in range(8, len(whole) // 188, 5):
         path = tmp_path / "lost.ts"
@@ -509,7 +615,9 @@ def test_a_lost_packet_costs_only_the_frames_that_need_it(tmp_path):
             numbers = np.round(opened.info.times * 24).astype(int)
             sound = opened._index.sound(range(opened.info.frame_count))
             assert np.array_equal(opened.read(sound), frames[numbers[sound]])
-            assert np.array_equal(opened.read_clip(16), frames[numbers[sound[sample_indices(len(sound), 16)]]])
+            assert np.array_equal(
+                opened.read_clip(16), frames[numbers[sound[sample_indices(len(sound), 16)]]]
+            )
             damaged = opened._index.damaged
             refused.append(len(damaged))
             if len(damaged):
@@ -543,8 +651,14 @@ def write_late(path: Path, late: float, sound: bool = True) -> Path:
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         voice = container.add_stream("aac", rate=16000, layout="mono") if sound else None
         for number in range(5 if sound else 0):
-            silence = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
-            silence.sample_rate, silence.pts, silence.time_base = 16000, number * 16000, Fraction(1, 16000)
+            silence = av.AudioFrame.from_ndarray(
+                np.zeros((1, 16000), np.float32), format="fltp", layout="mono"
+            )
+            silence.sample_rate, silence.pts, silence.time_base = (
+                16000,
+                number * 16000,
+                Fraction(1, 16000),
+            )
             container.mux(voice.encode(silence))
         for number in range(48):
             frame = av.VideoFrame.from_ndarray(stamped(number), format="rgb24")
@@ -557,17 +671,18 @@ def write_late(path: Path, late: float, sound: bool = True) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".mov"])
-@pytest.mark.parametrize("decoder", ["auto", "pyav"])
-def test_seconds_count_from_the_start_of_the_file(tmp_path, suffix, decoder):
+def test_seconds_count_from_the_start_of_the_file(tmp_path, suffix):
     path = write_late(tmp_path / f"late{suffix}", 2)
     info = probe_video(path)
-    assert info.times == pytest.approx(2 + np.arange(48) / 24, abs=0.09)  # AAC begins up to 1024 samples early
+    assert info.times == pytest.approx(
+        2 + np.arange(48) / 24, abs=0.09
+    )  # AAC begins up to 1024 samples early
     assert info.duration == pytest.approx(4, abs=0.09)
-    assert stamps(read_clip(path, 4, 3, 4, decoder=decoder))[0] in (23, 24)
-    assert stamps(read_clip(path, 3, decoder=decoder)) == [0, 23, 47]
-    assert stamps(read_clip(path, 2, 1.5, 2.09, decoder=decoder))[0] == 0
+    assert stamps(read_clip(path, 4, 3, 4))[0] in (23, 24)
+    assert stamps(read_clip(path, 3)) == [0, 23, 47]
+    assert stamps(read_clip(path, 2, 1.5, 2.09))[0] == 0
     with pytest.raises(VideoError, match="before the first frame, which is shown at 2.0"):
-        read_clip(path, 4, 0.5, 1.5, decoder=decoder)
+        read_clip(path, 4, 0.5, 1.5)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".ts", ".mkv"])
@@ -582,19 +697,20 @@ def test_a_clock_that_begins_late_is_the_start(tmp_path, suffix):
 def test_a_turn_in_the_codecs_data_is_left_to_pyav(shared):
     path = shared / "cases" / "h264_sei_display_orientation_90.mp4"
     with av.open(str(path)) as container:
-        stored = np.stack([picture.to_ndarray(format="rgb24") for picture in container.decode(video=0)])[[9, 33]]
+        stored = np.stack(
+            [picture.to_ndarray(format="rgb24") for picture in container.decode(video=0)]
+        )[[9, 33]]
     upright = np.rot90(stored, 1, axes=(1, 2)).astype(int)
     info = probe_video(path)
     assert (info.width, info.height, info.rotation) == (128, 192, 270)
-    for decoder in ("auto", "pyav"):
-        assert np.abs(read_frames(path, [9, 33], decoder=decoder) - upright).mean() < 3
+    assert np.abs(read_frames(path, [9, 33]) - upright).mean() < 3
     with pytest.raises(VideoError, match="decord: .*turn of the picture is in the codec's data"):
         read_frames(path, [9], decoder="decord")
 
 
 def orientation_message(turn: int) -> bytes:
-    """An H.264 packet part: the SEI message that says by how many quarter turns, anticlockwise, the picture is to be turned."""
-    bits = f"000{turn * 16384:016b}11"  # cancel, mirrored twice, the angle in 16 bits, repetition period ue(0), extension
+    """An H.264 SEI message: turn the picture by so many quarter turns anticlockwise."""
+    # not cancelled, not mirrored twice, the angle in 16 bits, repetition period ue(0), no extension
     bits = "0" + "00" + f"{turn * 16384:016b}" + "1" + "0"
     bits += "1" + "0" * (-(len(bits) + 1) % 8)
     payload = int(bits, 2).to_bytes(len(bits) // 8, "big")
@@ -605,10 +721,14 @@ def orientation_message(turn: int) -> bytes:
 
 def test_a_turn_that_changes_is_refused(clips, tmp_path):
     changes = {0: orientation_message(1), 30: orientation_message(2)}
-    path = copy_packets(clips["intra.mp4"], tmp_path / "turned.mp4", lambda number, data: changes.get(number, b"") + data)
+    path = copy_packets(
+        clips["intra.mp4"],
+        tmp_path / "turned.mp4",
+        lambda number, data: changes.get(number, b"") + data,
+    )
     upright = np.rot90(read_frames(clips["intra.mp4"], [9]), 1, axes=(1, 2))
     assert np.array_equal(read_frames(path, [9]), upright)  # said with the first picture only
-    with pytest.raises(VideoError, match="turned otherwise"):
+    with pytest.raises(VideoError, match="not turned like the first"):
         read_frames(path, [30])
 
 
@@ -616,7 +736,9 @@ def test_a_turn_that_changes_is_refused(clips, tmp_path):
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_a_turn_that_only_the_decoder_sees(clips, tmp_path, suffix, turns):
     message = orientation_message(turns)
-    path = copy_packets(clips["intra.mp4"], tmp_path / f"turned{suffix}", lambda _, data: message + data)
+    path = copy_packets(
+        clips["intra.mp4"], tmp_path / f"turned{suffix}", lambda _, data: message + data
+    )
     upright = np.rot90(read_frames(clips["intra.mp4"], [9, 33]), turns, axes=(1, 2))
     assert np.array_equal(read_frames(path, [9, 33]), upright)
     with pytest.raises(VideoError, match="decord: .*turn"):
@@ -632,13 +754,16 @@ def write_as(path: Path, codec: str, pixels: str, height: int = HEIGHT, frames: 
         stream = container.add_stream(codec, rate=24)
         stream.width, stream.height, stream.pix_fmt = WIDTH, height, pixels
         for number in range(frames):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(stamped(number)[:height]), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(
+                np.ascontiguousarray(stamped(number)[:height]), format="rgb24"
+            )
             frame.pts, frame.time_base = number, Fraction(1, 24)
             container.mux(stream.encode(frame.reformat(format=pixels)))
         container.mux(stream.encode(None))
     return path
 
 
+@needs_decord
 @pytest.mark.parametrize(
     ("name", "codec", "pixels", "height", "cause"),
     [
@@ -652,7 +777,7 @@ def write_as(path: Path, codec: str, pixels: str, height: int = HEIGHT, frames: 
 def test_pixels_do_not_depend_on_the_decoder(tmp_path, name, codec, pixels, height, cause):
     path = write_as(tmp_path / name, codec, pixels, height)
     frames = read_frames(path, range(30), decoder="pyav")
-    assert stamps(frames) == list(range(30)) and np.array_equal(read_frames(path, range(30)), frames)
+    assert stamps(frames) == list(range(30))
     small = read_frames(path, range(30), 48, "pyav")
     assert np.array_equal(read_frames(path, range(30), 48, "decord"), small)
     if cause is None:
@@ -678,7 +803,7 @@ def test_the_better_of_two_pictures_is_the_one_that_is_read(clips, tmp_path, suf
                 new.mux(packet)
     info = probe_video(tmp_path / f"two{suffix}")
     chosen = read_frames(tmp_path / f"two{suffix}", range(info.frame_count))
-    assert np.array_equal(chosen, read_frames(tmp_path / f"two{suffix}", range(info.frame_count), decoder="pyav"))
+    assert chosen.shape == (90, 64, 48, 3) and chosen.max() < 8  # FFmpeg takes the longer stream
     with pytest.raises(VideoError, match="decord"):
         read_frames(tmp_path / f"two{suffix}", [3], decoder="decord")
 
@@ -690,15 +815,18 @@ def test_a_clock_that_leaps_forward_is_bridged(clips, tmp_path):
             later = 3600 * 90000 if number >= 24 else 0  # the recorder was restarted
             packet.pts, packet.dts, packet.stream = packet.pts + later, packet.dts + later, stream
             new.mux(packet)
-    assert all_frames(tmp_path / "leap.ts", list(range(FRAMES))).duration == pytest.approx(FRAMES / 24, abs=1e-3)
+    assert all_frames(tmp_path / "leap.ts", list(range(FRAMES))).duration == pytest.approx(
+        FRAMES / 24, abs=1e-3
+    )
 
 
 # names
 
 
 NAMES = [
-    "cam:01.mp4", "2024-01-01T12:30:00.mp4", "concat:x.mp4", "http:x.mp4", "file:x.mp4", "pipe:1.mp4", "%03d.mp4", "a?b#c.mp4",
-    " with spaces .mp4", "-i.mp4", "two\nlines.mp4", "q'\"`$.mp4", "prise_é_日本.mp4", "a%20b|c.mp4", "~.mp4", "x" * 251 + ".mp4",
+    "cam:01.mp4", "2024-01-01T12:30:00.mp4", "concat:x.mp4", "http:x.mp4", "file:x.mp4",
+    "pipe:1.mp4", "%03d.mp4", "a?b#c.mp4", " with spaces .mp4", "-i.mp4", "two\nlines.mp4",
+    "q'\"`$.mp4", "prise_é_日本.mp4", "a%20b|c.mp4", "~.mp4", "x" * 251 + ".mp4",
     os.fsdecode(b"caf\xe9.mp4"),
 ]  # fmt: skip
 
@@ -713,7 +841,7 @@ def test_any_name_is_a_file(tmp_path, monkeypatch, name):
             pytest.skip("this file system takes names in UTF-8 only")
         raise
     assert os.listdir() == [name]
-    for decoder in ("auto", "decord", "pyav"):
+    for decoder in ("pyav", *(["decord"] if find_spec("decord") else [])):
         assert stamps(read_frames(name, [1, 4], decoder=decoder)) == [1, 4]
     assert probe_video(name).path == name
     with pytest.raises(VideoError, match="no frame 6") as caught:
@@ -725,6 +853,7 @@ def test_any_name_is_a_file(tmp_path, monkeypatch, name):
     assert str(caught.value).isprintable() and os.listdir() == [name]
 
 
+@needs_decord
 def test_a_folder_whose_name_is_not_utf_8(tmp_path):
     folder = tmp_path / os.fsdecode(b"\xe9t\xe9")
     try:
@@ -758,10 +887,17 @@ def test_the_shared_title_in_latin_1(shared):
     assert len(read_clip(shared / "cases" / "avi_title_tag_in_latin1.avi")) == 16
 
 
-@pytest.mark.parametrize("error", [ValueError, UnicodeError, MemoryError, OSError, RuntimeError, av.error.ProtocolNotFoundError])
+@pytest.mark.parametrize(
+    "error",
+    [ValueError, UnicodeError, MemoryError, OSError, RuntimeError, av.error.ProtocolNotFoundError],
+)
 def test_whatever_a_decoder_raises_names_the_file(clips, monkeypatch, error):
     def broken(*_, **__):
-        raise error(1, "broken") if issubclass(error, OSError | av.error.FFmpegError) else error("broken")
+        raise (
+            error(1, "broken")
+            if issubclass(error, OSError | av.error.FFmpegError)
+            else error("broken")
+        )
 
     monkeypatch.setattr(av, "open", broken)
     with pytest.raises(VideoError, match="h264.mp4: .*broken"):
@@ -785,14 +921,16 @@ def test_errors_name_the_file_and_the_cause(clips, tmp_path):
     (tmp_path / "empty.mp4").touch()
     with pytest.raises(VideoError, match="empty.mp4: the file is empty"):
         probe_video(tmp_path / "empty.mp4")
-    with pytest.raises(ValueError, match="choose auto, decord or pyav"):
+    with pytest.raises(ValueError, match="choose auto, pyav or decord"):
         read_frames(clips["h264.mp4"], [0], decoder="opencv")
 
 
 @pytest.mark.parametrize("name", ["words.mp4", "words.txt", "noise.mp4"])
 def test_other_files_are_not_videos(tmp_path, name):
     path = tmp_path / name
-    path.write_bytes(b"opening and closing\n" * 80 if "words" in name else np.random.default_rng(0).bytes(9000))
+    path.write_bytes(
+        b"opening and closing\n" * 80 if "words" in name else np.random.default_rng(0).bytes(9000)
+    )
     with pytest.raises(VideoError, match="not a video"):
         probe_video(path)
 
@@ -801,7 +939,9 @@ def test_sound_is_not_a_video(tmp_path):
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=16000)
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+        sound = av.AudioFrame.from_ndarray(
+            np.zeros((1, 16000), np.float32), format="fltp", layout="mono"
+        )
         sound.sample_rate = 16000
         container.mux(stream.encode(sound))
         container.mux(stream.encode(None))
@@ -810,13 +950,15 @@ def test_sound_is_not_a_video(tmp_path):
 
 
 @pytest.mark.parametrize("indices", [[60], [-1], [0, 1000], [0.5], [[0, 1]], ["0"]])
-@pytest.mark.parametrize("decoder", ["auto", "decord", "pyav"])
+@pytest.mark.parametrize("decoder", ["auto", "pyav", DECORD])
 def test_a_frame_that_is_not_there_is_an_error(clips, indices, decoder):
     with pytest.raises(VideoError, match="no frame|not a list of whole numbers"):
         read_frames(clips["h264.mp4"], indices, decoder=decoder)
 
 
-@pytest.mark.parametrize("name", ["h264.mp4", "h264.mkv", "vp8.webm", "vp9.webm", "av1.mp4", "h264.avi"])
+@pytest.mark.parametrize(
+    "name", ["h264.mp4", "h264.mkv", "vp8.webm", "vp9.webm", "av1.mp4", "h264.avi"]
+)
 @pytest.mark.parametrize("share", [0.3, 0.7])
 def test_truncated_files_are_refused(clips, tmp_path, name, share):
     data = clips[name].read_bytes()
@@ -841,13 +983,16 @@ def test_a_truncated_file_with_its_index_in_front_is_refused(clips, tmp_path):
         read_clip(tmp_path / "cut.mp4")
 
 
-def test_damage_is_an_error_that_names_both_decoders_and_never_a_repeated_frame(clips, tmp_path):
+def test_damage_is_an_error_and_never_a_repeated_frame(clips, tmp_path):
     def blank(number: int, data: bytes) -> bytes:
         return bytes(len(data)) if number == 30 else data
 
     path = copy_packets(clips["short_groups.mp4"], tmp_path / "hole.mp4", blank)
-    with pytest.raises(VideoError, match=r"hole.mp4: decord: .*; pyav: frame \d+ "):
+    with pytest.raises(VideoError, match=r"hole.mp4: pyav: frame \d+ "):
         read_frames(path, range(FRAMES))
+    if find_spec("decord"):
+        with pytest.raises(VideoError, match="hole.mp4: decord: "):
+            read_frames(path, range(FRAMES), decoder="decord")
     with VideoFile(path) as opened:
         assert stamps(opened.read([0, 5, 13])) == [0, 5, 13]  # the sound part stays readable
         with pytest.raises(VideoError, match="hole.mp4"):
@@ -856,7 +1001,9 @@ def test_damage_is_an_error_that_names_both_decoders_and_never_a_repeated_frame(
 
 
 def test_packets_before_the_first_key_frame_are_no_frames(clips, tmp_path):
-    path = copy_packets(clips["short_groups.mp4"], tmp_path / "late.mkv", lambda n, data: None if n == 0 else data)
+    path = copy_packets(
+        clips["short_groups.mp4"], tmp_path / "late.mkv", lambda n, data: None if n == 0 else data
+    )
     frames = read_frames(path, range(probe_video(path).frame_count))
     assert stamps(frames) == list(range(7, FRAMES))
 
@@ -864,7 +1011,10 @@ def test_packets_before_the_first_key_frame_are_no_frames(clips, tmp_path):
 @pytest.mark.parametrize("name", ["h264.mp4", "open_hevc.mp4", "short_groups.mp4"])
 def test_frames_that_an_edit_list_cuts_off_are_no_frames(clips, tmp_path, name):
     options = {"avoid_negative_ts": "disabled", "use_editlist": "1"}
-    with av.open(str(clips[name])) as old, av.open(str(tmp_path / "cut.mp4"), "w", options=options) as new:
+    with (
+        av.open(str(clips[name])) as old,
+        av.open(str(tmp_path / "cut.mp4"), "w", options=options) as new,
+    ):
         stream = new.add_stream_from_template(old.streams.video[0])
         for packet in old.demux(video=0):
             if packet.size:
@@ -878,14 +1028,24 @@ def test_frames_that_an_edit_list_cuts_off_are_no_frames(clips, tmp_path, name):
         assert stamps(opened.read([35, 0, 20])) == [59, 24, 44]
 
 
-def test_a_broken_decord_leaves_the_work_to_pyav(clips, monkeypatch):
+def test_without_decord_all_is_read_and_only_decord_is_refused(clips, monkeypatch):
+    monkeypatch.setitem(sys.modules, "decord", None)  # importing it raises ImportError
+    for name, path in clips.items():
+        with VideoFile(path) as opened:
+            assert stamps(opened.read([7, 8])) == [7, 8], name
+    with pytest.raises(VideoError, match=r'decord: cannot be imported.*"lift\[decord\]"'):
+        read_frames(clips["h264.mp4"], [7], decoder="decord")
+
+
+@needs_decord
+def test_decord_reads_where_it_is_asked_and_pyav_elsewhere(clips, monkeypatch):
     def broken(self, index, width, height):
         raise decoding.DecoderFault("is out of order")
 
-    monkeypatch.setattr(decoding.DecordReader, "__init__", broken)
-    assert stamps(read_frames(clips["h264.mp4"], [7, 8])) == [7, 8]
-    with pytest.raises(VideoError, match="decord: is out of order"):
-        read_frames(clips["h264.mp4"], [7], decoder="decord")
+    for decoder, reader in {"pyav": decoding.DecordReader, "decord": decoding.PyAVReader}.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(reader, "__init__", broken)
+            assert stamps(read_frames(clips["h264.mp4"], [7, 8], decoder=decoder)) == [7, 8]
 
 
 def test_a_decoder_that_hangs_is_given_up():
@@ -907,7 +1067,9 @@ def test_an_error_survives_the_way_from_a_worker():
 
 @pytest.mark.parametrize("name", ["h264.mp4", "hevc.mp4", "vp9.webm", "h264.mkv"])
 def test_the_same_frames_give_the_same_bytes(clips, tmp_path, name):
-    again = write_video(tmp_path / f"again{Path(name).suffix}", map(stamped, range(FRAMES)), codec=FILES[name][0])
+    again = write_video(
+        tmp_path / f"again{Path(name).suffix}", map(stamped, range(FRAMES)), codec=FILES[name][0]
+    )
     assert again.read_bytes() == clips[name].read_bytes()
 
 
@@ -929,9 +1091,21 @@ def test_the_frame_rate_is_kept(tmp_path, rate):
         (np.zeros((2, 95, 128, 3), np.uint8), {}, "even sizes, got 128 x 95"),
         (np.zeros((2, 96, 128, 3), np.float32), {}, "frame 0 is float32"),
         (np.zeros((2, 96, 128), np.uint8), {}, "frame 0 is uint8"),
-        ([np.zeros((96, 128, 3), np.uint8), np.zeros((64, 128, 3), np.uint8)], {}, "frame 1 has shape"),
-        (np.zeros((2, 96, 128, 3), np.uint8), {"codec": "no-such-codec"}, "cannot be written with no-such-codec"),
-        (np.zeros((2, 96, 128, 3), np.uint8), {"frames_per_second": 0}, "frames_per_second=0: choose"),
+        (
+            [np.zeros((96, 128, 3), np.uint8), np.zeros((64, 128, 3), np.uint8)],
+            {},
+            "frame 1 is uint8 .*the first has the shape",
+        ),
+        (
+            np.zeros((2, 96, 128, 3), np.uint8),
+            {"codec": "no-such-codec"},
+            "cannot be written with no-such-codec",
+        ),
+        (
+            np.zeros((2, 96, 128, 3), np.uint8),
+            {"frames_per_second": 0},
+            "frames_per_second=0: choose",
+        ),
     ],
 )
 def test_a_bad_video_is_not_written_and_leaves_nothing(tmp_path, frames, options, cause):
@@ -957,12 +1131,21 @@ def test_a_killed_writer_leaves_the_old_video(clips, tmp_path):
 
 
 def test_importing_the_module_brings_no_decoder():
-    code = "import sys, lift.video; print(sorted({'av', 'decord', 'torch', 'matplotlib'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    heavy = {"av", "decord", "torch", "matplotlib"}
+    code = f"import sys, lift.video; print(sorted({heavy} & set(sys.modules)))"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )
 
 
+@needs_decord
 def test_real_clips(shared):
-    paths = sorted(path for path in (shared / "clips").iterdir() if path.suffix in (".mp4", ".webm"))
+    paths = sorted(
+        path for path in (shared / "clips").iterdir() if path.suffix in (".mp4", ".webm")
+    )
     assert paths
     for path in paths:
         info = probe_video(path)

@@ -1,4 +1,4 @@
-"""Worker processes: every part gets its result or is named as lost, in order, in little memory, and none is left behind."""
+"""Worker processes: each part gets its result or is lost, in order, and no process stays."""
 
 import multiprocessing
 import os
@@ -49,7 +49,10 @@ def nobody_left():
 @pytest.mark.parametrize("sizes", [[1] * 12, [8, 1, 3, 8, 2], [3]])
 def test_results_are_those_of_this_process_in_order(workers, sizes):
     starts = np.cumsum([0, *sizes[:-1]])
-    jobs = [(f"file {n}", tuple(range(start, start + size))) for n, (start, size) in enumerate(zip(starts, sizes, strict=True))]
+    jobs = [
+        (f"file {n}", tuple(range(start, start + size)))
+        for n, (start, size) in enumerate(zip(starts, sizes, strict=True))
+    ]
     assert list(run_jobs(work, jobs, workers)) == expected(jobs)
 
 
@@ -95,7 +98,7 @@ def test_the_limit_is_that_of_a_part_and_does_not_count_while_the_parent_is_away
 
 
 def test_a_kill_within_the_writing_of_a_result_touches_no_other():
-    """The process that runs out of memory is killed in just that place; a pipe that all share would hold half of a message."""
+    """As when memory runs out: one common pipe would then hold half of a message."""
 
     def heavy(shared, parts):
         for part in parts:
@@ -103,8 +106,13 @@ def test_a_kill_within_the_writing_of_a_result_touches_no_other():
                 threading.Timer(0.03, os.kill, (os.getpid(), signal.SIGKILL)).start()
             yield np.full(50_000_000, part, np.uint8)
 
-    results = [result for job in run_jobs(heavy, [(None, (n,)) for n in range(6)], 2) for result in job]
-    assert [n for n, result in enumerate(results) if not isinstance(result, Lost)] in ([0, 1, 2, 4, 5], [0, 1, 2, 3, 4, 5])
+    results = [
+        result for job in run_jobs(heavy, [(None, (n,)) for n in range(6)], 2) for result in job
+    ]
+    assert [n for n, result in enumerate(results) if not isinstance(result, Lost)] in (
+        [0, 1, 2, 4, 5],
+        [0, 1, 2, 3, 4, 5],
+    )
     assert all(result[-1] == n for n, result in enumerate(results) if n != 3)
 
 
@@ -119,7 +127,9 @@ def test_a_process_that_is_killed_from_outside_costs_nothing(tmp_path):
                 pass  # the second time
             yield part
 
-    assert list(run_jobs(once, [(None, (n, n + 1)) for n in range(0, 10, 2)], 2)) == [[n, n + 1] for n in range(0, 10, 2)]
+    assert list(run_jobs(once, [(None, (n, n + 1)) for n in range(0, 10, 2)], 2)) == [
+        [n, n + 1] for n in range(0, 10, 2)
+    ]
 
 
 def test_few_jobs_are_on_their_way(tmp_path):
@@ -162,7 +172,15 @@ def test_a_parent_with_threads_of_torch_and_of_its_own():
     thread.start()
     try:
         for _ in range(5):
-            found = list(run_jobs(resize, [(None, (n,)) for n in range(8)], 2, 20, lambda: torch.set_num_threads(1)))
+            found = list(
+                run_jobs(
+                    resize,
+                    [(None, (n,)) for n in range(8)],
+                    2,
+                    20,
+                    lambda: torch.set_num_threads(1),
+                )
+            )
             assert found == [[n] for n in range(8)]
     finally:
         stop.set()
@@ -176,7 +194,11 @@ def test_no_shared_memory_is_used():
 
     def tell(shared, parts):
         for _ in parts:
-            yield np.zeros(10_000_000, np.uint8), {path.name for path in shm.iterdir()} - before, shared_maps() - inherited
+            yield (
+                np.zeros(10_000_000, np.uint8),
+                {path.name for path in shm.iterdir()} - before,
+                shared_maps() - inherited,
+            )
 
     def shared_maps():
         lines = Path("/proc/self/maps").read_text().splitlines()
@@ -194,7 +216,7 @@ import os, sys, time
 from lift.workers import run_jobs
 def work(shared, parts):
     for part in parts:
-        print("worker", os.getpid(), flush=True)
+        os.write(1, f"worker {os.getpid()}\\n".encode())  # print may write a line in pieces
         time.sleep(600 if part else 0)
         yield part
 for _ in run_jobs(work, [(None, (n,)) for n in range(8)], 3):
@@ -210,11 +232,17 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("group", [True, False], ids=["as a terminal sends it", "to the parent alone"])
+@pytest.mark.parametrize(
+    "group", [True, False], ids=["as a terminal sends it", "to the parent alone"]
+)
 def test_an_interrupt_ends_all_within_a_second(group):
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + PARENT
     parent = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     workers = {int(parent.stdout.readline().split()[1]) for _ in range(4)}
     began = time.monotonic()
