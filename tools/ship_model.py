@@ -11,12 +11,13 @@ import torch
 from huggingface_hub import ModelCard, ModelCardData
 
 from lift.backbones import create_backbone
+from lift.checkpoints import CONVERGED_MODEL, PACKAGED_MODEL
 from lift.data.clips import read_clips
 from lift.data.synthetic import synthesise
-from lift.embedding import _as_the_model_sees
-from lift.equivariant import EquivariantCode, save_code
+from lift.embedding import as_model_input
+from lift.equivariant import EquivariantCode
 from lift.extraction import extract
-from lift.model import _MODEL_CARD, CONVERGED_MODEL, PACKAGED_MODEL, LiFT
+from lift.model import MODEL_CARD, LiFT
 from lift.store import FeatureStore
 from lift.training import losses_by_epoch
 
@@ -42,7 +43,7 @@ def real() -> tuple[FeatureStore, list[str]]:
 def card(folder: Path, **texts: str) -> None:
     """Write the model card of a folder."""
     data = ModelCardData(license="mit", library_name="lift", tags=["video-embedding", "chirality"])
-    ModelCard.from_template(data, template_str=_MODEL_CARD, **texts).save(folder / "README.md")
+    ModelCard.from_template(data, template_str=MODEL_CARD, **texts).save(folder / "README.md")
 
 
 def ship_code() -> None:
@@ -51,9 +52,9 @@ def ship_code() -> None:
     code = EquivariantCode(backbone=backbone.description)
     sources = [*(rendered(level, backbone) for level in LEVELS), real()]
     batches = chain.from_iterable(
-        (_as_the_model_sees(x, store.description, code) for x in store.batches(ids, 64)) for store, ids in sources
+        (as_model_input(x, store.description, code) for x in store.batches(ids, 64)) for store, ids in sources
     )
-    save_code(code.fit_batches(batches), PACKAGED_MODEL, torch.float16)
+    code.fit_batches(batches).save(PACKAGED_MODEL, torch.float16)
     counts = [len(ids) for _, ids in sources]
     card(
         PACKAGED_MODEL,
@@ -81,10 +82,10 @@ def ship_lift() -> None:
     gained = 100 * (1 - losses.min() / losses.iloc[:-20].min())
     texts = {
         "summary": f"LiFT (d = 128, four layers), the opponent of the tables: {len(losses)} epochs; in the last 20 its lowest validation "
-        f"loss fell by {gained:.1f} %. Figure 9 of figures/full shows the whole training.",
+        f"loss fell by {gained:.1f} %. figures/full/lift_training shows the whole training.",
         "training_data": f"{(clips['split'] == 'train').sum()} rendered clips (`lift synth`, easy, seed 0, split train), "
         "windows of 31 stored frames",
-        "profile": "full (params/full.yaml)",
+        "profile": "full (config/full.yaml)",
         "metrics": "see table 2 of figures/demo and figures/full",
         "good_for": "comparisons on EfficientNet-Lite0 features",
         "not_good_for": "real videos: it has seen rendered clips alone",

@@ -1,0 +1,202 @@
+"""The whole reproduction: `make reproduce PROFILE=demo`. Every job is a command that one can type.
+
+clips -> features -> model, code -> notebooks -> gallery. `config/PROFILE.yaml` says what each step does.
+"""
+
+import json, os, sys
+from pathlib import Path
+
+sys.path.insert(0, "tools")
+from made_with import made_with
+
+PROFILE = config["profile"]
+RUN, CONFIG, DATA = f"runs/{PROFILE}", f"config/{PROFILE}.yaml", os.environ.get("LIFT_DATA", "")
+REAL = "real" in config
+STUDY = config.get("study", {})
+ABLATION = config.get("ablation", {"variants": {}, "seeds": 0})
+LEVELS = [f"{RUN}/{level}" for level in config.get("levels", {})]
+STEPS = {"clips": "clips", "features": "features", "model": "models", "embeddings": "embeddings", "results": "results"}
+
+NOTEBOOKS = {
+    "paper": """table1_benchmark_statistics figure1_feature_trajectories figure2_reconstruction figure3_chiral_pair
+        figure4_curvature table2_chiral_accuracy figure5_group_size_noise""",
+    "beyond": "equivariant_code time_symmetry learning_curves retrieval actions probes_and_scalers",
+    "studies": "lift_training hard_clips",
+    "ablations": " ".join(path.stem for path in sorted(Path("nbs/paper").glob("ablation_*.ipynb"))),
+    "real": "table4_real_benchmark_statistics table5_real_chiral_accuracy table6_standard_benchmarks figure5_group_size_noise",
+    "droid": "droid_chiral_accuracy droid_learning_curve droid_retrieval droid_film_strips droid_probes",
+    "library": " ".join(path.stem for path in sorted(Path("nbs").glob("*.ipynb"))),
+    "drawing": " ".join(p.stem for p in sorted(Path("nbs").glob("*.ipynb")) if "figures_dir" in p.read_text()),
+    "tutorials": " ".join(path.stem for path in sorted(Path("nbs/tutorials").glob("*.ipynb"))),
+}
+CHOSEN = dict.fromkeys(name for entry in config["notebooks"] for name in NOTEBOOKS.get(entry, entry).split())
+PATHS = {path.stem: path for folder in ("nbs", "nbs/paper", "nbs/tutorials") for path in Path(folder).glob("*.ipynb")}
+
+
+def section(name):
+    """A section of the profile as text, with the seed."""
+    fields = config
+    for part in name.split("."):
+        fields = fields[part]
+    return json.dumps([fields, config["seed"]], sort_keys=True)
+
+
+def level_section(folder, name):
+    """The section of the profile's own clips or features, or of those of a level of difficulty."""
+    return name if folder == RUN else f"levels.{Path(folder).name}.{name}"
+
+
+def fresh(folder):
+    """Shell: empty a folder that other code or settings made; a killed job resumes in its own."""
+    mark = f"{folder}/.made_with"
+    return f'[ "$(cat {mark} 2>/dev/null)" = {{params.made_with}} ] || rm -rf {folder}; mkdir -p {folder}; echo {{params.made_with}} > {mark}; '
+
+
+def products(wildcards):
+    """What a notebook reads."""
+    if wildcards.name in NOTEBOOKS["library"].split() or PATHS[wildcards.name].parent.name == "tutorials":
+        return []
+    if REAL and not wildcards.name.startswith("ablation"):
+        return [f"{RUN}/results.txt"]
+    if wildcards.name.startswith("ablation"):
+        return [f"{RUN}/ablation/{name}-{seed}/measurements.csv" for name in ABLATION["variants"] for seed in range(ABLATION["seeds"])]
+    read = [f"{RUN}/{name}" for name in ("features.json", "model/model.safetensors", "equivariant/model.safetensors")]
+    read += [f"{RUN}/study/{name}/model.safetensors" for name in STUDY if wildcards.name == "lift_training"]
+    return read + [f"{folder}/features.json" for folder in LEVELS if wildcards.name in ("hard_clips", "learning_curves")]
+
+
+FEATURES = f"{RUN}/features.txt" if REAL else f"{RUN}/features.json"
+
+
+def features_of(variant):
+    """The features that a variant of the ablations needs."""
+    backbone = (ABLATION["variants"][variant] or {}).get("backbone", config["features"]["backbone"])
+    return FEATURES if backbone == config["features"]["backbone"] else f"{RUN}/backbones/{backbone}.txt"
+
+
+wildcard_constraints:
+    folder="|".join([RUN, *LEVELS]),
+    step="|".join(STEPS),
+    training="model|study/[^/]+",
+    seed="[0-9]+",
+    name="[^/]+",
+
+
+rule gallery:
+    input:
+        expand(f"{RUN}/notebooks/{{name}}.ipynb", name=CHOSEN),
+    output:
+        f"{config['gallery']}/README.md",
+    params:
+        made_with=made_with("lift/style.py"),
+    shell:
+        f"rm -rf {config['gallery']}; mkdir -p $(dirname {config['gallery']}); cp -r {RUN}/figures {config['gallery']}; "
+        f"python -c \"from lift.style import gallery; gallery('{config['gallery']}')\""
+
+
+rule clips:
+    output:
+        "{folder}/synthetic/clips.csv",
+    params:
+        name=lambda w: level_section(w.folder, "synthetic"),
+        made_with=lambda w: made_with("lift/data/synthetic.py", settings=section(level_section(w.folder, "synthetic"))),
+    threads: 64  # all that there are
+    shell:
+        fresh("{wildcards.folder}/synthetic") + f"lift synth {{wildcards.folder}}/synthetic --config {CONFIG} --section {{params.name}}"
+
+
+rule features:
+    input:
+        "{folder}/synthetic/clips.csv",
+    output:
+        "{folder}/features.json",
+    params:
+        name=lambda w: level_section(w.folder, "features"),
+        made_with=lambda w: made_with("lift/extraction.py", settings=section(level_section(w.folder, "features"))),
+    threads: 64  # all that there are
+    shell:
+        fresh("{wildcards.folder}/store")
+        + f"lift extract {{input}} {{wildcards.folder}}/store --config {CONFIG} --section {{params.name}} --json > {{output}}"
+
+
+rule model:
+    input:
+        f"{RUN}/features.json",
+    output:
+        f"{RUN}/{{training}}/model.safetensors",
+    params:
+        name=lambda w: w.training.replace("/", "."),
+        made_with=lambda w: made_with("lift/training.py", settings=section(w.training.replace("/", "."))),
+    priority: 2
+    shell:
+        fresh(f"{RUN}/{{wildcards.training}}")
+        + f"lift train {RUN}/store {RUN}/{{wildcards.training}} --clips {RUN}/synthetic/clips.csv --replace --no-progress "
+        f"--config {CONFIG} --section {{params.name}}"
+
+
+rule code:
+    input:
+        f"{RUN}/features.json",
+    output:
+        f"{RUN}/equivariant/model.safetensors",
+    params:
+        made_with=made_with("lift/equivariant.py"),
+    priority: 1
+    shell:
+        f"lift fit {RUN}/store {RUN}/equivariant --clips {RUN}/synthetic/clips.csv --seed {config['seed']}"
+
+
+rule backbone:
+    input:
+        FEATURES,
+    output:
+        f"{RUN}/backbones/{{name}}.txt",
+    params:
+        made_with=made_with("lift/extraction.py", settings=section("features")),
+    threads: 64  # all that there are
+    shell:
+        fresh(f"{RUN}/backbones/{{wildcards.name}}") + f"lift ablation features {PROFILE} {{wildcards.name}} > {{output}}"
+
+
+rule variant:
+    input:
+        lambda w: features_of(w.variant),
+    output:
+        f"{RUN}/ablation/{{variant}}-{{seed}}/measurements.csv",
+    params:
+        made_with=lambda w: made_with("lift/ablation.py", settings=section("ablation.recipe") + str(ABLATION["variants"][w.variant])),
+    shell:
+        fresh(f"{RUN}/ablation/{{wildcards.variant}}-{{wildcards.seed}}")
+        + f"lift ablation train {PROFILE} {{wildcards.variant}} --seed {{wildcards.seed}}"
+
+
+rule real:  # the data sets lie outside: what their folder holds is a parameter
+    input:
+        lambda w: [f"{RUN}/{before}.txt" for before, after in zip(STEPS, [*STEPS][1:]) if after == w.step],
+    output:
+        f"{RUN}/{{step}}.txt",
+    params:
+        folder=lambda w: STEPS[w.step],
+        found=lambda w: sorted(map(str, Path(DATA).glob("*/*"))) if DATA and w.step == "clips" else "",
+        made_with=lambda w: made_with(
+            {"features": "lift/extraction.py"}.get(w.step, "lift/benchmarks.py"),
+            settings=section({"features": "features", "model": "model"}.get(w.step, "real")),
+        ),
+    threads: 64  # all that there are
+    shell:
+        fresh(f"{RUN}/{{params.folder}}") + f"lift benchmark {{wildcards.step}} {PROFILE} > {{output}}"
+
+
+rule notebook:
+    input:
+        products,
+        notebook=lambda w: str(PATHS[w.name]),
+    output:
+        notebook=f"{RUN}/notebooks/{{name}}.ipynb",
+        figures=directory(f"{RUN}/figures/{{name}}"),
+    params:
+        folder=lambda w: PATHS[w.name].parent,
+        values=lambda w: f"-p profile {PROFILE}" if PATHS[w.name].parent.name == "paper" else f"-p figures_dir $PWD/{RUN}/figures/{w.name}",
+        made_with=lambda w: made_with(PATHS[w.name], settings=json.dumps(config, sort_keys=True)),
+    shell:
+        "mkdir -p {output.figures}; papermill {input.notebook} {output.notebook} --cwd {params.folder} --no-progress-bar {params.values}"

@@ -1,0 +1,47 @@
+"""What a job depends on beside its inputs: the code that it runs, found by its imports, and its settings."""
+
+import ast
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+from lift import _HOMES
+
+
+def code_of(path: Path) -> str:
+    """The Python of a module or of a notebook's cells."""
+    if path.suffix == ".py":
+        return path.read_text()
+    cells = json.loads(path.read_text())["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+@cache
+def imports(path: Path) -> set[Path]:
+    """The files of the package that a module or notebook imports, in functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(code_of(path))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = path.parts[: len(path.parts) - node.level] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+            names += [f"lift.{_HOMES[alias.name]}" for alias in node.names if module == "lift" and alias.name in _HOMES]
+        else:
+            continue
+        found |= {Path(name.replace(".", "/") + ".py") for name in names if name.startswith("lift")}
+    return {file for file in found if file.is_file()}
+
+
+@cache
+def made_with(*roots: str | Path, settings: str = "") -> str:
+    """A hash of files and of all that they import from the package, with the settings: what a job depends on beside its inputs."""
+    wanted, found = {Path(root) for root in roots}, set()
+    while wanted:
+        path = wanted.pop()
+        found.add(path)
+        wanted |= imports(path) - found
+    content = "".join(f"{path}\n{code_of(path)}" for path in sorted(found))
+    return hashlib.sha256((content + settings).encode()).hexdigest()[:16]
