@@ -476,7 +476,7 @@ def _mined(mine: Callable[..., pd.DataFrame], folder: Path | None, rule: str, kn
         return {"note": " ".join(str(error).split())}
     names = rows[["verb_forward", "verb_reverse", "group_noun"]].drop_duplicates()
     found = len(known & set(names.itertuples(index=False, name=None)))
-    note = f"k = {rows.attrs['clips_a_sign']} clips a sign" if rows.attrs.get("clips_a_sign") else None
+    note = f"k = {rows.attrs['clips_a_sign']} clips per class" if rows.attrs.get("clips_a_sign") else None
     counted = statistics(rows.assign(group=rows["chiral_triplet_id"])).iloc[0].to_dict()
     return {**counted, "known_found": found, "note": note}
 

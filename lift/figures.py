@@ -326,17 +326,17 @@ def ablation(table: pd.DataFrame) -> Figure:
 
 # %% ../nbs/20_figures.ipynb #1f387fa1
 def learning_curve(table: pd.DataFrame) -> Figure:
-    """Mean accuracy by training size: columns `method`, `clips_per_sign`, `mean`, `low`, `high` (percent)."""
-    require_columns(table, "learning_curve", "method clips_per_sign mean low high")
+    """Mean accuracy by training size: columns `method`, `clips_per_class`, `mean`, `low`, `high` (percent)."""
+    require_columns(table, "learning_curve", "method clips_per_class mean low high")
     styles = series_styles(table["method"])
     figure, axis = plt.subplots(figsize=(7, 4.6), layout="constrained")
     for method, style in styles.items():
-        rows = table[table["method"] == method].sort_values("clips_per_sign")
-        size = rows["clips_per_sign"]
+        rows = table[table["method"] == method].sort_values("clips_per_class")
+        size = rows["clips_per_class"]
         axis.fill_between(size, rows["low"], rows["high"], color=style["color"], alpha=0.15, linewidth=0)
         axis.plot(size, rows["mean"], markersize=7, markeredgecolor="#333333", linewidth=1.8, **style)
-    sizes = sorted(set(table["clips_per_sign"]))
-    axis.set(xscale="log", xlabel="training clips a sign", ylabel="mean accuracy over groups (%)")
+    sizes = sorted(set(table["clips_per_class"]))
+    axis.set(xscale="log", xlabel="training clips per class", ylabel="mean accuracy over groups (%)")
     axis.set_xticks(sizes, [str(size) for size in sizes])
     axis.set_xticks([], minor=True)
     axis.grid(axis="y")

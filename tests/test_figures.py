@@ -85,7 +85,7 @@ TABLES = {
         {"factor": ["loss", "loss", "frames"] * 2, "level": ["all", "none", 4] * 2, "measure": ["accuracy (%)"] * 3 + ["error"] * 3,
          "mean": 70.0, "low": 68.0, "high": 72.0}
     ),
-    "learning_curve": pd.concat([means().assign(clips_per_sign=size) for size in (1, 10, 100)]),
+    "learning_curve": pd.concat([means().assign(clips_per_class=size) for size in (1, 10, 100)]),
     "training_curves": pd.DataFrame(
         {"epoch": [0, 1] * 4, "split": ["train", "train", "validation", "validation"] * 2,
          "loss": ["reconstruction"] * 4 + ["orthogonality"] * 4, "value": np.arange(8.0)}

@@ -16,7 +16,7 @@ GALLERY = table(east=[1, 0], far_east=[9, 0], north=[0, 1], west=[-1, 0])
 
 @pytest.fixture
 def chiral() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Two groups on two axes; the sign of the axis is the sign of the action. Two training clips a sign, one query."""
+    """Two groups on two axes; the sign of the axis is the sign of the action. Two training clips per class, one query."""
     rows, codes = [], {}
     for axis, group in enumerate(("door", "glass")):
         for sign in (0, 1):

@@ -368,7 +368,7 @@ def resolve_clips(lists: pd.DataFrame, root: Path, locate: Callable[[str], dict[
 
 
 # %% ../../nbs/11_chiral.ipynb #3c1d69f5
-RULES = {"published-like": (2, 12), "all": (1, 2)}  # validation clips a sign, and a group; SSv2 counts otherwise
+RULES = {"published-like": (2, 12), "all": (1, 2)}  # validation clips per class, and a group; SSv2 counts otherwise
 
 
 def check_rule(rule: str) -> None:

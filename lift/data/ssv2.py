@@ -163,7 +163,7 @@ def _noun_support(rows: pd.DataFrame) -> pd.Series:
 
 
 def _published_like(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """The rows of frequent nouns, and the number of clips a sign that brings validation nearest to the published."""
+    """The rows of frequent nouns, and the number of clips per class that brings validation nearest to the published."""
     rows = rows.reset_index(drop=True)
     support = _noun_support(rows)
     deciding = support[rows["split"] == "validation"] if (rows["split"] == "validation").any() else support

@@ -168,7 +168,7 @@ def _stamp(settings: dict) -> str:
 
 
 def plan_clips(counts: dict[str, int], groups: Sequence[str], stamp: str = "0000") -> pd.DataFrame:
-    """The clip table of a benchmark with `counts[split]` clips a sign and group, `stamp` in each id; nothing is rendered."""
+    """The clip table of a benchmark with `counts[split]` clips per class and group, `stamp` in each id; nothing is rendered."""
     rows = []
     for name in groups:
         for split, count in counts.items():
@@ -230,7 +230,7 @@ def synthesise(
     test_clips: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Render `clips` clips a sign and group for training, half as many (or `validation_clips`) for validation.
+    """Render `clips` clips per class and group for training, half as many (or `validation_clips`) for validation.
 
     Writes `out/videos/*.mp4` and then `out/clips.csv`, whose paths are relative to `out`, and returns that clip table.
     `ValueError` for settings that are unknown, `SettingsMismatchError` for others than `out` was made with; `OSError` where
