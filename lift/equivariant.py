@@ -256,7 +256,10 @@ class EquivariantCode(TransformerMixin, BaseEstimator):
     @property
     def feature_dim(self) -> int:
         """D, the size of a frame's feature, once fitted."""
-        return len(self.mean_) if self.backbone is None else self.backbone["dim"]
+        if self.backbone is not None:
+            return self.backbone["dim"]
+        _ = self.code_dims  # solves a code that is not solved yet
+        return len(self.mean_)
 
     @property
     def code_dims(self) -> tuple[int, int]:

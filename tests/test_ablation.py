@@ -1,7 +1,6 @@
-"""Ablations: intervals over seeds and clips, runs that are found again, tables that say how many seeds."""
+"""Ablations: intervals over seeds and clips, variants that are trained once per seed, tables that say how many seeds."""
 
 import dataclasses
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -11,22 +10,28 @@ import torch
 from lift.ablation import (
     CODES,
     MEASURES,
+    Row,
     Study,
-    Variant,
+    _study_features,
     comparison_table,
     measure,
     save_summary,
     seed_clip_interval,
+    study_caption,
     study_clips,
-    thin_store,
+    summarise,
     without_zeros,
 )
 from lift.model import LiFT, LiFTConfig
 from lift.store import FeatureStore
 
+MODEL = {"latent_dim": 8, "depth": 1, "heads": 2, "dropout": 0.0}
 SETTINGS = {
-    "model": {"latent_dim": 8, "depth": 1, "heads": 2, "dropout": 0.0},
-    "training": {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3},
+    "recipe": MODEL | {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3},
+    "variants": {
+        "lift": {}, "lstm": {"encoder": "lstm"}, "polynomial_2": {"encoder": "polynomial_2"}, "frames_4": {"input_frames": 4},
+        "another": {"backbone": "another"}, "own": {"backbone": "made up"}, "nothing": None, "wrong": {"depht": 3},
+    },
     "seeds": 2,
     "bootstrap": 100,
 }
@@ -53,10 +58,6 @@ def study(tmp_path) -> Study:
     return Study(clips, make_store(tmp_path / "store", clips), tmp_path / "runs", SETTINGS)
 
 
-def models(study: Study) -> dict:
-    return {path: path.stat().st_mtime_ns for path in study.folder.glob("*/model.safetensors")}
-
-
 def test_interval_of_one_seed_is_the_bootstrap_over_clips():
     groups = np.repeat(["a", "b"], 200)
     scores = np.where(np.arange(400) % 10 < 7, 100.0, 0.0)[None]
@@ -81,7 +82,7 @@ def test_groups_weigh_the_same_whatever_their_size():
 
 
 def test_measure_scores_every_validation_clip_and_knows_a_perfect_line(study):
-    model = LiFT(LiFTConfig(feature_dim=10, **SETTINGS["model"])).eval()
+    model = LiFT(LiFTConfig(feature_dim=10, **MODEL)).eval()
     table = measure(model, study.store, study.clips)
     validation = study.clips[study.clips["split"] == "validation"]
     assert set(table.index) == set(validation["clip_id"]) and set(table[list(CODES)].to_numpy().ravel()) <= {0, 100}
@@ -93,7 +94,7 @@ def test_measure_scores_every_validation_clip_and_knows_a_perfect_line(study):
 
 
 def test_predicting_the_training_mean_has_a_reconstruction_error_of_one(study):
-    model = LiFT(LiFTConfig(feature_dim=10, **SETTINGS["model"])).eval()
+    model = LiFT(LiFTConfig(feature_dim=10, **MODEL)).eval()
     ids = list(study.clips.loc[study.clips["split"] == "train", "clip_id"])
     model.set_feature_statistics(*study.store.statistics(ids))
     for weight in model.decoder.parameters():
@@ -101,74 +102,70 @@ def test_predicting_the_training_mean_has_a_reconstruction_error_of_one(study):
     assert measure(model, study.store, study.clips)["reconstruction_error"].mean() == pytest.approx(1, abs=1e-5)
 
 
-def test_a_finished_run_is_not_repeated_and_is_the_same_in_another_notebook(study):
-    first = study.summarise([Variant("depth", "1")])
-    written = models(study)
-    again = dataclasses.replace(study, hashes={}).summarise([Variant("loss", "all", {"depth": 1}, {"orthogonality": 0.1})])
-    assert len(written) == 2 and models(study) == written, "the recipe is the same, whatever names it"
-    columns = ["measure", "mean", "low", "high"]
-    pd.testing.assert_frame_equal(first[columns], again[columns])
-    assert not list(study.folder.glob("*/checkpoints"))
+def test_a_trained_variant_is_read_and_one_that_is_not_is_named(study):
+    with pytest.raises(FileNotFoundError, match="lstm-0.*not trained yet; run lift ablation train PROFILE lstm --seed 0"):
+        summarise(study, [Row("sequence", "LSTM", "lstm")])
+    written = study.train("lstm", 0)
+    assert written == study.folder / "lstm-0" / "measurements.csv" and len(study.measurements("lstm", 0)) == 24
+    assert not (written.parent / "checkpoints").exists() and (written.parent / "model.safetensors").exists()
+    with pytest.raises(FileNotFoundError, match="lstm-1"):
+        summarise(study, [Row("sequence", "LSTM", "lstm")])
 
 
-def test_other_features_make_another_run(study, tmp_path):
-    study.measurements(Variant("a", "b"), 0)
-    other = dataclasses.replace(study, store=make_store(tmp_path / "other", study.clips, seed=1), hashes={})
-    other.measurements(Variant("a", "b"), 0)
-    assert len(models(study)) == 2
+def test_unknown_variants_and_fields_are_named(study):
+    with pytest.raises(ValueError, match="no variant 'gru': choose one of lift, lstm"):
+        study.train("gru", 0)
+    with pytest.raises(ValueError, match="no such field of LiFTConfig or TrainingConfig: depht"):
+        study.train("wrong", 0)
 
 
-def test_two_notebooks_that_want_the_same_run_train_it_once(study):
-    with ThreadPoolExecutor(2) as notebooks:
-        both = list(notebooks.map(lambda level: study.measurements(Variant("depth", level), 0), ("1", "one")))
-    assert both[0].equals(both[1]) and len(models(study)) == 1
-
-
-def test_a_killed_run_goes_on(study, monkeypatch):
+def test_a_killed_training_resumes(study, monkeypatch):
     def killed(*arguments):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr("lift.ablation.measure", killed)
         with pytest.raises(KeyboardInterrupt):
-            study.measurements(Variant("a", "b"), 0)
-    folder = next(study.folder.iterdir())
+            study.train("lift", 0)
+    folder = study.folder / "lift-0"
     assert not (folder / "measurements.csv").exists() and (folder / "checkpoints" / "last.ckpt").exists()
-    assert len(study.measurements(Variant("a", "b"), 0)) == 24 and len(list(study.folder.iterdir())) == 1
+    study.train("lift", 0)
+    assert len(study.measurements("lift", 0)) == 24
 
 
-def test_thin_stores_hold_the_first_and_the_last_frame(study, tmp_path):
-    ids = study.store.ids[:5]
-    thin = thin_store(study.store, ids, 4, tmp_path / "thin")
-    whole = study.store.read(ids)
-    assert thin.read(ids).shape == (5, 4, 10)
-    assert torch.equal(thin.read(ids)[:, [0, -1]], whole[:, [0, -1]])
-    assert len(thin_store(study.store, study.store.ids[:9], 4, tmp_path / "thin")) == 9, "it goes on where it stopped"
-    assert study.features(Variant("frames", "8", frames=8)) is study.store
+def test_fewer_frames_are_the_first_the_last_and_some_between(study):
+    study.train("frames_4", 0)
+    four = LiFT.from_pretrained(study.folder / "frames_4-0")
+    assert measure(four, _study_features(study, "frames_4"), study.clips).notna().all().all()
+    whole = study.store.read(study.store.ids[:5])
+    part = _study_features(study, "frames_4").read(study.store.ids[:5])
+    assert part.shape == (5, 4, 10) and torch.equal(part[:, [0, -1]], whole[:, [0, -1]])
 
 
 def test_variants_on_another_backbone_read_its_store(study, tmp_path):
     make_store(tmp_path / "other", study.clips, seed=2, name="another")
     study = dataclasses.replace(study, others={"another": tmp_path / "other", "made up": tmp_path / "nowhere"})
-    assert study.features(Variant("backbone", "made up", backbone="made up")) is study.store
-    assert study.features(Variant("backbone", "another", backbone="another")).description["name"] == "another"
+    assert _study_features(study, "own") is study.store and _study_features(study, "nothing") is study.store
+    assert _study_features(study, "another").description["name"] == "another"
 
 
 def test_sizes_of_the_codes_and_the_number_of_seeds_are_in_the_table(study, tmp_path):
-    variants = [Variant("code", code, {"degree": 2}, code=code) for code in CODES]
-    summary = study.summarise(variants)
+    for seed in (0, 1):
+        study.train("polynomial_2", seed)
+    summary = summarise(study, [Row("code", code, "polynomial_2", code) for code in CODES])
     assert list(summary["dimension"].unique()) == [24, 8, 16]
     assert list(summary["measure"].unique()) == list(MEASURES.values())
     table = comparison_table(summary)
-    assert list(table["seeds"]) == ["2 seeds"] * 3 and "2 seeds" in study.caption
+    assert list(table["seeds"]) == ["2 seeds"] * 3 and "2 seeds" in study_caption(study)
     save_summary(summary, tmp_path, "A caption.")
     assert {path.name for path in tmp_path.glob("ablation.*")} == {f"ablation.{kind}" for kind in ("md", "csv", "tex", "json")}
 
 
 def test_a_number_from_one_seed_is_marked_so(study):
     single = dataclasses.replace(study, settings={**SETTINGS, "seeds": 1})
-    summary = single.summarise([Variant("path", "line")])
-    assert list(comparison_table(summary)["seeds"]) == ["one seed"] and "one seed" in single.caption
+    single.train("lift", 0)
+    summary = summarise(single, [Row("path", "line", "lift")])
+    assert list(comparison_table(summary)["seeds"]) == ["one seed"] and "one seed" in study_caption(single)
     assert MEASURES["latent_curvature"] not in set(without_zeros(summary)["measure"])
 
 

@@ -31,8 +31,10 @@ from lift.embedding import (
     stream_embeddings,
     write_embeddings,
 )
+from lift.equivariant import EquivariantCode
 from lift.model import LiFT, LiFTConfig
 from lift.store import FeatureStore
+from lift.variants import variant
 from lift.video import VideoError, write_video
 
 DESCRIPTION = {"name": "tiny", "weights": "none", "weights_hash": "abc", "dim": 6}
@@ -92,13 +94,13 @@ def test_the_lift_methods_are_the_models_codes(features):
 
 
 def test_a_polynomial_code_is_embedded_whole(features):
-    model = LiFT(LiFTConfig(feature_dim=features.shape[-1], latent_dim=8, depth=1, heads=2, degree=3))
-    assert embed_features(features, "lift", model).shape[1] == model.config.embedding_dim == 32
+    model = variant("polynomial_3")(LiFTConfig(feature_dim=features.shape[-1], latent_dim=8, depth=1, heads=2))
+    assert embed_features(features, "lift", model).shape[1] == sum(model.code_dims) == 32
     assert embed_features(features, "lift_dynamic", model).shape[1] == 24
 
 
 def test_time_reversal_of_every_method(features):
-    equivariant = tiny_model(symmetry="equivariant")
+    equivariant = EquivariantCode(static_dim=4, dynamic_dim=4).fit(features)
     forward, backward = ({m: embed_features(x, m, equivariant) for m in METHODS} for x in (features, features.flip(1)))
     for method in ("mean", "lift_static"):
         np.testing.assert_allclose(forward[method], backward[method], atol=1e-5)
@@ -119,6 +121,21 @@ def test_a_model_in_training_embeds_without_dropout_and_stays_in_training(featur
     first, second = (embed_features(features, "lift", model) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert model.training
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_a_map_of_any_stage_counts_also_of_the_first(tmp_path, stage):
+    """Stage 0 is false in Python, and a stage all the same."""
+    parts = {"name": "tiny", "weights_hash": "1", "dim": 6 + 49 * 2, "grid": 0, "middle": stage, "middle_channels": 2}
+    store = FeatureStore.create(tmp_path / "store", parts, 4, parts["dim"])
+    store.append(["a"], torch.randn(1, 4, parts["dim"]))
+    plain = {"name": "tiny", "weights_hash": "1", "dim": 6}
+    assert embed_store(store, "lift", tiny_model(backbone=plain)).shape == (1, 16), "the whole frame is read"
+    other = FeatureStore.create(tmp_path / "plain", plain, 4, 6)
+    other.append(["a"], torch.randn(1, 4, 6))
+    code = EquivariantCode(static_dim=2, dynamic_dim=2, backbone=parts).fit(torch.randn(5, 4, parts["dim"]))
+    with pytest.raises(EmbeddingError, match=f"--middle {stage}"):
+        embed_store(other, "lift", code)
 
 
 def test_what_does_not_fit_is_refused(features):
@@ -194,7 +211,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     write_embeddings(path, ["a"], np.ones((1, 2)))
     before = path.read_bytes()
     for ids, array, words in (
-        (["a", "a"], np.ones((2, 2)), "1 ids are there twice, the first is 'a'"),
+        (["a", "a"], np.ones((2, 2)), "1 ids are duplicated, the first is 'a'"),
         (["a", "b"], np.array([[1, 2], [np.nan, 1]]), "NaN or infinite values: 1 clips, among them b"),
         (["a"], np.ones((2, 2)), "do not fit together"),
         (["a"], np.ones((1, 0)), "do not fit together"),
@@ -266,7 +283,7 @@ def test_the_embedder_is_lazy_and_loads_once(loads, videos):
     assert rows.shape == (8, 16) and rows.dtype == np.float32 and np.isfinite(rows).all()
     embedder.transform(videos[:1])
     assert loads == [DESCRIPTION]
-    embedder.set_params(model=tiny_model(symmetry="equivariant"))
+    embedder.set_params(model=tiny_model(max_frames=3))
     assert not np.allclose(embedder.transform(videos), rows), "a new model is loaded, not the old one kept"
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lift.reproduction import Run, find_run, open_run, repository
+from lift.config import read_config
+from lift.reproduction import Run, open_run, repository
+from lift.training import split_recipe
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,7 +19,7 @@ def test_the_repository_is_found_from_a_folder_inside(monkeypatch):
 
 def test_outside_a_checkout_the_error_says_so(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no dvc.yaml"):
+    with pytest.raises(FileNotFoundError, match="no Snakefile"):
         repository()
 
 
@@ -27,11 +29,17 @@ def test_an_unknown_profile_is_refused_with_those_that_exist(monkeypatch):
         open_run("overnight")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "params").glob("*.yaml")), ids=lambda path: path.stem)
-def test_profiles_hold_what_the_notebooks_read(path):
-    parameters = yaml.safe_load(path.read_text())["profiles"][path.stem]
-    studies = {"real"} if "real" in parameters else {"ablation", "straightening"}
-    assert {"seed", "gallery", "synthetic", "features", "model", "training", "bootstrap", *studies} <= parameters.keys()
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
+def test_profiles_hold_what_the_steps_read(path):
+    parameters = read_config(path)
+    assert {"profile", "seed", "gallery", "notebooks", "features", "model", "bootstrap"} <= parameters.keys()
+    assert parameters["profile"] == path.stem
+    recipes = [parameters["model"], *parameters.get("study", {}).values()]
+    study = parameters.get("ablation", {"recipe": {}, "variants": {}})
+    own = {"encoder", "backbone", "input_frames"}
+    recipes += [study["recipe"] | {k: v for k, v in (fields or {}).items() if k not in own} for fields in study["variants"].values()]
+    for recipe in recipes:
+        split_recipe(recipe, 384)  # names a field that is none
 
 
 def test_an_output_folder_names_profile_seed_commit_and_versions(tmp_path):
@@ -40,9 +48,12 @@ def test_an_output_folder_names_profile_seed_commit_and_versions(tmp_path):
     assert (record["profile"], record["seed"]) == ("smoke", 3) and record["commit"] and "torch" in record["versions"]
 
 
-def test_a_run_is_loaded_as_it_is(monkeypatch):
+def test_a_run_only_reads_and_says_which_command_makes_what_it_lacks(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
-    run = find_run("full")
+    run = open_run("full")
     assert run.folder == ROOT / "runs" / "full" and run.parameters["ablation"]["seeds"] >= 3
-    with pytest.raises(FileNotFoundError, match="'overnight'"):
-        find_run("overnight")
+    empty = Run("demo", tmp_path, {})
+    for product in ("clips", "store", "model", "equivariant"):
+        with pytest.raises(FileNotFoundError, match="not made yet; run make reproduce PROFILE=demo"):
+            getattr(empty, product)
+    assert not list(tmp_path.iterdir())

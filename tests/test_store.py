@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lift import store as store_module
-from lift.store import ClipSource, FeatureStore, FrameView, StoreError, StoreMismatchError
+from lift.store import ClipSource, FeatureStore, StoreError, StoreMismatchError, StoreView
 
 FRAMES, DIM = 4, 6
 DESCRIPTION = {"name": "made up", "weights_hash": "0", "weights": "here", "preprocessing": {"mean": [0.5, 0.5]}}
@@ -517,8 +517,8 @@ def test_a_view_of_some_frames(tmp_path):
     x = torch.randn(3, 5, 4).half().float()
     store = FeatureStore.create(tmp_path / "store", {"name": "any"}, 5, 4)
     store.append(["a", "b", "c"], x)
-    view = FrameView(store, [0, 2, 4])
-    assert view.frames == 3 and view.ids == ["a", "b", "c"] and torch.equal(view.read(["c", "a"]), x[[2, 0]][:, [0, 2, 4]])
-    assert torch.equal(view.statistics()[0], x[:, [0, 2, 4]].mean((0, 1)))
-    with pytest.raises(StoreError, match="has frames 0 to 4 of each clip"):
-        FrameView(store, [0, 5])
+    view = StoreView(store, lambda x: x[:, [0, 2, 4], :3], {"name": "a part"})
+    assert (view.frames, view.dim, view.ids) == (3, 3, ["a", "b", "c"]) and view.description == {"name": "a part", "dim": 3}
+    assert torch.equal(view.read(["c", "a"]), x[[2, 0]][:, [0, 2, 4], :3])
+    assert torch.equal(view.statistics()[0], x[:, [0, 2, 4], :3].mean((0, 1)))
+    assert view.fingerprint(["a"]) != store.fingerprint(["a"]) and StoreView(store, lambda x: x).description["name"] == "any"

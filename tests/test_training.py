@@ -17,7 +17,19 @@ import torch
 
 from lift.model import LiFT, LiFTConfig
 from lift.store import FeatureStore
-from lift.training import LiFTModule, StoreDataset, TrainingConfig, draw_frames, fit, losses_by_epoch, split_ids
+from lift.training import (
+    LiFTModule,
+    RecipeMismatchError,
+    StoreDataset,
+    TrainingConfig,
+    draw_frames,
+    draw_ids,
+    fit,
+    losses_by_epoch,
+    split_ids,
+    split_recipe,
+)
+from lift.variants import variant
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 CONFIG = LiFTConfig(feature_dim=8, latent_dim=8, depth=1, heads=2, dropout=0.0)
@@ -79,10 +91,10 @@ def test_standardisation_is_of_the_training_clips_and_can_be_off(store, tmp_path
 
 
 def test_resuming_goes_on_and_ends_as_an_undisturbed_run(store, tmp_path):
-    config = dataclasses.replace(CONFIG, dropout=0.1, symmetry="augment")
-    whole = fit(store, config, dataclasses.replace(RECIPE, epochs=4), tmp_path / "whole", progress=False)
-    fit(store, config, dataclasses.replace(RECIPE, epochs=2), tmp_path / "parts", progress=False)
-    parts = fit(store, config, dataclasses.replace(RECIPE, epochs=4), tmp_path / "parts", progress=False)
+    config, recipe = dataclasses.replace(CONFIG, dropout=0.1), dataclasses.replace(RECIPE, reversal=0.5)
+    whole = fit(store, config, dataclasses.replace(recipe, epochs=4), tmp_path / "whole", progress=False)
+    fit(store, config, dataclasses.replace(recipe, epochs=2), tmp_path / "parts", progress=False)
+    parts = fit(store, config, dataclasses.replace(recipe, epochs=4), tmp_path / "parts", progress=False)
     assert list(losses_by_epoch(tmp_path / "parts")["epoch"]) == [0, 1, 2, 3]
     assert torch.equal(parts.embed(store.read(store.ids[:2])), whole.embed(store.read(store.ids[:2])))
 
@@ -141,7 +153,7 @@ def test_a_damaged_checkpoint_is_named_with_what_to_do(store, tmp_path, name, co
     fit(store, CONFIG, RECIPE, tmp_path / "out", progress=False)
     (tmp_path / "out" / "checkpoints" / f"{name}.ckpt").write_bytes(content)
     longer = dataclasses.replace(RECIPE, epochs=4)
-    with pytest.raises(ValueError, match=rf"{name}\.ckpt: is .*delete .*out to train anew"):
+    with pytest.raises(ValueError, match=rf"{name}\.ckpt: is .*delete .*out to train again"):
         fit(store, CONFIG, longer, tmp_path / "out", progress=False)
     if name == "last":
         (tmp_path / "out" / "checkpoints" / "last.ckpt").write_bytes((tmp_path / "out" / "checkpoints" / "best.ckpt").read_bytes())
@@ -160,11 +172,6 @@ def test_checkpoints_that_were_moved_are_named(store, tmp_path):
     (tmp_path / "out").rename(tmp_path / "moved")
     with pytest.raises(ValueError, match="moved.*were moved here"):
         fit(store, CONFIG, RECIPE, tmp_path / "moved", progress=False)
-
-
-def test_a_penalty_without_a_weight_is_refused(store, tmp_path):
-    with pytest.raises(ValueError, match="curvature above 0"):
-        fit(store, dataclasses.replace(CONFIG, straightening="penalty"), RECIPE, tmp_path / "out", progress=False)
 
 
 def test_feature_dimensions_that_differ_are_refused(store, tmp_path):
@@ -200,16 +207,17 @@ def test_augmentation_reverses_half_of_the_clips():
 
     x = torch.arange(6.0)[None, :, None].expand(400, 6, 8)
     torch.manual_seed(0)
-    for symmetry in ("augment", "none"):
-        config = dataclasses.replace(CONFIG, symmetry=symmetry)
-        Spy(LiFT(config), RECIPE).training_step(x, 0)
+    for reversal in (0.5, 0.0):
+        Spy(LiFT(CONFIG), dataclasses.replace(RECIPE, reversal=reversal)).training_step(x, 0)
     reversed_clips = (seen[0][:, 0, 0] == 5).float().mean()
     assert 0.4 < reversed_clips < 0.6 and torch.equal(seen[1], x)
 
 
 @pytest.mark.parametrize(
     "field, value",
-    [("epochs", 0), ("validation_fraction", 1.0), ("learning_rate", -1.0), ("learning_rate", math.nan), ("motion_weight", -5.0)],
+    [("epochs", 0), ("validation_fraction", 1.0), ("learning_rate", -1.0), ("learning_rate", math.nan),
+     ("reversal", 1.5), ("train_clips", -1),
+     ("orthogonality", -1.0)],
 )
 def test_wrong_recipes_name_the_field(field, value):
     with pytest.raises(ValueError, match=field):
@@ -229,32 +237,35 @@ def test_the_card_of_a_longer_run_has_its_own_numbers(store, tmp_path):
     assert (tmp_path / "out" / "README.md").read_text() != before
 
 
-def test_a_line_without_a_network_is_solved_and_saved_without_an_epoch(store, tmp_path):
-    config = LiFTConfig(feature_dim=8, latent_dim=4, heads=2, depth=0, symmetry="equivariant")
-    model = fit(store, config, dataclasses.replace(RECIPE, orthogonality=0.0), tmp_path / "out", progress=False)
-    x = store.read(store.ids[:8])
-    with torch.no_grad():
-        error = ((model(x).reconstruction - x) / model.feature_std).square().mean()
-        unsolved = ((LiFT(config)(x).reconstruction - x) / model.feature_std).square().mean()
-    assert error < unsolved / 2
-    assert torch.equal(LiFT.from_pretrained(tmp_path / "out").embed(x), model.embed(x))
-    assert not list(tmp_path.glob("out/checkpoints/*")), "no epoch was run"
+def test_an_unknown_standardisation_is_refused():
+    with pytest.raises(ValueError, match="standardise must be one of dimension, none"):
+        TrainingConfig(standardise="global")
 
 
-def test_training_never_makes_a_solved_line_worse(store, tmp_path):
-    config = LiFTConfig(feature_dim=8, latent_dim=4, heads=2, depth=1, symmetry="equivariant")
-    wild = dataclasses.replace(RECIPE, learning_rate=10.0, orthogonality=0.0, epochs=2)
-    model = fit(store, config, wild, tmp_path / "wild", progress=False)
-    assert not model.encoder.static_head.weight.any(), "the line as it was solved, for training at this rate made it worse"
-    gentle = fit(store, config, dataclasses.replace(wild, learning_rate=1e-3, epochs=20), tmp_path / "gentle", progress=False)
-    assert gentle.encoder.static_head.weight.any()
+def test_a_part_of_the_training_clips_follows_from_the_seed():
+    ids = [f"clip{n:02d}" for n in range(40)]
+    some = draw_ids(ids, 10, seed=3)
+    assert len(some) == 10 and some == sorted(some) == draw_ids(ids, 10, seed=3) and some != draw_ids(ids, 10, seed=4)
+    assert draw_ids(ids, 0, seed=3) == ids
+    with pytest.raises(ValueError, match="train_clips is 41, but there are 40"):
+        draw_ids(ids, 41, seed=3)
 
 
-def test_global_standardisation_keeps_the_proportions_of_the_features(store, tmp_path):
-    model = fit(store, CONFIG, dataclasses.replace(RECIPE, standardise="global"), tmp_path / "out", progress=False)
-    assert model.feature_std.unique().numel() == 1
-    with pytest.raises(ValueError, match="standardise must be one of dimension, global, none"):
-        TrainingConfig(standardise="whitened")
+def test_a_variant_is_trained_and_its_folder_is_its_own(store, tmp_path):
+    kind = variant("polynomial_2")
+    model = fit(store, CONFIG, RECIPE, tmp_path / "out", progress=False, kind=kind)
+    assert isinstance(model, kind) and model.code_dims[1] == 2 * model.code_dims[0]
+    with pytest.raises(RecipeMismatchError, match="another kind"):
+        fit(store, CONFIG, RECIPE, tmp_path / "out", progress=False)
+
+
+def test_a_recipe_is_split_into_model_and_training():
+    config, training = split_recipe({"latent_dim": 8, "heads": 2, "learning_rate": "5e-4", "curvature": 1, "seed": 3}, 24)
+    assert (config.feature_dim, config.latent_dim, training.learning_rate, training.curvature, training.seed) == (24, 8, 5e-4, 1.0, 3)
+    with pytest.raises(ValueError, match="no such field of LiFTConfig or TrainingConfig: latentdim"):
+        split_recipe({"latentdim": 8}, 24)
+    with pytest.raises(ValueError, match="depth takes a value such as 4, got 'two'"):
+        split_recipe({"depth": "two"}, 24)
 
 
 @pytest.mark.parametrize("window", [0.25, 1.0])
