@@ -30,6 +30,9 @@ NOTEBOOKS = {
     "tutorials": " ".join(path.stem for path in sorted(Path("nbs/tutorials").glob("*.ipynb"))),
 }
 CHOSEN = dict.fromkeys(name for entry in config["notebooks"] for name in NOTEBOOKS.get(entry, entry).split())
+if REAL and DATA and not Path(DATA, ABLATION.get("benchmark", "").removeprefix("cia-")).is_dir():
+    left_out = [CHOSEN.pop(name) or name for name in list(CHOSEN) if name.startswith("ablation")]
+    print(f"not available here, because {DATA} has no {ABLATION['benchmark']}: {', '.join(left_out)}", file=sys.stderr)
 PATHS = {path.stem: path for folder in ("nbs", "nbs/paper", "nbs/tutorials") for path in Path(folder).glob("*.ipynb")}
 
 

@@ -9,7 +9,6 @@ __all__ = ['MEASURES', 'CODES', 'seed_clip_interval', 'measure', 'Row', 'Study',
 # %% ../nbs/23_ablation.ipynb #cbf9ec55
 import contextlib
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from .benchmarks import BENCHMARKS, clip_tables, feature_stores, why_absent
 from .embedding import embed_store
 from .extraction import extract
 from .geometry import curvature
+from .io import write_text
 from .model import LiFT
 from .probes import probe_groups
 from .reproduction import Run
@@ -142,8 +142,7 @@ class Study:
         sizes = dict(zip((f"{code}_dimension" for code in CODES), (sum(model.code_dims), *model.code_dims), strict=True))
         parameters = sum(weight.numel() for weight in model.parameters()) / 1e6
         table = measure(model, store, self.clips).assign(parameters=parameters, **sizes)
-        table.to_csv(out / ".measurements.part")
-        os.replace(out / ".measurements.part", out / "measurements.csv")
+        write_text(out / "measurements.csv", table.to_csv())
         shutil.rmtree(out / "checkpoints")
         return out / "measurements.csv"
 

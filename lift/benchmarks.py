@@ -10,7 +10,6 @@ __all__ = ['BENCHMARKS', 'PARTS', 'CODES', 'FAMILIES', 'SUMMARY_COLUMNS', 'STEPS
 
 # %% ../nbs/23_benchmarks.ipynb #92ed6416
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from lift.embedding import (
     write_embeddings,
 )
 from .equivariant import EquivariantCode, feature_parts, spatial_quarters
+from .io import write_json, write_text
 from .model import LiFT
 from .probes import ClassResults, GroupResults, ProbeError, probe_classes, probe_folds, probe_groups
 from .reproduction import Run
@@ -87,7 +87,7 @@ def make_clip_tables(run: Run, data: str | Path) -> str:
     data, out = check_root(data).resolve(), run.folder / "clips"
     out.mkdir(parents=True, exist_ok=True)
     states = {name: _make_clip_table(benchmark, data, out / f"{name}.csv") for name, benchmark in run_benchmarks(run).items()}
-    _write_json(out / "benchmarks.json", states)
+    write_json(out / "benchmarks.json", states, ensure_ascii=False)
     return "\n".join(f"{name}: {state['note']}" for name, state in states.items())
 
 
@@ -103,13 +103,6 @@ def _make_clip_table(benchmark: Benchmark, data: Path, path: Path) -> dict[str, 
     write_clips(clips.assign(path=absolute, split=clips["split"].replace("test", "validation")), path)
     told = {key: clips.attrs.get(key) for key in ("source", "missing", "unusable")}
     return {"found": True, "clips": len(clips), "note": left_out(clips), **told}
-
-
-def _write_json(path: Path, content: dict) -> None:
-    """Replace a JSON file whole."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
 
 
 def clip_tables(run: Run) -> dict[str, pd.DataFrame]:
@@ -344,8 +337,7 @@ def probe_benchmarks(run: Run, progress: bool = True) -> str:
             rows.append({"benchmark": name, "title": benchmark.title, "kind": benchmark.kind, "method": method, **scored})
     table = pd.DataFrame(rows).reindex(columns=SUMMARY_COLUMNS)
     path = run.folder / "results" / "summary.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, index=False, lineterminator="\n")
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
     return f"{int(table['value'].notna().sum())} of {len(table)} scored: {path}"
 
 
@@ -363,7 +355,7 @@ def _score(
     settings = {"bootstrap": run.parameters["bootstrap"], "seed": run.parameters["seed"]}
     try:
         if split_method(method)[0] != "baseline" and not _embedding_file(run, store, method).is_file():
-            _open_model(run, store, method)  # says why there is none
+            check_backbone(*_open_model(run, store, method))  # says why there is none
             raise EmbeddingError(f"{method}: no embeddings; run lift benchmark embeddings {run.profile}")
         _probe(_embeddings(run, store, method, ids), clips, name, settings).save(folder)
     except (ProbeError, EmbeddingError) as error:

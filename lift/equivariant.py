@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import __version__
+from .io import write_json
 
 # %% ../nbs/01_equivariant.ipynb #e91a0008
 MIDDLE_GRID = 7  # cells along a side of a map from the middle of a network: fine enough to see motion between them
@@ -232,7 +233,7 @@ class EquivariantCode(TransformerMixin, BaseEstimator):
         save_file({name: getattr(self, name).to(dtype).contiguous() for name in _FITTED}, folder / "model.safetensors")
         (folder / "model.safetensors").chmod(0o644)  # safetensors makes it private
         config = {"kind": _KIND, "lift": __version__, "parameters": self.get_params()}
-        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_json(folder / "config.json", config)
 
     @classmethod
     def load(cls, folder: str | Path) -> "EquivariantCode":

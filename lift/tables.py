@@ -152,7 +152,7 @@ def _commit() -> str:
     try:
         _git("ls-files", "--error-unmatch", "reported.json")  # an installed copy may lie in another repository
         commit = _git("rev-parse", "HEAD")
-        outputs = (":(top,exclude)figures", ":(top,exclude)dvc.lock")
+        outputs = (":(top,exclude)figures",)
         changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *outputs)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

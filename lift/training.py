@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .config import as_type
 from .geometry import reverse_time
+from .io import LiftError, write_json
 from .losses import LiFTLoss, LossWeights
 from .model import LiFT, LiFTConfig
 from .store import FeatureStore
@@ -224,7 +225,7 @@ def _recipe(
     return {f"{part}.{name}": json.dumps(value) for part, fields in parts.items() for name, value in fields.items()}
 
 
-class RecipeMismatchError(ValueError):
+class RecipeMismatchError(LiftError, ValueError):
     """A folder holds a run of another recipe."""
 
 
@@ -233,7 +234,7 @@ def _check_resumable(out: Path, recipe: dict[str, str]) -> None:
     path = out / "recipe.json"
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(recipe, indent=2, sort_keys=True) + "\n")
+        write_json(path, recipe)
         return
     try:
         before = dict(json.loads(path.read_text()))

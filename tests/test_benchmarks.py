@@ -1,6 +1,5 @@
 """The profile paper: its whole DAG is shown without data, and every stage runs on miniature copies of all data sets at once."""
 
-import inspect
 import json
 import os
 import re
@@ -14,10 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from dvc.repo import Repo
 from miniature import make_all, make_charades, make_hmdb51, make_kinetics
 
-from lift.ablation import execute_on_real
 from lift.benchmarks import (
     BENCHMARKS,
     STEPS,
@@ -30,17 +27,13 @@ from lift.benchmarks import (
     run_step,
     split_method,
 )
-from lift.cli import _given_fields, _take_fields
 from lift.embedding import BASELINES, EmbeddingError, write_embeddings
-from lift.extraction import extract
-from lift.model import LiFTConfig
-from lift.reproduction import Run, find_run
+from lift.reproduction import Run, open_run
 from lift.store import FeatureStore
-from lift.training import TrainingConfig
+from lift.training import split_recipe
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-STAGES = [*(f"real_{step}" for step in ("clips", *STEPS, "backbones", "ablation")), "real_paper"]
 NOTEBOOKS = [
     "table4_real_benchmark_statistics", "table5_real_chiral_accuracy", "table6_standard_benchmarks", "figure5_group_size_noise",
 ]  # fmt: skip
@@ -48,80 +41,82 @@ NOTEBOOKS = [
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
-    """A copy of the sources in a repository of its own, with nothing made."""
+    """A copy of the sources, with nothing made."""
     copy = tmp_path_factory.mktemp("checkout")
-    for folder in ("lift", "nbs", "params"):
+    for folder in ("lift", "nbs", "config", "tools"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
-    shutil.copy(ROOT / "dvc.yaml", copy / "dvc.yaml")
-    (copy / ".gitignore").write_text("runs/\n")
-    (copy / ".dvc").mkdir()
-    shutil.copy(ROOT / ".dvc" / "config", copy / ".dvc" / "config")
-    subprocess.run(["git", "init", "--quiet", copy], check=True)
+    shutil.copy(ROOT / "Snakefile", copy / "Snakefile")
     return copy
 
 
-def dvc(checkout: Path, *arguments: str, data: Path | None = None) -> str:
-    """Run DVC in the checkout, its notebooks in warm kernels as `make reproduce` runs them; what it printed."""
+def snakemake(checkout: Path, profile: str, *arguments: str, data: Path | None = None) -> str:
+    """Run Snakemake in the checkout as `make reproduce` does; what it printed."""
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(checkout), "IN_TEST": "1"}
     environment = {name: value for name, value in environment.items() if name != "LIFT_DATA"}
     environment |= {"LIFT_DATA": str(data)} if data else {}
-    warm = [sys.executable, ROOT / "tools" / "warm_kernels.py"] if data else []
-    result = subprocess.run([*warm, BIN / "dvc", *arguments], cwd=checkout, env=environment, capture_output=True, text=True)
+    command = [BIN / "snakemake", "--cores", "2", "--configfile", f"config/{profile}.yaml", "--scheduler", "greedy", "--nolock"]
+    result = subprocess.run([*command, *arguments], cwd=checkout, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+    return result.stdout + result.stderr
 
 
-def test_the_whole_dag_is_shown_without_data(checkout):
-    made = sorted((checkout / "runs").rglob("*"))
-    shown = dvc(checkout, "repro", "--dry", "gallery@paper")
-    for stage in STAGES:
-        assert f"Running stage '{stage}@paper" in shown
-    assert all(notebook in shown for notebook in NOTEBOOKS) and "gallery@paper" in shown
-    assert sorted((checkout / "runs").rglob("*")) == made
+@pytest.mark.parametrize("profile", ["smoke", "demo", "full", "droid", "mini", "paper"])
+def test_the_whole_dag_is_shown_without_data(checkout, profile):
+    shown = snakemake(checkout, profile, "-n", "-p")
+    names = {line.split(":")[0].split()[-1] for line in shown.splitlines() if re.match(r"(local)?rule \w+:", line)}
+    assert {"notebook", "gallery"} <= names
+    assert names >= ({"real"} if profile in ("droid", "mini", "paper") else {"clips", "features", "model", "code"})
+    assert not (checkout / "runs").exists()
 
 
-def test_paper_and_mini_have_the_same_stages(checkout):
-    stages = {}
-    for profile in ("paper", "mini"):
-        shown = dvc(checkout, "repro", "--dry", f"gallery@{profile}").splitlines()
-        stages[profile] = {line.replace(f"@{profile}", "@") for line in shown if line.startswith("Running")}
-    assert stages["paper"] == stages["mini"] and len(stages["mini"]) == 19
-
-
-def test_every_stage_runs_on_miniature_copies_of_all_data_sets(checkout, tmp_path_factory):
+def test_every_job_runs_on_miniature_copies_of_all_data_sets(checkout, tmp_path_factory):
     data = make_all(tmp_path_factory.mktemp("data"))
-    done = dvc(checkout, "repro", "gallery@mini", data=data)
-    assert all(f"Running stage '{stage}@mini" in done for stage in STAGES)
-    run = Run("mini", checkout, find_run("mini").parameters)
+    snakemake(checkout, "mini", data=data)
+    run = Run("mini", checkout, open_run("mini").parameters)
     for kind in ("chiral", "classes"):
         summary = read_summary(run, kind)
         packaged = summary["method"] == "packaged"
         scored = summary[~packaged]
         assert scored["value"].between(0, 100).all() and scored["reason"].isna().all(), summary
         assert summary.loc[packaged, "reason"].str.contains("made by a backbone with name 'test_efficientnet'").all()
-    sit = read_summary(run, "chiral").query("benchmark == 'cia-hmdb51' and method == 'time_symmetric'")
+    sit = read_summary(run, "chiral").query("benchmark == 'cia-hmdb51' and method == 'equivariant'")
     assert sit["groups"].tolist() == [1] and sit["n_validation"].tolist() == [2]
     ablations = [pd.read_csv(path) for path in (checkout / "runs" / "mini" / "figures").glob("ablation_*/ablation.csv")]
-    assert len(ablations) == 8 and all(len(table) >= 2 for table in ablations), "a row a variant"
+    assert len(ablations) == 8 and all(len(table) >= 2 for table in ablations), "one row per variant"
     page = (checkout / "runs" / "mini" / "gallery" / "README.md").read_text()
     assert all(notebook in page for notebook in NOTEBOOKS) and "random weights" in page
     assert not re.search(r"\bnan\b", page)
     left_out = json.loads((checkout / "runs/mini/figures/table4_real_benchmark_statistics/left_out.json").read_text())
     assert len(left_out["kinetics400"]["missing"]) == 2
-    assert "48 were there" in run_step(run, "features", progress=False) and run_step(run, "model").count("is there") == 2
-    assert run_step(run, "embeddings", progress=False).count("were there, by 4 methods") == 6
+    assert "48 were there" in run_step(run, "features", progress=False)
+    assert "Nothing to be done" in snakemake(checkout, "mini", "-n", data=data), "a second call does nothing"
+
+
+def test_what_reruns_is_what_depends_on_a_change(checkout, tmp_path_factory):
+    """Runs after the one above in this file's checkout, or makes it: figures rerun what draws, a touch reruns nothing."""
+    data = tmp_path_factory.mktemp("droid_free")
+    make_hmdb51(data / "hmdb51", real=True)
+    snakemake(checkout, "mini", data=data)
+    figures = checkout / "lift" / "figures.py"
+    figures.touch()
+    assert "Nothing to be done" in snakemake(checkout, "mini", "-n", data=data)
+    figures.write_text(figures.read_text() + "\n\nADDED = 1\n")
+    shown = snakemake(checkout, "mini", "-n", data=data)
+    figures.write_text(figures.read_text().removesuffix("\n\nADDED = 1\n"))
+    names = {line.split(":")[0].split()[-1] for line in shown.splitlines() if re.match(r"(local)?rule \w+:", line)}
+    assert names == {"notebook", "gallery"}, "what draws, and no clip, feature or model"
 
 
 @pytest.fixture
 def bare(tmp_path, monkeypatch) -> Run:
     """The profile mini in a checkout where nothing was made, with a data folder that is empty."""
-    for name in ("dvc.yaml", "params/mini.yaml"):
+    for name in ("Snakefile", "config/mini.yaml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LIFT_DATA", str(tmp_path / "data"))
-    return find_run("mini")
+    return open_run("mini")
 
 
 def execute(notebook: str, profile: str) -> None:
@@ -142,10 +137,9 @@ def test_absent_data_sets_are_rows_and_the_needed_one_is_named_in_a_line(bare, c
             assert "training clips of K400 in the folder kinetics400" in told and told.count("\n") == 0
     for notebook in NOTEBOOKS:
         execute(notebook, "mini")
-    execute_on_real("mini", "ablation_depth")
     figures = bare.folder / "figures"
     tables = ["table4_real_benchmark_statistics/chiral", "table4_real_benchmark_statistics/clips", "table5_real_chiral_accuracy/accuracy"]
-    for path in [*tables, "table6_standard_benchmarks/top1", "figure5_group_size_noise/least_difference", "ablation_depth/ablation"]:
+    for path in [*tables, "table6_standard_benchmarks/top1", "figure5_group_size_noise/least_difference"]:
         table = pd.read_csv(figures / f"{path}.csv", keep_default_na=False, dtype=str)
         ours = table[~table.apply(lambda row: "published" in " ".join(row), axis=1)]
         assert len(ours) and (ours == "not available here").any(axis=1).all(), path
@@ -226,19 +220,19 @@ def test_scores_of_data_that_moved_away_are_not_shown(bare):
     [
         ("clips", "mini", None, "LIFT_DATA=/data"),
         ("clips", "mini", "nowhere", "no such folder"),
-        ("clips", "mini", "dvc.yaml", "is a file"),
+        ("clips", "mini", "Snakefile", "is a file"),
         ("probe", "mini", "data", "no step 'probe'"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(bare, step, profile, data, words):
     with pytest.raises(ValueError, match=words) as refused:
-        run_step(find_run(profile), step, data)
+        run_step(open_run(profile), step, data)
     assert "\n" not in str(refused.value)
 
 
 def test_a_synthetic_profile_has_no_real_benchmarks():
     with pytest.raises(ValueError, match="profile smoke has no real data sets"):
-        run_step(find_run("smoke"), "clips", "data")
+        run_step(open_run("smoke"), "clips", "data")
     assert set(read_summary(Run("none", Path("nowhere"), {}), "chiral")["benchmark"]) == {
         name for name, benchmark in BENCHMARKS.items() if benchmark.kind == "chiral"
     }
@@ -255,34 +249,20 @@ def test_mined_counts_stand_beside_the_published(shared):
 
 @pytest.mark.parametrize("profile", ["paper", "mini", "droid"])
 def test_parameters_are_those_that_the_steps_take(profile):
-    parameters = find_run(profile).parameters
-    LiFTConfig(feature_dim=384, **parameters["model"])
-    TrainingConfig(**parameters["training"])
-    assert set(parameters["features"]) - {"backbone", "weights", "compile", "grid", "middle"} <= set(inspect.signature(extract).parameters)
+    parameters = open_run(profile).parameters
     assert parameters["real"]["train_on"] in BENCHMARKS
-    LiFTConfig(feature_dim=384, symmetry="equivariant", **parameters["equivariant"])
     methods = {method for methods in parameters["real"]["methods"].values() for method in methods}
-    assert {"baseline", "lift", "time_symmetric", "packaged"} <= {split_method(method)[0] for method in methods}
-    assert {"unit_slope", "unit_last_minus_first", "unit_late_minus_early", "unit_concatenation", "time_symmetric", "packaged"} <= methods
-    assert set(run_benchmarks(find_run(profile))) <= set(BENCHMARKS)
+    assert {"baseline", "lift", "equivariant", "packaged"} <= {split_method(method)[0] for method in methods}
+    assert {"unit_slope", "unit_last_minus_first", "unit_late_minus_early", "unit_concatenation", "equivariant", "packaged"} <= methods
+    assert set(run_benchmarks(open_run(profile))) <= set(BENCHMARKS)
 
 
 def test_the_paper_is_trained_as_far_as_it_is_known():
-    parameters = find_run("paper").parameters
-    training, model, features = (parameters[part] for part in ("training", "model", "features"))
-    assert (features["backbone"], features["frames"], model["latent_dim"]) == ("dinov2_vits14_reg", 16, 384)
-    assert (training["batch_size"], training["epochs"], training["weight_decay"]) == (128, 459, 1e-5)
-
-
-@pytest.mark.parametrize("profile", ["smoke", "demo", "full", "paper", "mini", "droid"])
-def test_every_field_of_the_training_reaches_the_command(profile):
-    stages = Repo(str(ROOT)).index.stages
-    command = next(stage.cmd for stage in stages if getattr(stage, "name", "") == f"train@{profile}")
-    fields = _given_fields(command.split()[command.split().index("--clips") + 2 :], None)
-    parameters = find_run(profile).parameters
-    assert fields.pop("seed") == parameters["seed"]
-    assert _take_fields(fields, LiFTConfig) == parameters["model"]
-    assert _take_fields(fields, TrainingConfig) == parameters["training"] and not fields
+    parameters = open_run("paper").parameters
+    model, training = split_recipe(parameters["model"], 384)
+    features = parameters["features"]
+    assert (features["backbone"], features["frames"], model.latent_dim) == ("dinov2_vits14_reg", 16, 384)
+    assert (training.batch_size, training.epochs, training.weight_decay, training.standardise) == (128, 459, 1e-5, "none")
 
 
 def test_the_parts_of_a_feature(tmp_path):
