@@ -14,13 +14,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.linalg import solve
-from scipy.stats import binomtest, rankdata, wilcoxon
+from scipy.stats import PermutationMethod, binomtest, wilcoxon
 from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from .intervals import middle_95, resample_accuracies, resample_gains
+from .intervals import resample_means, wilson_95
 from .io import LiftError, write_json, write_text
 
 # %% ../nbs/09_probes.ipynb #2d0c8485
@@ -44,25 +46,6 @@ def _new_probe(probe: str | BaseEstimator) -> BaseEstimator:
     if probe not in PROBES:
         raise ProbeError(f"no probe {probe!r}; choose one of {', '.join(PROBES)}, or give a scikit-learn classifier")
     return PROBES[probe]()
-
-# %% ../nbs/09_probes.ipynb #8bbb6d2f
-def _bootstrap(correct: list[np.ndarray], samples: int, seed: int) -> np.ndarray:
-    """Accuracies `(samples, groups)` in percent with each group's clips drawn anew, one fewer than there are."""
-    generator = np.random.default_rng(seed)
-    sizes = [max(len(right) - 1, 1) for right in correct]
-    draws = [generator.binomial(n, right.mean(), samples) / n for n, right in zip(sizes, correct, strict=True)]
-    return 100 * np.stack(draws, axis=1)
-
-
-def _over_groups(accuracy: np.ndarray, samples: int, seed: int) -> np.ndarray:
-    """Mean accuracy `(samples,)` with the groups drawn anew, one fewer than there are."""
-    drawn = np.random.default_rng(seed).integers(len(accuracy), size=(samples, max(len(accuracy) - 1, 1)))
-    return accuracy[drawn].mean(1)
-
-
-def _interval(samples: np.ndarray) -> tuple[float, float]:
-    """The middle 95 % of bootstrap samples."""
-    return tuple(np.percentile(samples, [2.5, 97.5]).tolist())
 
 # %% ../nbs/09_probes.ipynb #01627e17
 def _save(folder: str | Path, tables: dict[str, pd.DataFrame], summary: dict) -> None:
@@ -92,7 +75,7 @@ class GroupResults:
 
     def summary(self) -> dict:
         """Mean accuracy over groups in percent, with 95 % bootstrap intervals over clips and over groups."""
-        (low, high), (group_low, group_high) = _interval(self.samples), _interval(self.group_samples)
+        (low, high), (group_low, group_high) = middle_95(self.samples), middle_95(self.group_samples)
         means = {"mean": self.table["accuracy"].mean(), "low": low, "high": high}
         means |= {"group_low": group_low, "group_high": group_high, "balanced": self.table["balanced_accuracy"].mean()}
         counts = {"groups": len(self.table), "excluded": len(self.excluded), "missing_clips": len(self.missing)}
@@ -222,18 +205,19 @@ def _collect(
     if not records:
         raise ProbeError("no group can be scored: " + _some(f"{group}: {reason}" for group, reason in excluded.items()))
     table, together = pd.DataFrame(records), pd.concat(predictions, ignore_index=True)
-    samples = _bootstrap([part["correct"].to_numpy() for part in predictions], bootstrap, seed).mean(1)
-    group_samples = _over_groups(table["accuracy"].to_numpy(), bootstrap, seed)
+    correct = [part["correct"].to_numpy() for part in predictions]
+    samples = resample_accuracies(correct, bootstrap, seed).mean(1)
+    group_samples = resample_means(table["accuracy"].to_numpy(), bootstrap, seed)
     return GroupResults(table, excluded, lost, together, str(probe), seed, samples, group_samples)
 
 
 def _record(group: str, n_train: int, answers: pd.DataFrame) -> dict:
     """A group's row: accuracies and Wilson's 95 % interval, in percent."""
     right, count = int(answers["correct"].sum()), len(answers)
-    interval = binomtest(right, count).proportion_ci(0.95, method="wilson")
+    low, high = wilson_95(right, count)
     balanced = 100 * answers.groupby("chiral_label")["correct"].mean().mean()
     row = {"group": group, "accuracy": 100 * right / count, "balanced_accuracy": balanced}
-    return row | {"low": 100 * interval.low, "high": 100 * interval.high, "n_train": n_train, "n_validation": count}
+    return row | {"low": low, "high": high, "n_train": n_train, "n_validation": count}
 
 # %% ../nbs/09_probes.ipynb #5f01d5a2
 def probe_folds(
@@ -291,16 +275,11 @@ def compare_groups(a: GroupResults, b: GroupResults, bootstrap: int = 10000, see
     `p_value_mcnemar` of the exact test on all clips. `ProbeError` unless both were scored on the same groups and clips.
     """
     pairs = _paired(a, b)
-    generator = np.random.default_rng(seed)
-    draws, differences = [], []
-    for _, gain in pairs.groupby("group", sort=True)["gain"]:
-        n = max(len(gain) - 1, 1)
-        shares = np.bincount(gain + 1, minlength=3) / len(gain)  # of -1, 0 and 1
-        counts = generator.multinomial(n, shares, bootstrap)  # (bootstrap, 3)
-        draws.append(100 * (counts[:, 2] - counts[:, 0]) / n)
-        differences.append(round(100 * gain.mean(), 9))  # rounded, so that equal differences are tied ranks
-    sample = np.mean(draws, axis=0)  # (bootstrap,)
-    low, high = _interval(sample)
+    gains = [gain.to_numpy() for _, gain in pairs.groupby("group", sort=True)["gain"]]
+    # rounded, so that equal differences are tied ranks
+    differences = np.array([round(100 * gain.mean(), 9) for gain in gains])
+    sample = resample_gains(gains, bootstrap, seed)  # (bootstrap,)
+    low, high = middle_95(sample)
     tail = min((sample <= 1e-9).sum(), (sample >= -1e-9).sum())
     better, apart = int((pairs["gain"] > 0).sum()), int((pairs["gain"] != 0).sum())
     return {
@@ -308,22 +287,20 @@ def compare_groups(a: GroupResults, b: GroupResults, bootstrap: int = 10000, see
         "low": low,
         "high": high,
         "p_value": float(min(1.0, 2 * (tail + 1) / (bootstrap + 1))),
-        "p_value_groups": _signed_rank(np.array(differences)),
+        "p_value_groups": _signed_rank(differences, seed),
         "p_value_mcnemar": float(binomtest(better, apart).pvalue) if apart else 1.0,
         "groups": len(differences),
         "clips": len(pairs),
     }
 
 
-def _signed_rank(differences: np.ndarray) -> float:
-    """Two-sided p-value of Wilcoxon's test, differences of 0 left out; exact, ties too, to 16 groups (scipy draws at random)."""
+def _signed_rank(differences: np.ndarray, seed: int) -> float:
+    """Two-sided p-value of Wilcoxon's test by permutation, without the differences of 0."""
     differences = differences[differences != 0]
-    if len(differences) > 16:
-        return float(wilcoxon(differences, method="asymptotic").pvalue)
-    ranks = rankdata(np.abs(differences))  # (G,)
-    signs = np.arange(2 ** len(ranks))[:, None] >> np.arange(len(ranks)) & 1  # (2^G, G), every way they could have fallen
-    observed, middle = ranks[differences > 0].sum(), ranks.sum() / 2
-    return float((np.abs(signs @ ranks - middle) >= abs(observed - middle) - 1e-9).mean())
+    if len(differences) < 2:  # one group: both of its signs are equally extreme
+        return 1.0
+    permute = PermutationMethod(n_resamples=9999, rng=seed)  # exact to 13 groups: 2^13 < 9999
+    return float(wilcoxon(differences, method=permute).pvalue)
 
 
 def _paired(a: GroupResults, b: GroupResults) -> pd.DataFrame:
@@ -403,7 +380,7 @@ class ClassResults:
         rank, numbers = self.predictions["rank"], {}
         for k in (1, 5) if len(self.classes) >= 6 else (1,):
             right = rank.between(1, k).to_numpy()
-            low, high = _interval(_bootstrap([right], self.bootstrap, self.seed))
+            low, high = middle_95(resample_accuracies([right], self.bootstrap, self.seed))
             numbers |= {f"top{k}": 100 * right.mean(), f"top{k}_low": low, f"top{k}_high": high}
         numbers["balanced"] = 100 * (rank == 1).groupby(self.predictions["label"]).mean().mean()
         counts = {"classes": len(self.classes), "n_train": self.n_train, "n_validation": len(rank)}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .intervals import middle_95, resample_precisions
 from .io import LiftError
 
 # %% ../nbs/09_retrieval.ipynb #077ad5e5
@@ -77,17 +78,10 @@ class RetrievalResults:
         rows = []
         for k in ks:
             hits = ranked[:, :k].sum(1)  # (Q,)
-            low, high = self._interval(hits, k)
+            low, high = middle_95(resample_precisions(hits, k, self.bootstrap, self.seed))
             ceiling = 100 * self.relevant.clip(upper=k).mean() / k
             rows.append({"k": k, "precision": 100 * hits.mean() / k, "low": low, "high": high, "chance": chance, "ceiling": ceiling})
         return pd.DataFrame(rows).assign(queries=len(ranked))
-
-    def _interval(self, hits: np.ndarray, k: int) -> tuple[float, float]:
-        """The middle 95 % of precisions with the queries drawn anew."""
-        drawn = max(len(hits) - 1, 1)
-        shares = np.bincount(hits, minlength=k + 1) / len(hits)
-        counts = np.random.default_rng(self.seed).multinomial(drawn, shares, self.bootstrap)  # (bootstrap, k + 1)
-        return tuple(np.percentile(100 * counts @ np.arange(k + 1) / (k * drawn), [2.5, 97.5]).tolist())
 
     def __repr__(self) -> str:
         lost = [f"{len(self.missing)} clips without an embedding, the first is {self.missing[0]!r}"] if self.missing else []
