@@ -32,7 +32,7 @@ class ProbeError(LiftError, ValueError):
 
 PROBES: dict[str, Callable[[], BaseEstimator]] = {
     "ridge": RidgeClassifier,
-    "ridge_balanced": lambda: RidgeClassifier(class_weight="balanced"),  # both signs weigh the same
+    "ridge_balanced": lambda: RidgeClassifier(class_weight="balanced"),  # both classes weigh the same
     "ridge_standardised": lambda: make_pipeline(StandardScaler(), RidgeClassifier()),
     "logistic": lambda: make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
     "svc": lambda: make_pipeline(StandardScaler(), SVC()),
@@ -62,7 +62,7 @@ def _some(names: Iterable[object]) -> str:
 
 @dataclass(repr=False)
 class GroupResults:
-    """One row a chiral group, what was left out and why, and every prediction."""
+    """One row per chiral group, what was left out and why, and every prediction."""
 
     table: pd.DataFrame  # group, accuracy, balanced_accuracy, low, high (percent), n_train, n_validation
     excluded: dict[str, str]  # group -> reason
@@ -70,8 +70,8 @@ class GroupResults:
     predictions: pd.DataFrame  # clip_id, group, chiral_label, predicted, correct
     probe: str = "ridge"
     seed: int = 0
-    samples: np.ndarray = field(default_factory=lambda: np.empty(0))  # (bootstrap,) mean accuracy, clips drawn anew
-    group_samples: np.ndarray = field(default_factory=lambda: np.empty(0))  # (bootstrap,) the same, groups drawn anew
+    samples: np.ndarray = field(default_factory=lambda: np.empty(0))  # (bootstrap,) mean accuracy, clips resampled
+    group_samples: np.ndarray = field(default_factory=lambda: np.empty(0))  # (bootstrap,) the same, groups resampled
 
     def summary(self) -> dict:
         """Mean accuracy over groups in percent, with 95 % bootstrap intervals over clips and over groups."""
@@ -122,7 +122,7 @@ def _check_clips(clips: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
     rows = clips[clips["split"].isin(["train", "validation"]) & clips[columns[0]].notna()]
     twice = rows.loc[rows["clip_id"].duplicated(), "clip_id"]
     if len(twice):
-        raise ProbeError(f"clips that are in the table twice: {_some(twice)}")
+        raise ProbeError(f"clips duplicated in the table: {_some(twice)}")
     for split in ("train", "validation"):
         if not (rows["split"] == split).any():
             raise ProbeError(f"the clip table has no clip of split {split!r} that has a {columns[0]}")
@@ -143,7 +143,7 @@ def _without_missing(rows: pd.DataFrame, embedded: pd.Index, missing: str) -> tu
 
 # %% ../nbs/09_probes.ipynb #a1bc0004
 def _chiral_rows(clips: pd.DataFrame) -> pd.DataFrame:
-    """The rows of chiral groups, their sign as a whole number."""
+    """The rows of chiral groups, their class as a whole number."""
     rows = _check_clips(clips, ("group", "chiral_label"))
     wrong = rows.loc[~rows["chiral_label"].isin([0, 1]), "clip_id"]
     if len(wrong):
@@ -226,7 +226,7 @@ def probe_folds(
 ) -> GroupResults:  # fmt: skip
     """`probe_groups` with every clip scored once: each `fold` of the table by a probe fitted to the other folds.
 
-    `labels` keeps that many training clips of each sign, drawn by `seed`. `ProbeError` as in `probe_groups`, and for clips of a
+    `labels` keeps that many training clips of each class, drawn by `seed`. `ProbeError` as in `probe_groups`, and for clips of a
     group without a fold. A group is left out where a fold leaves too few clips to be fitted to.
     """
     _new_probe(probe)
@@ -261,7 +261,7 @@ def _fold_rows(clips: pd.DataFrame) -> pd.DataFrame:
 
 
 def _first_labels(train: pd.DataFrame, labels: int | None, seed: int) -> pd.DataFrame:
-    """At most `labels` clips of each sign, drawn by `seed`; all if None."""
+    """At most `labels` clips of each class, drawn by `seed`; all if None."""
     if labels is None:
         return train
     return train.sample(frac=1, random_state=seed).groupby("chiral_label").head(labels)
@@ -304,7 +304,7 @@ def _signed_rank(differences: np.ndarray, seed: int) -> float:
 
 
 def _paired(a: GroupResults, b: GroupResults) -> pd.DataFrame:
-    """One row a clip: its group, and `gain` 1 where only a is right, -1 where only b is."""
+    """One row per clip: its group, and `gain` 1 where only a is right, -1 where only b is."""
     apart = set(a.table["group"]) ^ set(b.table["group"])
     if apart:
         raise ProbeError(f"groups scored in one of the two results only: {_some(sorted(apart))}")

@@ -24,7 +24,7 @@ def _unit(embeddings: pd.DataFrame, what: str) -> np.ndarray:
     """Codes `(N, E)` float64 of length 1, or 0; `RetrievalError` for none, for ids twice and for values not finite."""
     values = embeddings.to_numpy(np.float64)
     finite = np.isfinite(values).all(1)
-    for fault, broken in (("are there twice", embeddings.index.duplicated()), ("have NaN or infinite values", ~finite)):
+    for fault, broken in (("are duplicated", embeddings.index.duplicated()), ("have NaN or infinite values", ~finite)):
         if broken.any():
             raise RetrievalError(f"{what}: {broken.sum()} clips {fault}, the first is {embeddings.index[broken][0]!r}")
     if not len(values):
@@ -69,7 +69,7 @@ class RetrievalResults:
     seed: int = 0
 
     def precision(self, ks: Sequence[int] = (1, 5, 10)) -> pd.DataFrame:
-        """A row a k: `precision` with its 95 % interval `low`, `high` over queries, `chance` and `ceiling`, in percent."""
+        """One row per k: `precision` with its 95 % interval `low`, `high` over queries, `chance` and `ceiling`, in percent."""
         ranked = self.neighbours.pivot(index="query", columns="rank", values="right").to_numpy(int)  # (Q, k)
         wrong = [k for k in ks if not 1 <= k <= ranked.shape[1]]
         if wrong:
@@ -103,7 +103,7 @@ def retrieve(
     embeddings: pd.DataFrame, clips: pd.DataFrame, k: int = 10, ask: pd.DataFrame | None = None,
     opposite: bool = False, bootstrap: int = 1000, seed: int = 0,
 ) -> RetrievalResults:  # fmt: skip
-    """The `k` nearest training clips of each validation clip: right are those of its group and sign (`opposite`: other sign).
+    """The `k` nearest training clips of each validation clip: right are those of its group and class (`opposite`: other class).
 
     `embeddings`, and `ask` where the queries have other codes, are indexed by clip id; clips without one are named in the
     results. `RetrievalError` as in `nearest`, and where no query or no training clip has an embedding.

@@ -124,7 +124,7 @@ def test_bad_tables_are_refused_by_name():
         probe_groups(holed, clips)
     with pytest.raises(ProbeError, match="embedded twice: c0"):
         probe_groups(pd.concat([embeddings, embeddings.iloc[:1]]), clips)
-    with pytest.raises(ProbeError, match="in the table twice: c0"):
+    with pytest.raises(ProbeError, match="duplicated in the table: c0"):
         probe_groups(embeddings, pd.concat([clips, clips.iloc[:1]]))
     with pytest.raises(ProbeError, match="lacks the column group, chiral_label"):
         probe_groups(embeddings, clips.drop(columns=["group", "chiral_label"]))
