@@ -14,13 +14,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.linalg import solve
-from scipy.stats import binomtest, rankdata, wilcoxon
+from scipy.stats import PermutationMethod, binomtest, wilcoxon
 from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from .intervals import middle_95, resample_accuracies, resample_gains
+from .intervals import resample_means, wilson_95
 from .io import LiftError, write_json, write_text
 
 # %% ../nbs/09_probes.ipynb #2d0c8485
@@ -30,7 +32,7 @@ class ProbeError(LiftError, ValueError):
 
 PROBES: dict[str, Callable[[], BaseEstimator]] = {
     "ridge": RidgeClassifier,
-    "ridge_balanced": lambda: RidgeClassifier(class_weight="balanced"),  # both signs weigh the same
+    "ridge_balanced": lambda: RidgeClassifier(class_weight="balanced"),  # both classes weigh the same
     "ridge_standardised": lambda: make_pipeline(StandardScaler(), RidgeClassifier()),
     "logistic": lambda: make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
     "svc": lambda: make_pipeline(StandardScaler(), SVC()),
@@ -44,25 +46,6 @@ def _new_probe(probe: str | BaseEstimator) -> BaseEstimator:
     if probe not in PROBES:
         raise ProbeError(f"no probe {probe!r}; choose one of {', '.join(PROBES)}, or give a scikit-learn classifier")
     return PROBES[probe]()
-
-# %% ../nbs/09_probes.ipynb #8bbb6d2f
-def _bootstrap(correct: list[np.ndarray], samples: int, seed: int) -> np.ndarray:
-    """Accuracies `(samples, groups)` in percent with each group's clips drawn anew, one fewer than there are."""
-    generator = np.random.default_rng(seed)
-    sizes = [max(len(right) - 1, 1) for right in correct]
-    draws = [generator.binomial(n, right.mean(), samples) / n for n, right in zip(sizes, correct, strict=True)]
-    return 100 * np.stack(draws, axis=1)
-
-
-def _over_groups(accuracy: np.ndarray, samples: int, seed: int) -> np.ndarray:
-    """Mean accuracy `(samples,)` with the groups drawn anew, one fewer than there are."""
-    drawn = np.random.default_rng(seed).integers(len(accuracy), size=(samples, max(len(accuracy) - 1, 1)))
-    return accuracy[drawn].mean(1)
-
-
-def _interval(samples: np.ndarray) -> tuple[float, float]:
-    """The middle 95 % of bootstrap samples."""
-    return tuple(np.percentile(samples, [2.5, 97.5]).tolist())
 
 # %% ../nbs/09_probes.ipynb #01627e17
 def _save(folder: str | Path, tables: dict[str, pd.DataFrame], summary: dict) -> None:
@@ -79,7 +62,7 @@ def _some(names: Iterable[object]) -> str:
 
 @dataclass(repr=False)
 class GroupResults:
-    """One row a chiral group, what was left out and why, and every prediction."""
+    """One row per chiral group, what was left out and why, and every prediction."""
 
     table: pd.DataFrame  # group, accuracy, balanced_accuracy, low, high (percent), n_train, n_validation
     excluded: dict[str, str]  # group -> reason
@@ -87,12 +70,12 @@ class GroupResults:
     predictions: pd.DataFrame  # clip_id, group, chiral_label, predicted, correct
     probe: str = "ridge"
     seed: int = 0
-    samples: np.ndarray = field(default_factory=lambda: np.empty(0))  # (bootstrap,) mean accuracy, clips drawn anew
-    group_samples: np.ndarray = field(default_factory=lambda: np.empty(0))  # (bootstrap,) the same, groups drawn anew
+    samples: np.ndarray = field(default_factory=lambda: np.empty(0))  # (bootstrap,) mean accuracy, clips resampled
+    group_samples: np.ndarray = field(default_factory=lambda: np.empty(0))  # (bootstrap,) the same, groups resampled
 
     def summary(self) -> dict:
         """Mean accuracy over groups in percent, with 95 % bootstrap intervals over clips and over groups."""
-        (low, high), (group_low, group_high) = _interval(self.samples), _interval(self.group_samples)
+        (low, high), (group_low, group_high) = middle_95(self.samples), middle_95(self.group_samples)
         means = {"mean": self.table["accuracy"].mean(), "low": low, "high": high}
         means |= {"group_low": group_low, "group_high": group_high, "balanced": self.table["balanced_accuracy"].mean()}
         counts = {"groups": len(self.table), "excluded": len(self.excluded), "missing_clips": len(self.missing)}
@@ -139,7 +122,7 @@ def _check_clips(clips: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
     rows = clips[clips["split"].isin(["train", "validation"]) & clips[columns[0]].notna()]
     twice = rows.loc[rows["clip_id"].duplicated(), "clip_id"]
     if len(twice):
-        raise ProbeError(f"clips that are in the table twice: {_some(twice)}")
+        raise ProbeError(f"clips duplicated in the table: {_some(twice)}")
     for split in ("train", "validation"):
         if not (rows["split"] == split).any():
             raise ProbeError(f"the clip table has no clip of split {split!r} that has a {columns[0]}")
@@ -160,7 +143,7 @@ def _without_missing(rows: pd.DataFrame, embedded: pd.Index, missing: str) -> tu
 
 # %% ../nbs/09_probes.ipynb #a1bc0004
 def _chiral_rows(clips: pd.DataFrame) -> pd.DataFrame:
-    """The rows of chiral groups, their sign as a whole number."""
+    """The rows of chiral groups, their class as a whole number."""
     rows = _check_clips(clips, ("group", "chiral_label"))
     wrong = rows.loc[~rows["chiral_label"].isin([0, 1]), "clip_id"]
     if len(wrong):
@@ -222,18 +205,19 @@ def _collect(
     if not records:
         raise ProbeError("no group can be scored: " + _some(f"{group}: {reason}" for group, reason in excluded.items()))
     table, together = pd.DataFrame(records), pd.concat(predictions, ignore_index=True)
-    samples = _bootstrap([part["correct"].to_numpy() for part in predictions], bootstrap, seed).mean(1)
-    group_samples = _over_groups(table["accuracy"].to_numpy(), bootstrap, seed)
+    correct = [part["correct"].to_numpy() for part in predictions]
+    samples = resample_accuracies(correct, bootstrap, seed).mean(1)
+    group_samples = resample_means(table["accuracy"].to_numpy(), bootstrap, seed)
     return GroupResults(table, excluded, lost, together, str(probe), seed, samples, group_samples)
 
 
 def _record(group: str, n_train: int, answers: pd.DataFrame) -> dict:
     """A group's row: accuracies and Wilson's 95 % interval, in percent."""
     right, count = int(answers["correct"].sum()), len(answers)
-    interval = binomtest(right, count).proportion_ci(0.95, method="wilson")
+    low, high = wilson_95(right, count)
     balanced = 100 * answers.groupby("chiral_label")["correct"].mean().mean()
     row = {"group": group, "accuracy": 100 * right / count, "balanced_accuracy": balanced}
-    return row | {"low": 100 * interval.low, "high": 100 * interval.high, "n_train": n_train, "n_validation": count}
+    return row | {"low": low, "high": high, "n_train": n_train, "n_validation": count}
 
 # %% ../nbs/09_probes.ipynb #5f01d5a2
 def probe_folds(
@@ -242,7 +226,7 @@ def probe_folds(
 ) -> GroupResults:  # fmt: skip
     """`probe_groups` with every clip scored once: each `fold` of the table by a probe fitted to the other folds.
 
-    `labels` keeps that many training clips of each sign, drawn by `seed`. `ProbeError` as in `probe_groups`, and for clips of a
+    `labels` keeps that many training clips of each class, drawn by `seed`. `ProbeError` as in `probe_groups`, and for clips of a
     group without a fold. A group is left out where a fold leaves too few clips to be fitted to.
     """
     _new_probe(probe)
@@ -277,7 +261,7 @@ def _fold_rows(clips: pd.DataFrame) -> pd.DataFrame:
 
 
 def _first_labels(train: pd.DataFrame, labels: int | None, seed: int) -> pd.DataFrame:
-    """At most `labels` clips of each sign, drawn by `seed`; all if None."""
+    """At most `labels` clips of each class, drawn by `seed`; all if None."""
     if labels is None:
         return train
     return train.sample(frac=1, random_state=seed).groupby("chiral_label").head(labels)
@@ -291,16 +275,11 @@ def compare_groups(a: GroupResults, b: GroupResults, bootstrap: int = 10000, see
     `p_value_mcnemar` of the exact test on all clips. `ProbeError` unless both were scored on the same groups and clips.
     """
     pairs = _paired(a, b)
-    generator = np.random.default_rng(seed)
-    draws, differences = [], []
-    for _, gain in pairs.groupby("group", sort=True)["gain"]:
-        n = max(len(gain) - 1, 1)
-        shares = np.bincount(gain + 1, minlength=3) / len(gain)  # of -1, 0 and 1
-        counts = generator.multinomial(n, shares, bootstrap)  # (bootstrap, 3)
-        draws.append(100 * (counts[:, 2] - counts[:, 0]) / n)
-        differences.append(round(100 * gain.mean(), 9))  # rounded, so that equal differences are tied ranks
-    sample = np.mean(draws, axis=0)  # (bootstrap,)
-    low, high = _interval(sample)
+    gains = [gain.to_numpy() for _, gain in pairs.groupby("group", sort=True)["gain"]]
+    # rounded, so that equal differences are tied ranks
+    differences = np.array([round(100 * gain.mean(), 9) for gain in gains])
+    sample = resample_gains(gains, bootstrap, seed)  # (bootstrap,)
+    low, high = middle_95(sample)
     tail = min((sample <= 1e-9).sum(), (sample >= -1e-9).sum())
     better, apart = int((pairs["gain"] > 0).sum()), int((pairs["gain"] != 0).sum())
     return {
@@ -308,26 +287,24 @@ def compare_groups(a: GroupResults, b: GroupResults, bootstrap: int = 10000, see
         "low": low,
         "high": high,
         "p_value": float(min(1.0, 2 * (tail + 1) / (bootstrap + 1))),
-        "p_value_groups": _signed_rank(np.array(differences)),
+        "p_value_groups": _signed_rank(differences, seed),
         "p_value_mcnemar": float(binomtest(better, apart).pvalue) if apart else 1.0,
         "groups": len(differences),
         "clips": len(pairs),
     }
 
 
-def _signed_rank(differences: np.ndarray) -> float:
-    """Two-sided p-value of Wilcoxon's test, differences of 0 left out; exact, ties too, to 16 groups (scipy draws at random)."""
+def _signed_rank(differences: np.ndarray, seed: int) -> float:
+    """Two-sided p-value of Wilcoxon's test by permutation, without the differences of 0."""
     differences = differences[differences != 0]
-    if len(differences) > 16:
-        return float(wilcoxon(differences, method="asymptotic").pvalue)
-    ranks = rankdata(np.abs(differences))  # (G,)
-    signs = np.arange(2 ** len(ranks))[:, None] >> np.arange(len(ranks)) & 1  # (2^G, G), every way they could have fallen
-    observed, middle = ranks[differences > 0].sum(), ranks.sum() / 2
-    return float((np.abs(signs @ ranks - middle) >= abs(observed - middle) - 1e-9).mean())
+    if len(differences) < 2:  # one group: both of its signs are equally extreme
+        return 1.0
+    permute = PermutationMethod(n_resamples=9999, rng=seed)  # exact to 13 groups: 2^13 < 9999
+    return float(wilcoxon(differences, method=permute).pvalue)
 
 
 def _paired(a: GroupResults, b: GroupResults) -> pd.DataFrame:
-    """One row a clip: its group, and `gain` 1 where only a is right, -1 where only b is."""
+    """One row per clip: its group, and `gain` 1 where only a is right, -1 where only b is."""
     apart = set(a.table["group"]) ^ set(b.table["group"])
     if apart:
         raise ProbeError(f"groups scored in one of the two results only: {_some(sorted(apart))}")
@@ -403,7 +380,7 @@ class ClassResults:
         rank, numbers = self.predictions["rank"], {}
         for k in (1, 5) if len(self.classes) >= 6 else (1,):
             right = rank.between(1, k).to_numpy()
-            low, high = _interval(_bootstrap([right], self.bootstrap, self.seed))
+            low, high = middle_95(resample_accuracies([right], self.bootstrap, self.seed))
             numbers |= {f"top{k}": 100 * right.mean(), f"top{k}_low": low, f"top{k}_high": high}
         numbers["balanced"] = 100 * (rank == 1).groupby(self.predictions["label"]).mean().mean()
         counts = {"classes": len(self.classes), "n_train": self.n_train, "n_validation": len(rank)}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .intervals import middle_95, resample_precisions
 from .io import LiftError
 
 # %% ../nbs/09_retrieval.ipynb #077ad5e5
@@ -23,7 +24,7 @@ def _unit(embeddings: pd.DataFrame, what: str) -> np.ndarray:
     """Codes `(N, E)` float64 of length 1, or 0; `RetrievalError` for none, for ids twice and for values not finite."""
     values = embeddings.to_numpy(np.float64)
     finite = np.isfinite(values).all(1)
-    for fault, broken in (("are there twice", embeddings.index.duplicated()), ("have NaN or infinite values", ~finite)):
+    for fault, broken in (("are duplicated", embeddings.index.duplicated()), ("have NaN or infinite values", ~finite)):
         if broken.any():
             raise RetrievalError(f"{what}: {broken.sum()} clips {fault}, the first is {embeddings.index[broken][0]!r}")
     if not len(values):
@@ -68,7 +69,7 @@ class RetrievalResults:
     seed: int = 0
 
     def precision(self, ks: Sequence[int] = (1, 5, 10)) -> pd.DataFrame:
-        """A row a k: `precision` with its 95 % interval `low`, `high` over queries, `chance` and `ceiling`, in percent."""
+        """One row per k: `precision` with its 95 % interval `low`, `high` over queries, `chance` and `ceiling`, in percent."""
         ranked = self.neighbours.pivot(index="query", columns="rank", values="right").to_numpy(int)  # (Q, k)
         wrong = [k for k in ks if not 1 <= k <= ranked.shape[1]]
         if wrong:
@@ -77,17 +78,10 @@ class RetrievalResults:
         rows = []
         for k in ks:
             hits = ranked[:, :k].sum(1)  # (Q,)
-            low, high = self._interval(hits, k)
+            low, high = middle_95(resample_precisions(hits, k, self.bootstrap, self.seed))
             ceiling = 100 * self.relevant.clip(upper=k).mean() / k
             rows.append({"k": k, "precision": 100 * hits.mean() / k, "low": low, "high": high, "chance": chance, "ceiling": ceiling})
         return pd.DataFrame(rows).assign(queries=len(ranked))
-
-    def _interval(self, hits: np.ndarray, k: int) -> tuple[float, float]:
-        """The middle 95 % of precisions with the queries drawn anew."""
-        drawn = max(len(hits) - 1, 1)
-        shares = np.bincount(hits, minlength=k + 1) / len(hits)
-        counts = np.random.default_rng(self.seed).multinomial(drawn, shares, self.bootstrap)  # (bootstrap, k + 1)
-        return tuple(np.percentile(100 * counts @ np.arange(k + 1) / (k * drawn), [2.5, 97.5]).tolist())
 
     def __repr__(self) -> str:
         lost = [f"{len(self.missing)} clips without an embedding, the first is {self.missing[0]!r}"] if self.missing else []
@@ -109,7 +103,7 @@ def retrieve(
     embeddings: pd.DataFrame, clips: pd.DataFrame, k: int = 10, ask: pd.DataFrame | None = None,
     opposite: bool = False, bootstrap: int = 1000, seed: int = 0,
 ) -> RetrievalResults:  # fmt: skip
-    """The `k` nearest training clips of each validation clip: right are those of its group and sign (`opposite`: other sign).
+    """The `k` nearest training clips of each validation clip: right are those of its group and class (`opposite`: other class).
 
     `embeddings`, and `ask` where the queries have other codes, are indexed by clip id; clips without one are named in the
     results. `RetrievalError` as in `nearest`, and where no query or no training clip has an embedding.

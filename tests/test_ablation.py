@@ -1,4 +1,4 @@
-"""Ablations: intervals over seeds and clips, variants that are trained once per seed, tables that say how many seeds."""
+"""Ablations: variants that are trained once per seed, tables that say how many seeds."""
 
 import dataclasses
 
@@ -16,7 +16,6 @@ from lift.ablation import (
     comparison_table,
     measure,
     save_summary,
-    seed_clip_interval,
     study_caption,
     study_clips,
     summarise,
@@ -56,29 +55,6 @@ def make_store(path, clips: pd.DataFrame, seed: int = 0, name: str = "made up") 
 def study(tmp_path) -> Study:
     clips = make_clips()
     return Study(clips, make_store(tmp_path / "store", clips), tmp_path / "runs", SETTINGS)
-
-
-def test_interval_of_one_seed_is_the_bootstrap_over_clips():
-    groups = np.repeat(["a", "b"], 200)
-    scores = np.where(np.arange(400) % 10 < 7, 100.0, 0.0)[None]
-    mean, low, high = seed_clip_interval(scores, groups, samples=4000)
-    half = 1.96 * 100 * np.sqrt(0.7 * 0.3 / 400)
-    assert mean == pytest.approx(70)
-    assert (low, high) == (pytest.approx(70 - half, abs=0.6), pytest.approx(70 + half, abs=0.6))
-
-
-def test_interval_over_seeds_is_wider_and_seeds_that_agree_add_nothing():
-    groups, generator = np.repeat(["a", "b"], 100), np.random.default_rng(0)
-    one = 100.0 * (generator.random((1, 200)) < 0.7)
-    apart = np.concatenate([one, one - 20, one + 20])
-    width = {name: np.subtract(*seed_clip_interval(scores, groups)[:0:-1]) for name, scores in
-             {"one": one, "same": np.repeat(one, 3, axis=0), "apart": apart}.items()}  # fmt: skip
-    assert width["same"] == pytest.approx(width["one"], rel=0.1) and width["apart"] > 2 * width["one"]
-
-
-def test_groups_weigh_the_same_whatever_their_size():
-    scores = np.array([[100.0] * 30 + [0.0] * 10])
-    assert seed_clip_interval(scores, ["a"] * 30 + ["b"] * 10)[0] == 50
 
 
 def test_measure_scores_every_validation_clip_and_knows_a_perfect_line(study):

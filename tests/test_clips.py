@@ -74,7 +74,7 @@ def test_column_twice(table):
 @pytest.mark.parametrize(
     ("column", "row", "value", "words"),
     [
-        ("clip_id", 1, "00123", "is there twice"),
+        ("clip_id", 1, "00123", "is duplicated"),
         ("clip_id", 1, None, "is empty"),
         ("clip_id", 0, 123, "must be text"),
         ("path", 2, "  ", "must be text"),

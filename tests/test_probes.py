@@ -1,10 +1,12 @@
 """Probes: the paper's protocol, honest intervals, paired tests, and what is refused or left out by name."""
 
 import json
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import rankdata, wilcoxon
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
@@ -122,7 +124,7 @@ def test_bad_tables_are_refused_by_name():
         probe_groups(holed, clips)
     with pytest.raises(ProbeError, match="embedded twice: c0"):
         probe_groups(pd.concat([embeddings, embeddings.iloc[:1]]), clips)
-    with pytest.raises(ProbeError, match="in the table twice: c0"):
+    with pytest.raises(ProbeError, match="duplicated in the table: c0"):
         probe_groups(embeddings, pd.concat([clips, clips.iloc[:1]]))
     with pytest.raises(ProbeError, match="lacks the column group, chiral_label"):
         probe_groups(embeddings, clips.drop(columns=["group", "chiral_label"]))
@@ -302,11 +304,30 @@ def test_equal_scores_are_no_success():
     assert ((results.predictions["rank"] == 1) == (results.predictions["label"] == results.predictions["predicted"])).all()
 
 
-@pytest.mark.parametrize("groups", [2, 6, 9])
-def test_the_signed_rank_test_is_scipys_exact_one_with_ties(groups):
-    from scipy.stats import PermutationMethod, wilcoxon
+def exact_signed_rank(differences):
+    """The two-sided p-value over all ways in which the signs could have fallen."""
+    kept = differences[differences != 0]
+    ranks = rankdata(np.abs(kept))
+    count = len(kept)
+    signs = np.array(list(product([0, 1], repeat=count))).reshape(2**count, count)
+    distance = np.abs(signs @ ranks - ranks.sum() / 2)
+    return (distance >= abs(ranks[kept > 0].sum() - ranks.sum() / 2) - 1e-9).mean()
 
-    for seed in range(5):
+
+@pytest.mark.parametrize("groups", [1, 2, 6, 9, 13])
+def test_the_signed_rank_test_of_few_groups_is_exact_with_ties_and_zeros(groups):
+    for seed in range(4):
         differences = np.random.default_rng(seed).integers(-3, 4, groups) * 12.5
-        exact = wilcoxon(differences, method=PermutationMethod(n_resamples=2**groups + 1)).pvalue if differences.any() else 1.0
-        assert probes._signed_rank(differences) == pytest.approx(exact)
+        found = probes._signed_rank(differences, seed)
+        assert found == pytest.approx(exact_signed_rank(differences))
+        assert found == pytest.approx(probes._signed_rank(-differences, seed + 1)), "two-sided"
+
+
+def test_the_signed_rank_test_of_many_groups_is_drawn_by_seed_near_the_asymptotic_one():
+    differences = np.random.default_rng(0).normal(0.3, 1, 40)
+    first, again, other = (probes._signed_rank(differences, seed) for seed in (0, 0, 1))
+    assert first == again != other
+    near = pytest.approx(wilcoxon(differences, method="asymptotic").pvalue, rel=0.2)
+    assert first == near and other == near
+    assert probes._signed_rank(differences + 2, 0) < first / 10
+    assert probes._signed_rank(differences - np.median(differences), 0) > 0.3

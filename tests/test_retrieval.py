@@ -74,7 +74,7 @@ def test_codes_that_are_not_finite_are_named(bad):
 
 
 def test_repeated_ids_empty_tables_and_other_dimensions_are_refused():
-    with pytest.raises(RetrievalError, match="queries: 1 clips are there twice.*'query'"):
+    with pytest.raises(RetrievalError, match="queries: 1 clips are duplicated.*'query'"):
         nearest(pd.concat([table(query=[1, 0])] * 2), GALLERY, 1)
     with pytest.raises(RetrievalError, match="gallery: no clip"):
         nearest(table(query=[1, 0]), GALLERY.iloc[:0], 1)
