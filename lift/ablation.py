@@ -24,7 +24,7 @@ from .benchmarks import BENCHMARKS, clip_tables, feature_stores, why_absent
 from .embedding import embed_store
 from .extraction import extract
 from .geometry import curvature
-from .io import write_text
+from .io import InputError, write_text
 from .intervals import seed_clip_interval
 from .model import LiFT
 from .probes import probe_groups
@@ -109,7 +109,7 @@ class Study:
     def recipe(self, name: str, seed: int) -> dict:
         """The recipe of a variant, its own fields in place of the shared ones; `ValueError` for an unknown variant."""
         if name not in self.settings["variants"]:
-            raise ValueError(f"no variant {name!r}: choose one of {', '.join(self.settings['variants'])}")
+            raise InputError(f"no variant {name!r}: choose one of {', '.join(self.settings['variants'])}")
         return {**self.settings["recipe"], **(self.settings["variants"][name] or {}), "seed": seed}
 
     def train(self, name: str, seed: int) -> Path:

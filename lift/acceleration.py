@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .equivariant import MIDDLE_GRID
+from .io import MissingExtraError
 
 # %% ../nbs/04_acceleration.ipynb #21a6bd6f
 def _normalised_convolutions(
@@ -97,7 +98,7 @@ class CompiledNetwork(nn.Module):
             import onnxscript  # noqa: F401  torch's exporter needs it, with a less clear error
         except ImportError as error:
             advice = 'compiling for a CPU needs ONNX Runtime: pip install "lift[repro]"'
-            raise ImportError(advice) from error
+            raise MissingExtraError(advice) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         names = {"input_names": ["frame"], "output_names": ["feature"]}

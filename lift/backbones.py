@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from .acceleration import GridNetwork, compile_network, fold_batch_norms, mix_precision
 from .equivariant import MIDDLE_GRID
-from .io import LiftError, short_hash
+from .io import InputError, LiftError, short_hash
 from .weights_files import weights_fault
 
 # %% ../nbs/04_backbones.ipynb #ded18bda
@@ -38,7 +38,7 @@ class FrameTransform:
     def __call__(self, frames: Tensor) -> Tensor:
         if frames.dtype != torch.uint8 or frames.ndim < 4 or frames.shape[-1] != 3:
             given = f"{frames.dtype} {tuple(frames.shape)}"
-            raise ValueError(f"expected uint8 frames (..., H, W, 3), got {given}")
+            raise InputError(f"expected uint8 frames (..., H, W, 3), got {given}")
         flat = frames.flatten(0, -4).permute(0, 3, 1, 2)  # (N, 3, H, W)
         height, width = flat.shape[-2:]
         scale = self.resize / min(height, width)
@@ -230,7 +230,7 @@ def _best_device(device: str) -> torch.device:
             return torch.empty(0, device=device).device
         except (RuntimeError, AssertionError) as error:
             cause = str(error).splitlines()[0]
-            raise ValueError(f"device {device!r} cannot be used here: {cause}") from error
+            raise InputError(f"device {device!r} cannot be used here: {cause}") from error
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -242,7 +242,7 @@ def _best_precision(
     """The precision by name, or for "auto" the fastest that keeps the features."""
     if precision != "auto":
         if precision not in _PRECISIONS:
-            raise ValueError(f"precision is {precision!r}, expected auto, {', '.join(_PRECISIONS)}")
+            raise InputError(f"precision is {precision!r}, expected auto, {', '.join(_PRECISIONS)}")
         return getattr(torch, precision)
     transformer = any(isinstance(module, nn.LayerNorm) for module in network.modules())
     on_cpu = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
@@ -278,7 +278,7 @@ def _plan(
     single = compile and on_cpu  # ONNX Runtime: float32, contiguous
     dtype = _best_precision(precision, name, network, target, fast and not single)
     if single and dtype != torch.float32:
-        raise ValueError(f"compiled for a CPU a network computes in float32, not {precision}")
+        raise InputError(f"compiled for a CPU a network computes in float32, not {precision}")
     return BackbonePlan(
         device=target,
         precision=dtype,
@@ -299,7 +299,7 @@ def _channels(network: nn.Module, name: str, middle: int | None) -> int:
     stages = network.feature_info
     if not 0 <= middle < len(stages):
         last = len(stages) - 1
-        raise ValueError(f"{name} has the stages or blocks 0 to {last}, middle is {middle}")
+        raise InputError(f"{name} has the stages or blocks 0 to {last}, middle is {middle}")
     return stages[middle]["num_chs"]
 
 
@@ -373,7 +373,7 @@ class Backbone(nn.Module):
         size = self.input_size
         if frames.ndim != 5 or frames.shape[2:] != (3, size, size):
             given = tuple(frames.shape)
-            raise ValueError(f"expected frames (B, T, 3, {size}, {size}), got {given}")
+            raise InputError(f"expected frames (B, T, 3, {size}, {size}), got {given}")
         parts = frames.flatten(0, 1).split(self.plan.chunk)  # of (B * T, 3, S, S)
         features = torch.cat([self._features(part) for part in parts])  # (B * T, D)
         return features.unflatten(0, frames.shape[:2])
@@ -440,7 +440,7 @@ def create_backbone(
     if isinstance(name, dict):
         return _recreate(name, weights, device, precision, compile, fast)
     if grid < 0:
-        raise ValueError(f"grid is the number of cells along a side, 0 for none, got {grid}")
+        raise InputError(f"grid is the number of cells along a side, 0 for none, got {grid}")
     network, origin = _make_network(name, weights)
     plan = _plan(name, network, device, precision, compile, fast, grid, middle)
     return Backbone(name, network, origin, plan)

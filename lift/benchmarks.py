@@ -38,7 +38,7 @@ from lift.embedding import (
     write_embeddings,
 )
 from .equivariant import EquivariantCode, feature_parts, spatial_quarters
-from .io import write_json, write_text
+from .io import InputError, write_json, write_text
 from .model import LiFT
 from .probes import ClassResults, GroupResults, ProbeError, probe_classes, probe_folds, probe_groups
 from .reproduction import Run
@@ -169,7 +169,7 @@ def split_method(name: str) -> tuple[str, str, str]:
         if method in titles and (part or parts[0]) in parts:
             return family, method, part or parts[0]
     known = "; ".join(f"{', '.join(titles)} (@{', @'.join(parts)})" for titles, parts in FAMILIES.values())
-    raise ValueError(f"no method {name!r}: choose one of {known}")
+    raise InputError(f"no method {name!r}: choose one of {known}")
 
 
 def method_title(name: str) -> str:
@@ -431,14 +431,14 @@ STEPS: dict[str, Callable[[Run, bool], str]] = {
 def run_step(run: Run, step: str, data: str | Path | None = None, progress: bool = True) -> str:
     """Do one step of the real benchmarks and say what was done; `ValueError` for an unknown step or profile, or no data folder."""
     if step not in ("clips", *STEPS):
-        raise ValueError(f"no step {step!r}: choose one of clips, {', '.join(STEPS)}")
+        raise InputError(f"no step {step!r}: choose one of clips, {', '.join(STEPS)}")
     if "real" not in run.parameters:
-        raise ValueError(f"profile {run.profile} has no real data sets (no `real` in config/{run.profile}.yaml): use paper, droid or mini")
+        raise InputError(f"profile {run.profile} has no real data sets (no `real` in config/{run.profile}.yaml): use paper, droid or mini")
     if step != "clips":
         return STEPS[step](run, progress)
     if not data:
         folders = ", ".join(dict.fromkeys(benchmark.folder for benchmark in run_benchmarks(run).values()))
-        raise ValueError(f"which folder holds {folders}? Say LIFT_DATA=/data, or --data /data")
+        raise InputError(f"which folder holds {folders}? Say LIFT_DATA=/data, or --data /data")
     return make_clip_tables(run, data)
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .equivariant import is_equivariant_code
+from .io import InputError
 from .model import LiFT, LiFTConfig, LineEncoder, sinusoidal_positions
 from .weights_files import weights_fault
 
@@ -33,14 +34,14 @@ def _check_model_folder(folder: Path) -> None:
     if not all((folder / name).is_file() for name in ("config.json", "model.safetensors")):
         raise FileNotFoundError(f"{folder}: no LiFT model here (config.json and model.safetensors, as save_pretrained writes)")
     if fault := weights_fault(folder / "model.safetensors"):
-        raise ValueError(fault)
+        raise InputError(fault)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         config = error
     if not isinstance(config, dict):
         pointer = "it is a git-lfs pointer: run `git lfs pull`" if weights_fault(folder / "config.json") else config
-        raise ValueError(f"{folder / 'config.json'}: is no configuration of a model ({pointer}); copy or download it again")
+        raise InputError(f"{folder / 'config.json'}: is no configuration of a model ({pointer}); copy or download it again")
     _check_retired(folder / "config.json", config.get("config", config))
 
 
@@ -51,7 +52,7 @@ def _check_retired(path: Path, config: dict) -> None:
     """Refuse a model of an earlier version that is no LiFT; its fields had these values where it was one."""
     other = {name: config[name] for name, value in _RETIRED.items() if config.get(name, value) != value}
     if other:
-        raise ValueError(f"{path}: {other} is no LiFT any more: train it again (lift.variants, lift.EquivariantCode)")
+        raise InputError(f"{path}: {other} is no LiFT any more: train it again (lift.variants, lift.EquivariantCode)")
 
 # %% ../nbs/01_checkpoints.ipynb #mdl00002
 def _check_hub_name(name: str, options: dict) -> None:
@@ -84,14 +85,14 @@ def load_pretrained(cls: type[LiFT], load: Callable[..., LiFT], reference: str |
     """
     folder = Path(reference).expanduser()
     if is_equivariant_code(folder):
-        raise ValueError(f"{folder}: holds an EquivariantCode, not a LiFT; open it with lift.load_model")
+        raise InputError(f"{folder}: holds an EquivariantCode, not a LiFT; open it with lift.load_model")
     local = folder.exists() or folder.is_absolute() or str(reference).startswith(".")
     _check_model_folder(folder) if local else _check_hub_name(str(reference), options)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the hub mixin prints; standard output is for results
             model = load(folder if local else str(reference), **{"strict": True, **options})
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"{reference}: the weights do not fit config.json: {error}") from error
+        raise InputError(f"{reference}: the weights do not fit config.json: {error}") from error
     except OSError as error:
         if local:
             raise
@@ -132,13 +133,13 @@ def _official_config(weights: dict[str, Tensor], positions: Tensor | None, heads
 def _official_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint without their common prefix; `ValueError` for a file that holds none."""
     if fault := weights_fault(path):
-        raise (ValueError if path.exists() else FileNotFoundError)(fault)
+        raise (InputError if path.exists() else FileNotFoundError)(fault)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         weights = checkpoint.get("state_dict", checkpoint)
         return {key.removeprefix("model."): value for key, value in weights.items()}
     except (AttributeError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path}: not a checkpoint of weights alone ({type(error).__name__}: {error})") from error
+        raise InputError(f"{path}: not a checkpoint of weights alone ({type(error).__name__}: {error})") from error
 
 # %% ../nbs/01_checkpoints.ipynb #ckp0000f
 def _check_positions(path: Path, positions: Tensor) -> None:
@@ -153,7 +154,7 @@ def _check_positions(path: Path, positions: Tensor) -> None:
     exact = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)  # (max_frames, d)
     allowed = 4 * torch.finfo(torch.float32).eps * (position + 1)  # (max_frames, 1)
     if not ((table - exact).abs() <= allowed).all():
-        raise ValueError(f"{path}: model.{_OFFICIAL_POSITIONS} does not hold the sinusoidal position encodings of the release")
+        raise InputError(f"{path}: model.{_OFFICIAL_POSITIONS} does not hold the sinusoidal position encodings of the release")
 
 # %% ../nbs/01_checkpoints.ipynb #ckp00011
 def load_official(cls: type[LiFT], path: Path, heads: int = 8) -> LiFT:
@@ -165,7 +166,7 @@ def load_official(cls: type[LiFT], path: Path, heads: int = 8) -> LiFT:
     positions = theirs.pop(_OFFICIAL_POSITIONS, None)  # (1, max_frames, d)
     ours = {_translate(key, _OFFICIAL_NAMES): value for key, value in theirs.items()}
     if "encoder.input_projection.weight" not in ours:
-        raise ValueError(f"{path}: not a LiFT checkpoint, model.encoder.input_proj.weight is missing; keys: {sorted(theirs)}")
+        raise InputError(f"{path}: not a LiFT checkpoint, model.encoder.input_proj.weight is missing; keys: {sorted(theirs)}")
     model = cls(_official_config(ours, positions, heads))
     expected = model.state_dict().keys() - {"feature_mean", "feature_std"}
     back = {ours: theirs for theirs, ours in _OFFICIAL_NAMES.items()}
@@ -173,12 +174,12 @@ def load_official(cls: type[LiFT], path: Path, heads: int = 8) -> LiFT:
     missing += [f"model.{_OFFICIAL_POSITIONS}"] if positions is None else []
     unexpected = sorted(f"model.{_translate(key, back)}" for key in ours.keys() - expected)
     if missing or unexpected:
-        raise ValueError(f"{path}: missing keys {missing}, unexpected keys {unexpected}")
+        raise InputError(f"{path}: missing keys {missing}, unexpected keys {unexpected}")
     _check_positions(path, positions)
     try:
         model.load_state_dict(ours, strict=False)
     except RuntimeError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {error}") from error
     return model.eval()
 
 # %% ../nbs/01_checkpoints.ipynb #7272571a
@@ -186,9 +187,9 @@ def official_state_dict(model: LiFT) -> dict[str, Tensor]:
     """The weights under the names of the authors' checkpoint; `ValueError` where their model has no counterpart."""
     config = model.config
     if type(model.encoder) is not LineEncoder:
-        raise ValueError("a variant of LiFT has no counterpart in the authors' checkpoint")
+        raise InputError("a variant of LiFT has no counterpart in the authors' checkpoint")
     if bool((model.feature_mean != 0).any() or (model.feature_std != 1).any()):
-        raise ValueError("the authors' model does not standardise features; this one does and would change its output")
+        raise InputError("the authors' model does not standardise features; this one does and would change its output")
     names = {ours: theirs for theirs, ours in _OFFICIAL_NAMES.items()}
     weights = {f"model.{_translate(key, names)}": value for key, value in model.state_dict().items()}
     del weights["model.feature_mean"], weights["model.feature_std"]

@@ -26,6 +26,7 @@ import typer
 from typer.core import TyperCommand
 
 from .config import as_type, read_section
+from .io import InputError, LiftError
 
 # %% ../nbs/30_cli.ipynb #0543fe5e
 app = typer.Typer(
@@ -52,7 +53,7 @@ def main() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not be UTF-8
     try:
         app()
-    except (ValueError, OSError, ImportError) as error:
+    except (LiftError, OSError) as error:
         print(f"lift: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
 
@@ -67,7 +68,7 @@ class ConfiguredCommand(TyperCommand):
             fields = read_section(given["config"], given.get("section") or "")
             known = {option.name for option in self.get_params(ctx)}
             if unknown := [name for name in fields if name not in known | {"seed"}]:
-                raise ValueError(f"{given['config']}: {', '.join(unknown)}: no option of lift {ctx.info_name}")
+                raise InputError(f"{given['config']}: {', '.join(unknown)}: no option of lift {ctx.info_name}")
             ctx.default_map = {**fields, "config": given["config"], "section": given.get("section") or ""}
         return super().parse_args(ctx, args)
 
@@ -201,7 +202,7 @@ def _training_ids(table: Any, store: Any, origin: Path) -> list[str]:
     lacking = [clip_id for clip_id in wanted if clip_id not in store]
     if len(lacking) == len(wanted):
         cause = f"none of the {len(wanted)} clips of the split train is in {store.path}" if len(wanted) else "no clip of the split train"
-        raise ValueError(f"{origin}: {cause}; nothing to train on")
+        raise InputError(f"{origin}: {cause}; nothing to train on")
     if lacking:
         _tell(f"{len(lacking)} of {len(wanted)} training clips of {origin} are not in {store.path}: {_some(lacking)}")
     return [clip_id for clip_id in wanted if clip_id in store]
@@ -224,7 +225,7 @@ def _train_arguments(defaults: dict[str, Any]) -> type:
     del recipe["feature_dim"], recipe["backbone"]  # the store has them
     helps = {name: text for kind in kinds for name, text in _comments(kind).items()}
     if unknown := [name for name in defaults if name not in recipe]:
-        raise ValueError(f"no field of LiFTConfig or TrainingConfig: {', '.join(unknown)}")
+        raise InputError(f"no field of LiFTConfig or TrainingConfig: {', '.join(unknown)}")
     own = [
         ("store", Annotated[Positional[Path], arg(help="A feature store.")]),
         ("out", Annotated[Positional[Path], arg(help="Folder for the model, its losses and checkpoints.")]),
@@ -330,7 +331,7 @@ def _extract_videos(videos: list[Path], model: Any, store: Path, frames: int, wo
     backbone = create_backbone(model.backbone, device=device)
     failed |= extract_features(table, store, backbone, frames=frames, workers=workers, timeout=timeout).failed
     if not len(FeatureStore.open(store)):
-        raise ValueError(f"no video could be embedded: {'; '.join(f'{path}: {cause}' for path, cause in failed.items())}")
+        raise InputError(f"no video could be embedded: {'; '.join(f'{path}: {cause}' for path, cause in failed.items())}")
     return failed
 
 
@@ -366,12 +367,12 @@ def embed(
     from lift.store import FeatureStore
 
     if method not in METHODS:
-        raise ValueError(f"no method {method!r}; choose one of {', '.join(METHODS)}")
+        raise InputError(f"no method {method!r}; choose one of {', '.join(METHODS)}")
     _check_file(out)
     stored = len(sources) == 1 and (sources[0] / "store.json").is_file()
     videos, others = ([], []) if stored else _find_videos(sources)
     if not timeout > 0:
-        raise ValueError(f"--timeout takes seconds above 0, got {timeout:g}")
+        raise InputError(f"--timeout takes seconds above 0, got {timeout:g}")
     lift_model = load_model(model)
     with _scratch() as scratch:
         store, failed = (sources[0], {}) if stored else (scratch / "store", {})
@@ -451,7 +452,7 @@ def mine(
     from lift.data.chiral import write_lists
 
     if dataset not in CHIRAL_DATASETS:
-        raise ValueError(f"no data set {dataset!r}; chiral groups can be mined from {', '.join(CHIRAL_DATASETS)}")
+        raise InputError(f"no data set {dataset!r}; chiral groups can be mined from {', '.join(CHIRAL_DATASETS)}")
     _check_folder(out)
     rows = import_module(f"lift.data.{dataset}").mine(annotations, rule=rule, pairs=pairs, nouns=nouns)
     written = [str(path) for path in write_lists(rows, out, dataset)]
@@ -492,7 +493,7 @@ def ablation(
     from lift.reproduction import open_run
 
     if step not in ("features", "train"):
-        raise ValueError(f"no step {step!r}: choose features or train")
+        raise InputError(f"no step {step!r}: choose features or train")
     run = open_run(profile)
     typer.echo(extract_backbone(run, name) if step == "features" else open_study(run).train(name, seed))
 

@@ -11,15 +11,17 @@ from typing import Any
 
 import yaml
 
+from .io import InputError
+
 # %% ../nbs/00_config.ipynb #cfg00006
 def read_config(path: str | Path) -> dict[str, Any]:
     """The content of a YAML file; `ValueError` where it holds no fields, `FileNotFoundError` where there is none."""
     try:
         fields = yaml.safe_load(Path(path).read_bytes()) or {}
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {error}") from error
+        raise InputError(f"{path}: not YAML: {error}") from error
     if not isinstance(fields, dict):
-        raise ValueError(f"{path}: expected lines 'field: value', got {fields!r}")
+        raise InputError(f"{path}: expected lines 'field: value', got {fields!r}")
     return fields
 
 # %% ../nbs/00_config.ipynb #cfg00008
@@ -30,7 +32,7 @@ def read_section(path: str | Path, section: str = "") -> dict[str, Any]:
     for name in filter(None, section.split(".")):
         if not isinstance(fields, dict) or not isinstance(fields.get(name), dict):
             there = ", ".join(fields) if isinstance(fields, dict) else "no section"
-            raise ValueError(f"{path}: there is no section {section!r}; {name!r} is not one of: {there}")
+            raise InputError(f"{path}: there is no section {section!r}; {name!r} is not one of: {there}")
         fields = fields[name]
     return {**seed, **fields}
 
@@ -44,5 +46,5 @@ def as_type(name: str, value: Any, default: Any) -> Any:
     except ValueError:
         pass
     if type(value) is not kind:
-        raise ValueError(f"{name} takes a value such as {default!r}, got {value!r}")
+        raise InputError(f"{name} takes a value such as {default!r}, got {value!r}")
     return value

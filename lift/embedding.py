@@ -28,7 +28,7 @@ from . import __version__
 from .checkpoints import PACKAGED_MODEL
 from .equivariant import EquivariantCode, feature_parts, is_equivariant_code
 from .geometry import reverse_time, temporal_moments
-from .io import LiftError, write_whole
+from .io import InputError, LiftError, write_whole
 from .model import LiFT
 from .store import FeatureStore
 from .video import VideoError
@@ -272,10 +272,10 @@ def read_embeddings(path: str | Path) -> pd.DataFrame:
 def _as_paths(paths: Iterable[str | Path]) -> list[str]:
     """A list of paths; `ValueError` for a single path, an empty list, or a table of several columns."""
     if isinstance(paths, str | Path):
-        raise ValueError(f"expected a list of video paths, got one path: [{str(paths)!r}] is a list")
+        raise InputError(f"expected a list of video paths, got one path: [{str(paths)!r}] is a list")
     array = np.asarray(paths if hasattr(paths, "__array__") else list(paths), dtype=object)
     if array.size == 0 or array.size != len(array):
-        raise ValueError(f"expected a list of video paths, at least one, got shape {array.shape}")
+        raise InputError(f"expected a list of video paths, at least one, got shape {array.shape}")
     return [str(path) for path in array.ravel()]
 
 # %% ../nbs/08_embedding.ipynb #e2b00007
@@ -349,11 +349,11 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
     def _check_parameters(self) -> None:
         for name, minimum in (("frames", 1), ("batch_size", 1), ("workers", 0)):
             if getattr(self, name) < minimum:
-                raise ValueError(f"{name} must be at least {minimum}, got {getattr(self, name)}")
+                raise InputError(f"{name} must be at least {minimum}, got {getattr(self, name)}")
         if not self.timeout > 0:
-            raise ValueError(f"timeout must be above 0 seconds, got {self.timeout}")
+            raise InputError(f"timeout must be above 0 seconds, got {self.timeout}")
         if self.on_error not in ("raise", "nan"):
-            raise ValueError(f"on_error must be 'raise' or 'nan', got {self.on_error!r}")
+            raise InputError(f"on_error must be 'raise' or 'nan', got {self.on_error!r}")
 
     def _load(self) -> tuple[Model, torch.nn.Module]:
         """The model and the backbone it was trained on, loaded once for each value of `model` and `device`."""

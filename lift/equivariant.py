@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import __version__
-from .io import write_json
+from .io import InputError, write_json
 
 # %% ../nbs/01_equivariant.ipynb #e91a0008
 MIDDLE_GRID = 7  # cells along a side of a map from the middle of a network: fine enough to see motion between them
@@ -36,7 +36,7 @@ def feature_parts(x: Tensor, description: dict | None = None) -> dict[str, Tenso
     grid, channels = description.get("grid", 0), description.get("middle_channels", 0)
     width, rest = divmod(x.shape[-1] - MIDDLE_GRID**2 * channels, 1 + grid**2)
     if width < 1 or rest or x.shape[-1] != description.get("dim", x.shape[-1]):
-        raise ValueError(f"features of {x.shape[-1]} dimensions are not those of {description.get('name')} with {description.get('dim')}")
+        raise InputError(f"features of {x.shape[-1]} dimensions are not those of {description.get('name')} with {description.get('dim')}")
     whole, cells, middle = x.split([width, grid**2 * width, MIDDLE_GRID**2 * channels], dim=-1)
     parts = {"whole": whole}
     parts |= {"cells": cells.unflatten(-1, (grid**2, width))} if grid else {}
@@ -127,9 +127,9 @@ def _as_features(x: Tensor | np.ndarray) -> Tensor:
     """Features `(N, T, D)` float32; `ValueError` for another shape and for values that are not finite."""
     x = (x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))).float()
     if x.ndim != 3 or 0 in x.shape:
-        raise ValueError(f"expected features (clips, frames, dimensions), none of them 0, got {tuple(x.shape)}")
+        raise InputError(f"expected features (clips, frames, dimensions), none of them 0, got {tuple(x.shape)}")
     if not x.isfinite().all():
-        raise ValueError("features with NaN or infinite values")
+        raise InputError("features with NaN or infinite values")
     return x
 
 # %% ../nbs/01_equivariant.ipynb #e91a0016
@@ -170,7 +170,7 @@ class EquivariantCode(TransformerMixin, BaseEstimator):
         for batch in batches:
             self.partial_fit(batch)
         if self._sums is None:
-            raise ValueError("no clips to fit the code to")
+            raise InputError("no clips to fit the code to")
         return self
 
     def partial_fit(self, x: Tensor | np.ndarray, y: object = None) -> "EquivariantCode":
@@ -244,9 +244,9 @@ class EquivariantCode(TransformerMixin, BaseEstimator):
             code = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()})
             tensors = load_file(folder / "model.safetensors")
         except (ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise ValueError(f"{folder}: not a saved EquivariantCode ({type(error).__name__}: {error})") from error
+            raise InputError(f"{folder}: not a saved EquivariantCode ({type(error).__name__}: {error})") from error
         if set(tensors) != set(_FITTED):
-            raise ValueError(f"{folder}: holds {sorted(tensors)}, an EquivariantCode has {sorted(_FITTED)}")
+            raise InputError(f"{folder}: holds {sorted(tensors)}, an EquivariantCode has {sorted(_FITTED)}")
         for name, tensor in tensors.items():
             setattr(code, name, tensor.float())
         return code

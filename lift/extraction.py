@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from .acceleration import keep_freed_memory
 from .backbones import create_backbone
+from .io import InputError
 from .store import ClipSource, FeatureStore
 from .video import VideoError, VideoFile, frame_range
 from .workers import Lost, run_jobs
@@ -128,14 +129,14 @@ def _seconds(column: pd.Series) -> pd.Series:
         return column.astype(float)
     except (TypeError, ValueError) as error:
         cause = f"column {column.name} of the clip table holds no seconds: {error}"
-        raise ValueError(cause) from error
+        raise InputError(cause) from error
 
 
 def _refuse(column: str, wrong: list, what: str) -> None:
     """`ValueError` for the wrong values of a column, if there are any."""
     if wrong:
         cause = f"{len(wrong)} values are {what}, the first is {wrong[0]!r}"
-        raise ValueError(f"column {column} of the clip table: {cause}")
+        raise InputError(f"column {column} of the clip table: {cause}")
 
 
 def _check_columns(clips: pd.DataFrame) -> None:
@@ -143,9 +144,9 @@ def _check_columns(clips: pd.DataFrame) -> None:
     missing = [name for name in _COLUMNS if name not in clips.columns]
     if missing:
         has = ", ".join(map(str, clips.columns))
-        raise ValueError(f"the clip table lacks the column {', '.join(missing)}; it has {has}")
+        raise InputError(f"the clip table lacks the column {', '.join(missing)}; it has {has}")
     if not len(clips):
-        raise ValueError("the clip table is empty: there is nothing to extract")
+        raise InputError("the clip table is empty: there is nothing to extract")
     ids = clips["clip_id"]
     _refuse("clip_id", [value for value in ids if not isinstance(value, str)], "no text")
     _refuse("path", [v for v in clips["path"] if not isinstance(v, str | Path)], "no text")
@@ -447,13 +448,13 @@ def _check_arguments(verify: str, **numbers: float | None) -> None:
     """`ValueError` for an argument that is not possible, by its name."""
     if verify not in ("stat", "hash"):
         choices = "'stat' (size and modification time) or 'hash' (contents)"
-        raise ValueError(f"verify is {choices}, got {verify!r}")
+        raise InputError(f"verify is {choices}, got {verify!r}")
     for name, value in numbers.items():
         least = 0 if name == "workers" else 1
         if name == "timeout" and not value > 0:
-            raise ValueError(f"timeout is above 0 seconds, got {value}")
+            raise InputError(f"timeout is above 0 seconds, got {value}")
         if name != "timeout" and value is not None and value < least:
-            raise ValueError(f"{name} is at least {least}, got {value}")
+            raise InputError(f"{name} is at least {least}, got {value}")
 
 
 def _open_store(

@@ -16,6 +16,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from .io import InputError
 from .style import CHANCE_KEY, PALETTE, chance_line, gallery, legend_below, list_rows, log_axis
 from .style import panels, require_columns, save_figure, series_keys, series_styles, set_style
 import matplotlib.pyplot as plt
@@ -43,11 +44,11 @@ def _dots(axis: Axes, rows: pd.DataFrame, mean: str, heights: np.ndarray, style:
 def film_strips(strips: Sequence[tuple[str, np.ndarray]]) -> Figure:
     """One row a clip: `(title, frames)` with frames `(K, H, W, 3)` uint8, time from left to right."""
     if not strips:
-        raise ValueError("film_strips needs at least one (title, frames)")
+        raise InputError("film_strips needs at least one (title, frames)")
     rows = []
     for title, frames in strips:
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-            raise ValueError(f"film strip {title!r} needs frames (K, H, W, 3) uint8, got {frames.shape} {frames.dtype}")
+            raise InputError(f"film strip {title!r} needs frames (K, H, W, 3) uint8, got {frames.shape} {frames.dtype}")
         gap = max(1, frames.shape[2] // 30)
         spaced = np.pad(frames, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=255)  # (K, H, W+gap, 3)
         rows.append(np.concatenate(list(spaced), axis=1)[:, :-gap])  # (H, K*(W+gap)-gap, 3)
@@ -105,7 +106,7 @@ def reconstruction(points: pd.DataFrame, projection: str = "PCA", columns: int =
     require_columns(points, "reconstruction", "clip label time x y kind")
     features, decodings = (points[points["kind"] == kind] for kind in ("feature", "reconstruction"))
     if set(features["clip"]) != set(decodings["clip"]) or len(features) + len(decodings) < len(points):
-        raise ValueError("reconstruction needs, of every clip, rows of kind feature and of kind reconstruction only")
+        raise InputError("reconstruction needs, of every clip, rows of kind feature and of kind reconstruction only")
     figure, panels = _paths(features, projection, columns)
     smooth = dict(list(decodings.groupby("clip")))
     for axis, path in panels:
@@ -268,7 +269,7 @@ def accuracy_parameters(table: pd.DataFrame) -> Figure:
     """
     require_columns(table, "accuracy_parameters", "model accuracy low high parameters_millions dimension source")
     if unknown := set(table["source"]) - set(_SOURCES):
-        raise ValueError(f"accuracy_parameters knows the sources {', '.join(_SOURCES)}, not {sorted(unknown)}")
+        raise InputError(f"accuracy_parameters knows the sources {', '.join(_SOURCES)}, not {sorted(unknown)}")
     figure, axis = plt.subplots(figsize=(8, 5.4), layout="constrained")
     table = table.astype({"low": float, "high": float})
     for source, rows in table.groupby("source"):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .geometry import displacement
+from .io import InputError
 
 # %% ../nbs/02_losses.ipynb #45bd1dfc
 def orthogonality_loss(static: Tensor, dynamic: Tensor) -> Tensor:
@@ -36,7 +37,7 @@ class CurvatureLoss(nn.Module):
     def forward(self, path: Tensor) -> Tensor:
         """Paths `(B, T, D)` to one number."""
         if path.ndim < 2 or path.shape[-2] < 3:
-            raise ValueError(f"the curvature loss needs paths (B, T, D) of at least 3 frames, got {tuple(path.shape)}")
+            raise InputError(f"the curvature loss needs paths (B, T, D) of at least 3 frames, got {tuple(path.shape)}")
         step = F.normalize(displacement(path), dim=-1)  # (B, T-1, D), zero at a pause
         before, after = step[..., :-1, :], step[..., 1:, :]  # (B, T-2, D)
         moving = before.square().sum(-1) * after.square().sum(-1)  # (B, T-2), 0 at a pause, else 1
@@ -58,7 +59,7 @@ class LossWeights:
         wrong = [name for name, weight in weights.items() if not 0 <= weight < math.inf]
         if wrong or not any(weights.values()):
             cause = ", ".join(wrong) or "all are 0"
-            raise ValueError(f"loss weights are numbers of at least 0, and one is above 0: {cause}")
+            raise InputError(f"loss weights are numbers of at least 0, and one is above 0: {cause}")
 
 
 class LiFTLoss(nn.Module):

@@ -16,6 +16,8 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from .io import InputError
+
 # %% ../nbs/01_model.ipynb #5b914b19
 @dataclass
 class LiFTConfig:
@@ -32,13 +34,13 @@ class LiFTConfig:
     def __post_init__(self):
         for name in ("feature_dim", "latent_dim", "depth", "heads", "max_frames"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"LiFTConfig.{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
+                raise InputError(f"LiFTConfig.{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
         if self.latent_dim % self.heads or self.latent_dim % 2:
-            raise ValueError(
+            raise InputError(
                 f"LiFTConfig.latent_dim ({self.latent_dim}) must be even and a multiple of heads ({self.heads})"
             )
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"LiFTConfig.dropout must lie in [0, 1), got {self.dropout}")
+            raise InputError(f"LiFTConfig.dropout must lie in [0, 1), got {self.dropout}")
 
 # %% ../nbs/01_model.ipynb #f64c3e37
 @dataclass
@@ -179,7 +181,7 @@ class LiFT(
         """Features `(B, T, D)` as the encoder sees them; `ValueError` for another shape than `(B, T, feature_dim)`."""
         if x.ndim != 3 or x.shape[-1] != self.config.feature_dim or x.shape[1] < 1:
             expected = f"(batch, frames, {self.config.feature_dim})"
-            raise ValueError(f"LiFT expects features of shape {expected}, got {tuple(x.shape)}")
+            raise InputError(f"LiFT expects features of shape {expected}, got {tuple(x.shape)}")
         return (x.to(self.feature_mean.dtype) - self.feature_mean) / self.feature_std  # (B, T, D)
 
     def forward(self, x: Tensor) -> LiFTOutput:

@@ -11,6 +11,7 @@ import textwrap
 import numpy as np
 import pandas as pd
 
+from .io import InputError
 from .style import legend_below, list_rows, panels, require_columns, series_styles
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -28,7 +29,7 @@ def score_panels(table: pd.DataFrame, label: str, columns: int = 3) -> Figure:
     require_columns(table, "score_panels", "panel method score low high chance")
     twice = table[table.duplicated(["panel", "method"])]
     if len(twice):
-        raise ValueError(f"score_panels: {twice['method'].iloc[0]!r} stands twice in the panel {twice['panel'].iloc[0]!r}")
+        raise InputError(f"score_panels: {twice['method'].iloc[0]!r} stands twice in the panel {twice['panel'].iloc[0]!r}")
     names, styles = list(dict.fromkeys(table["panel"])), series_styles(table["method"])
     figure, axes = panels(len(names), columns, 3.2, 1.2 + 0.34 * len(styles))
     figure.set_figwidth(figure.get_figwidth() + 0.08 * max(map(len, styles)))  # room for the names of the rows

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from .io import write_text
+from .io import InputError, MissingExtraError, write_text
 
 try:
     import matplotlib.pyplot as plt
     import seaborn
 except ImportError as error:
-    raise ImportError('figures need matplotlib and seaborn: pip install "lift[repro]"') from error
+    raise MissingExtraError('figures need matplotlib and seaborn: pip install "lift[repro]"') from error
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -46,7 +46,7 @@ def set_style() -> None:
 def save_figure(figure: Figure, folder: str | Path, name: str, caption: str) -> None:
     """Write `name.png` (150 dpi), `name.svg` (text kept as text) and `name.md` (the caption), reproducibly."""
     if not caption.strip() or Path(name).name != name:
-        raise ValueError(f"figure {name!r}: give a plain file name and a caption that says what one sees")
+        raise InputError(f"figure {name!r}: give a plain file name and a caption that says what one sees")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     shown_at = figure.dpi
@@ -65,7 +65,7 @@ def require_columns(table: pd.DataFrame, plot: str, columns: str) -> None:
     missing = [column for column in columns.split() if column not in table]
     if missing or table.empty:
         fault = f"it lacks {', '.join(missing)}" if missing else "it has no row"
-        raise ValueError(f"{plot} needs a table with the columns {columns}; {fault}")
+        raise InputError(f"{plot} needs a table with the columns {columns}; {fault}")
 
 
 def series_styles(names: Iterable[str]) -> dict[str, dict[str, str]]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .io import write_json, write_text
+from .io import InputError, MissingExtraError, write_json, write_text
 
 # %% ../nbs/21_tables.ipynb #ce3f0e27
 def _cell(value: Any, digits: int = 1) -> str:
@@ -47,7 +47,7 @@ def _markdown(cells: pd.DataFrame, align: list[str]) -> str:
     try:
         from tabulate import tabulate
     except ImportError as error:
-        raise ImportError('Markdown tables need tabulate: pip install "lift[repro]"') from error
+        raise MissingExtraError('Markdown tables need tabulate: pip install "lift[repro]"') from error
     clean = cells.map(lambda text: text.replace("|", r"\|").replace("\n", " "))
     return tabulate(clean, [*cells], tablefmt="pipe", showindex=False, disable_numparse=True, colalign=align)
 
@@ -60,7 +60,7 @@ def save_table(
     `digits`: decimals of floats in md and tex, one number or one a column (1 for columns not named).
     """
     if frame.empty or not caption.strip() or Path(name).name != name:
-        raise ValueError(f"table {name!r}: give at least one row, a plain file name and a caption")
+        raise InputError(f"table {name!r}: give at least one row, a plain file name and a caption")
     if frame.index.nlevels > 1 or frame.index.name is not None:
         frame = frame.reset_index()
     frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
@@ -84,7 +84,7 @@ def reported(table: str | None = None, dataset: str | None = None) -> pd.DataFra
     for field, wanted in (("table", table), ("dataset", dataset)):
         known = sorted(facts[field].dropna().unique())
         if wanted is not None and wanted not in known:
-            raise ValueError(f"no published numbers with {field} {wanted!r}; known: {', '.join(known)}")
+            raise InputError(f"no published numbers with {field} {wanted!r}; known: {', '.join(known)}")
         facts = facts if wanted is None else facts[facts[field] == wanted]
     return facts.reset_index(drop=True)
 
@@ -93,7 +93,7 @@ def _published(table: str, dataset: str | None, metric: str | None) -> pd.DataFr
     """Published rows of one table, `source` marked as published; an unknown metric is refused."""
     facts = reported(table, dataset)
     if metric is not None and metric not in set(facts["metric"]):
-        raise ValueError(f"table {table!r} has no metric {metric!r}; known: {', '.join(sorted(set(facts['metric'])))}")
+        raise InputError(f"table {table!r} has no metric {metric!r}; known: {', '.join(sorted(set(facts['metric'])))}")
     facts = facts if metric is None else facts[facts["metric"] == metric]
     return facts.assign(source="published: " + facts["source"]).drop(columns=["table", "note"])
 
@@ -113,7 +113,7 @@ def _spread(both: pd.DataFrame, column: str) -> pd.DataFrame:
     both = both.drop(columns=[name for name in ("low", "high") if name in both])
     keys = [name for name in both if name not in (column, "value")]
     if both.duplicated([*keys, column]).any():
-        raise ValueError(f"two rows share the same {', '.join([*keys, column])}: choose one metric or dataset first")
+        raise InputError(f"two rows share the same {', '.join([*keys, column])}: choose one metric or dataset first")
     return both.set_index([*keys, column])["value"].unstack(sort=False).reset_index().rename_axis(columns=None)
 
 # %% ../nbs/21_tables.ipynb #5417f89d
@@ -127,7 +127,7 @@ def beside_reported(
     `spread` names a column (`dataset`, `metric`) whose values become columns of their own.
     """
     if missing := {"model", "value"} - set(frame):
-        raise ValueError(f"beside_reported needs the columns model and value; missing: {', '.join(sorted(missing))}")
+        raise InputError(f"beside_reported needs the columns model and value; missing: {', '.join(sorted(missing))}")
     both = pd.concat([frame.assign(source=ours), _published(table, dataset, metric)], ignore_index=True)
     order = ["model", "dataset", "metric", "feature_dim", "params_m", "value", "low", "high"]
     extra = [name for name in frame if name not in (*order, "source")]
@@ -182,7 +182,7 @@ def _plain(value: Any, field: str) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{field}[{position}]") for position, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{field} is {value}, which JSON cannot hold: write None for a missing number")
+        raise InputError(f"{field} is {value}, which JSON cannot hold: write None for a missing number")
     if value is None or isinstance(value, (str, int, float)):
         return value
     raise TypeError(f"{field} is a {type(value).__name__}, which JSON cannot hold")
@@ -191,5 +191,5 @@ def _plain(value: Any, field: str) -> Any:
 def save_json(obj: Any, folder: str | Path, name: str) -> None:
     """Write `name.json` with sorted keys; a killed run leaves the old file or the new one."""
     if Path(name).name != name:
-        raise ValueError(f"{name!r} is no plain file name")
+        raise InputError(f"{name!r} is no plain file name")
     write_json(Path(folder) / f"{name}.json", _plain(obj, name), indent=1)

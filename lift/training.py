@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .config import as_type
 from .geometry import reverse_time
-from .io import LiftError, write_json
+from .io import InputError, LiftError, MissingExtraError, write_json
 from .losses import LiFTLoss, LossWeights
 from .model import LiFT, LiFTConfig
 from .store import FeatureStore
@@ -35,7 +35,7 @@ try:
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 except ImportError as error:
-    raise ImportError('training needs Lightning: pip install "lift[train]"') from error
+    raise MissingExtraError('training needs Lightning: pip install "lift[train]"') from error
 
 # %% ../nbs/07_training.ipynb #2893d4d5
 STANDARDISATIONS = ("dimension", "none")
@@ -67,19 +67,19 @@ class TrainingConfig(LossWeights):
         super().__post_init__()
         for name in ("epochs", "batch_size", "learning_rate", "devices"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"TrainingConfig.{name} must be above 0, got {getattr(self, name)}")
+                raise InputError(f"TrainingConfig.{name} must be above 0, got {getattr(self, name)}")
         for name in ("workers", "train_clips", "keep_every"):
             if getattr(self, name) < 0:
-                raise ValueError(f"TrainingConfig.{name} must be at least 0, got {getattr(self, name)}")
+                raise InputError(f"TrainingConfig.{name} must be at least 0, got {getattr(self, name)}")
         if not 0 <= self.reversal <= 1:
-            raise ValueError(f"TrainingConfig.reversal must lie in [0, 1], got {self.reversal}")
+            raise InputError(f"TrainingConfig.reversal must lie in [0, 1], got {self.reversal}")
         if self.standardise not in STANDARDISATIONS:
             known = ", ".join(STANDARDISATIONS)
-            raise ValueError(f"TrainingConfig.standardise must be one of {known}, got {self.standardise!r}")
+            raise InputError(f"TrainingConfig.standardise must be one of {known}, got {self.standardise!r}")
         if self.frames < 0 or not 0 < self.window <= 1:
-            raise ValueError(f"TrainingConfig.frames must be at least 0 and window in (0, 1], got {self.frames} and {self.window}")
+            raise InputError(f"TrainingConfig.frames must be at least 0 and window in (0, 1], got {self.frames} and {self.window}")
         if not 0 < self.validation_fraction < 1:
-            raise ValueError(f"TrainingConfig.validation_fraction must lie in (0, 1), got {self.validation_fraction}")
+            raise InputError(f"TrainingConfig.validation_fraction must lie in (0, 1), got {self.validation_fraction}")
 
 
 def split_recipe(fields: dict[str, object], feature_dim: int) -> tuple[LiFTConfig, TrainingConfig]:
@@ -90,7 +90,7 @@ def split_recipe(fields: dict[str, object], feature_dim: int) -> tuple[LiFTConfi
         parts[kind] = {name: as_type(name, value, own[name]) for name, value in fields.items() if name in own}
     unknown = [name for name in fields if not any(name in part for part in parts.values())]
     if unknown:
-        raise ValueError(f"no such field of LiFTConfig or TrainingConfig: {', '.join(unknown)}")
+        raise InputError(f"no such field of LiFTConfig or TrainingConfig: {', '.join(unknown)}")
     return LiFTConfig(**{"feature_dim": feature_dim, **parts[LiFTConfig]}), TrainingConfig(**parts[TrainingConfig])
 
 # %% ../nbs/07_training.ipynb #71b2664a
@@ -113,7 +113,7 @@ class StoreDataset(Dataset):
 def draw_ids(ids: list[str], count: int, seed: int) -> list[str]:
     """`count` of the ids, drawn by `seed`, in their order; all where `count` is 0; `ValueError` where there are fewer."""
     if count > len(ids):
-        raise ValueError(f"TrainingConfig.train_clips is {count}, but there are {len(ids)} training clips")
+        raise InputError(f"TrainingConfig.train_clips is {count}, but there are {len(ids)} training clips")
     order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed)).tolist()
     return [ids[place] for place in sorted(order[: count or len(ids)])]
 
@@ -121,7 +121,7 @@ def draw_ids(ids: list[str], count: int, seed: int) -> list[str]:
 def split_ids(ids: list[str], validation_fraction: float, seed: int) -> tuple[list[str], list[str]]:
     """Training ids and at least one held-out id, drawn by `seed`; `ValueError` below 2 ids."""
     if len(ids) < 2:
-        raise ValueError(f"training needs at least 2 clips (one is held out for the validation loss), got {len(ids)}")
+        raise InputError(f"training needs at least 2 clips (one is held out for the validation loss), got {len(ids)}")
     order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed)).tolist()
     held_out = max(1, round(validation_fraction * len(ids)))
     chosen = set(order[:held_out])
@@ -239,7 +239,7 @@ def _check_resumable(out: Path, recipe: dict[str, str]) -> None:
     try:
         before = dict(json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: is damaged ({error}); delete {out} to train again") from error
+        raise InputError(f"{path}: is damaged ({error}); delete {out} to train again") from error
     differs = sorted(name for name in recipe.keys() | before.keys() if recipe.get(name) != before.get(name))
     if differs:
         raise RecipeMismatchError(f"{out} holds a run with another {', '.join(differs)}: choose another folder or delete it")
@@ -262,7 +262,7 @@ def _read_checkpoint(path: Path) -> dict:
         fault = f"{path}: is cut short or damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
     there = path.name == "last.ckpt" and path.with_name("best.ckpt").exists()
     way = "copy best.ckpt over it to go on from the best epoch, or " if there else ""
-    raise ValueError(f"{fault.split(';')[0]}; {way}delete {path.parents[1]} to train again")
+    raise InputError(f"{fault.split(';')[0]}; {way}delete {path.parents[1]} to train again")
 
 # %% ../nbs/07_training.ipynb #a5fec916
 def _trainer(training: TrainingConfig, out: Path, progress: bool) -> lightning.Trainer:
@@ -312,7 +312,7 @@ def fit(
     _check_checkpoints(out / "checkpoints")
     store = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
     if store.dim != config.feature_dim:
-        raise ValueError(f"the store holds features of {store.dim} dimensions, LiFTConfig.feature_dim is {config.feature_dim}")
+        raise InputError(f"the store holds features of {store.dim} dimensions, LiFTConfig.feature_dim is {config.feature_dim}")
     config = dataclasses.replace(config, backbone=store.description)
     train_ids = list(store.ids if train_ids is None else train_ids)
     train_ids = draw_ids(train_ids, training.train_clips, training.seed)
@@ -357,12 +357,12 @@ def _run(
 def _restore_best(module: LiFTModule, found: ModelCheckpoint, out: Path) -> float:
     """Put the weights of the best epoch into the module; their validation loss."""
     if found.best_model_score is None:
-        raise ValueError(
+        raise InputError(
             f"{out}: its checkpoints were moved here from another folder; move them back, or delete it to train again"
         )
     best = float(found.best_model_score)
     if not math.isfinite(best):
-        raise ValueError(f"{out}: no epoch had a finite validation loss: choose a lower learning rate")
+        raise InputError(f"{out}: no epoch had a finite validation loss: choose a lower learning rate")
     module.load_state_dict(_read_checkpoint(Path(found.best_model_path))["state_dict"])
     return best
 

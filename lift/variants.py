@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .geometry import temporal_moments
+from .io import InputError
 from .model import LiFT, LiFTConfig, LineEncoder, code_head, times_of
 
 # %% ../nbs/22_variants.ipynb #f7700695
@@ -105,5 +106,5 @@ ENCODERS = {
 def variant(name: str) -> type[LiFT]:
     """The class of LiFT whose encoder is one of `ENCODERS`, `LiFT` itself for "line"; `ValueError` for another name."""
     if name not in ENCODERS:
-        raise ValueError(f"no variant {name!r}: choose one of {', '.join(ENCODERS)}")
+        raise InputError(f"no variant {name!r}: choose one of {', '.join(ENCODERS)}")
     return LiFT if name == "line" else type(f"LiFT_{name}", (LiFT,), {"make_encoder": ENCODERS[name]})

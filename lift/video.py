@@ -18,6 +18,7 @@ import numpy as np
 
 from .decoding import DecoderFault, DecordReader, PyAVReader
 from .decoding import VideoError, VideoInfo, _url, index_video
+from .io import InputError
 
 # %% ../nbs/03_video.ipynb #562b5a65
 def sample_indices(
@@ -26,7 +27,7 @@ def sample_indices(
 ) -> np.ndarray:  # (k,) int64
     """`k` sorted indices spread evenly over `n_frames`, with the first and the last."""
     if n_frames < 1 or k < 1:
-        raise ValueError(f"k={k} and n_frames={n_frames}: both must be at least 1")
+        raise InputError(f"k={k} and n_frames={n_frames}: both must be at least 1")
     return np.linspace(0, n_frames - 1, k).astype(np.int64)
 
 # %% ../nbs/03_video.ipynb #b668813b
@@ -116,7 +117,7 @@ def _reduced(width: int, height: int, size: int | None) -> tuple[int, int]:
     if size is None or size >= min(width, height):
         return width, height
     if size < 1:
-        raise ValueError(f"size={size}: the short side needs at least 1 pixel")
+        raise InputError(f"size={size}: the short side needs at least 1 pixel")
     scale = size / min(width, height)
     return round(width * scale), round(height * scale)
 
@@ -147,7 +148,7 @@ class VideoFile:
         decoder: str = "auto",  # "auto" (PyAV) | "pyav" | "decord"
     ):
         if decoder not in _READERS:
-            raise ValueError(f"decoder={decoder!r}: choose auto, pyav or decord")
+            raise InputError(f"decoder={decoder!r}: choose auto, pyav or decord")
         self._make, self._reader, self._index = _READERS[decoder], None, index_video(path)
         self._shape = _reduced(self.info.width, self.info.height, size)
 

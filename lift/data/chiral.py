@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pandera.pandas as pa
 
-from ..io import short_hash, write_text
+from ..io import InputError, short_hash, write_text
 
 from .status import DatasetError, VideoFiles, check_root, finish_clips, package_list, read_table
 
@@ -318,9 +318,9 @@ def range_id(video: str, start: float, end: float) -> str:
     `ValueError` for times that are no seconds from 0 up, and for a video that no list could hold.
     """
     if not (0 <= start < math.inf and 0 <= end < math.inf):
-        raise ValueError(f"goes from {start:g} to {end:g} s: expected seconds from 0 up")
+        raise InputError(f"goes from {start:g} to {end:g} s: expected seconds from 0 up")
     if not video.strip() or ";" in video:
-        raise ValueError(f"video {video!r} is empty or holds ';', which parts ids in the lists")
+        raise InputError(f"video {video!r} is empty or holds ';', which parts ids in the lists")
     return f"{video}_{round(start * 10) / 10:.1f}_{round(end * 10) / 10:.1f}"
 
 
@@ -328,10 +328,10 @@ def parse_range(id: str) -> tuple[str, float, float]:
     """Video, start and end (seconds) of an id such as `YSKX3_12.1_16.6`; `ValueError` where it is no range."""
     match = re.fullmatch(r"(.+)_(\d+(?:\.\d+)?)_(\d+(?:\.\d+)?)", id)
     if not match:
-        raise ValueError("is not of the form video_start_stop")
+        raise InputError("is not of the form video_start_stop")
     video, start, end = match[1], float(match[2]), float(match[3])
     if end <= start:
-        raise ValueError(f"ends ({end:g} s) where it starts ({start:g} s) or before")
+        raise InputError(f"ends ({end:g} s) where it starts ({start:g} s) or before")
     return video, start, end
 
 

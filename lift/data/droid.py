@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..io import short_hash
+from ..io import InputError, short_hash
 from lift.data.status import (
     DatasetError,
     DatasetStatus,
@@ -43,14 +43,14 @@ def find_root(folder: str | Path) -> Path:
 def _read_line(text: str) -> dict[str, str]:
     """Clip id, video, lab, scene and instruction of one line of data; `ValueError` says what is wrong with it."""
     if "')" not in text:
-        raise ValueError("is cut off")
+        raise InputError("is cut off")
     try:
         entry = json.loads(text[: text.rindex("')")].replace("\\'", "'"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON ({error.msg})") from None
+        raise InputError(f"is not JSON ({error.msg})") from None
     source, info = str(entry.get("src")), entry.get("info")
     if not _VIDEO.fullmatch(source) or not isinstance(info, str):
-        raise ValueError("has no info, or no src of the form videos/lab/date/episode/camera.mp4")
+        raise InputError("has no info, or no src of the form videos/lab/date/episode/camera.mp4")
     instruction, _, about = info.partition("<br><br>")
     name = source.removeprefix("videos/").removesuffix(".mp4")
     return {"clip_id": name, "video": source, "lab": name.split("/")[0], "scene": about.split(" / ")[0], "instruction": instruction.strip()}
@@ -69,7 +69,7 @@ def read_index(root: str | Path) -> pd.DataFrame:
         try:
             row = _read_line(match[1])
             if row["clip_id"] in seen:
-                raise ValueError(f"clip {row['clip_id']} is there already")
+                raise InputError(f"clip {row['clip_id']} is there already")
         except ValueError as error:
             unusable[f"{path.name} line {number}"] = str(error)
         else:

@@ -33,6 +33,7 @@ from lift.data.status import (
     need_rows,
     read_table,
 )
+from ..io import InputError
 
 # %% ../../nbs/13_epic.ipynb #68bc6094
 _FOLDERS = ("", "annotations/", "epic-kitchens-100-annotations/")
@@ -54,14 +55,14 @@ def seconds(timestamp: str) -> float:
         hours, minutes, rest = timestamp.split(":")
         return int(hours) * 3600 + int(minutes) * 60 + float(rest)
     except ValueError:
-        raise ValueError(f"timestamp {timestamp!r} is not of the form HH:MM:SS.ff") from None
+        raise InputError(f"timestamp {timestamp!r} is not of the form HH:MM:SS.ff") from None
 
 
 def clip_id(row: dict[str, str]) -> tuple[str, float, float]:
     """The benchmark's id of an annotation, its start and stop in seconds; `ValueError` for a faulty row."""
     for name in ("participant_id", "video_id"):
         if not row[name].strip() or ";" in row[name]:
-            raise ValueError(f"{name} {row[name]!r} is empty or holds ';', which parts ids in the lists")
+            raise InputError(f"{name} {row[name]!r} is empty or holds ';', which parts ids in the lists")
     start, stop = seconds(row["start_timestamp"]), seconds(row["stop_timestamp"])
     id = range_id(f"{row['participant_id']}/videos/{row['video_id']}", start, stop)
     parse_range(id)
@@ -91,7 +92,7 @@ def _usable(table: pd.DataFrame, file: str) -> tuple[pd.DataFrame, dict[str, str
     for number, row in enumerate(table.to_dict("records"), 2):
         try:
             if not row["noun_class"].isdecimal():
-                raise ValueError(f"noun_class {row['noun_class']!r} is not a class")
+                raise InputError(f"noun_class {row['noun_class']!r} is not a class")
             row["id"], row["start_sec"], row["stop_sec"] = clip_id(row)
         except ValueError as error:
             unusable[f"{file} row {number} ({row['narration_id']})"] = str(error)

@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
+from ..io import MissingExtraError
+
 # %% ../../nbs/16_scenes.ipynb #93f1a3c9
 PHOTOGRAPHS = (
     "sklearn/datasets/images/china.jpg",
@@ -46,7 +48,7 @@ def photograph(name: str, split: str, short_side: int = 288) -> Image.Image:
     package, _, inside = name.partition("/")
     spec = find_spec(package)
     if spec is None:
-        raise ImportError(f'the rendered benchmark takes photographs from {package}: pip install "lift[repro]"')
+        raise MissingExtraError(f'the rendered benchmark takes photographs from {package}: pip install "lift[repro]"')
     with Image.open(Path(spec.submodule_search_locations[0]) / inside) as image:
         image = image.convert("L" if image.mode == "L" else "RGB")
     begin, end = (round(part * max(image.size)) for part in REGIONS[split])

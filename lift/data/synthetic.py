@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from . import scenes
 from .clips import check_clips, write_clips
-from ..io import LiftError, write_text
+from ..io import InputError, LiftError, write_text
 from ..video import VideoError, write_video
 
 # %% ../../nbs/16_synthetic.ipynb #84a75dca
@@ -142,9 +142,9 @@ def _require(
     for name, values in given.items():
         for value in values:
             if value not in known[name]:
-                raise ValueError(f"unknown {name} {value!r}; there is: {', '.join(map(str, known[name]))}")
+                raise InputError(f"unknown {name} {value!r}; there is: {', '.join(map(str, known[name]))}")
     if size < 32 or size % 2:
-        raise ValueError(f"size is {size}; the encoder needs an even number of pixels, and the drawing at least 32")
+        raise InputError(f"size is {size}; the encoder needs an even number of pixels, and the drawing at least 32")
 
 # %% ../../nbs/16_synthetic.ipynb #4b8c66ae
 ENCODING = {  # each frame alone and with the same quantiser; a rate factor (crf) would look back in time
@@ -197,7 +197,7 @@ def _prepare(out: Path, settings: dict) -> None:
     except OSError as error:
         raise OSError(error.errno, f"cannot write here ({error.strerror}); choose another folder", str(out)) from error
     except ValueError as error:
-        raise ValueError(f"{record}: is no JSON; delete the folder {out} or choose another one") from error
+        raise InputError(f"{record}: is no JSON; delete the folder {out} or choose another one") from error
     if found != settings:
         raise SettingsMismatchError(f"{record}: holds {found}, asked for {settings}; delete {out} or choose another folder")
 
@@ -241,7 +241,7 @@ def synthesise(
     counts |= {"test": test_clips} if test_clips else {}
     _require(groups, difficulty, size, list(counts))
     if min(counts.values()) < 1 or seed < 0 or workers < 1 or not groups:
-        raise ValueError("clips, validation_clips and workers must be 1 or more, seed 0 or more, groups not empty")
+        raise InputError("clips, validation_clips and workers must be 1 or more, seed 0 or more, groups not empty")
     settings = {"recipe": _RECIPE, "seed": seed, "difficulty": difficulty, "size": size}
     _prepare(out, settings)
     plan = plan_clips(counts, groups, _stamp(settings))
@@ -270,7 +270,7 @@ def _probe_correct(values: np.ndarray, clips: pd.DataFrame) -> np.ndarray:
     signs, train = clips["chiral_label"].to_numpy(int), clips["split"].eq("train").to_numpy()
     held_out = clips["split"].eq("validation").to_numpy()
     if len(set(signs[train])) < 2 or not held_out.any():
-        raise ValueError(f"group {clips['group'].iloc[0]} needs both signs in train, and validation clips")
+        raise InputError(f"group {clips['group'].iloc[0]} needs both signs in train, and validation clips")
     probe = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=np.logspace(-1, 5, 13)))
     return probe.fit(values[train], signs[train]).predict(values[held_out]) == signs[held_out]
 
@@ -283,7 +283,7 @@ def audit_chance(features: np.ndarray, clips: pd.DataFrame, seed: int = 0) -> pd
     """
     features = np.asarray(features)
     if features.ndim != 3 or len(features) != len(clips):
-        raise ValueError(f"features must be (N, T, D) with N = {len(clips)} clips, got {features.shape}")
+        raise InputError(f"features must be (N, T, D) with N = {len(clips)} clips, got {features.shape}")
     rows = []
     for statistic, values in _order_free(features, seed).items():
         places = clips.reset_index(drop=True).groupby("group", sort=False).indices
