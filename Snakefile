@@ -21,7 +21,6 @@ NOTEBOOKS = {
     "paper": """table1_benchmark_statistics figure1_feature_trajectories figure2_reconstruction figure3_chiral_pair
         figure4_curvature table2_chiral_accuracy figure5_group_size_noise""",
     "beyond": "equivariant_code time_symmetry learning_curves retrieval actions probes_and_scalers",
-    "studies": "lift_training hard_clips",
     "ablations": " ".join(path.stem for path in sorted(Path("nbs/paper").glob("ablation_*.ipynb"))),
     "real": "table4_real_benchmark_statistics table5_real_chiral_accuracy table6_standard_benchmarks figure5_group_size_noise",
     "droid": "droid_chiral_accuracy droid_learning_curve droid_retrieval droid_film_strips droid_probes",
@@ -44,8 +43,8 @@ def section(name):
     return json.dumps([fields, config["seed"]], sort_keys=True)
 
 
-def level_section(folder, name):
-    """The section of the profile's own clips or features, or of those of a level of difficulty."""
+def of_level(folder, name):
+    """A section of the profile, or of one of its levels of difficulty."""
     return name if folder == RUN else f"levels.{Path(folder).name}.{name}"
 
 
@@ -63,8 +62,10 @@ def products(wildcards):
         return [f"{RUN}/results.txt"]
     if wildcards.name.startswith("ablation"):
         return [f"{RUN}/ablation/{name}-{seed}/measurements.csv" for name in ABLATION["variants"] for seed in range(ABLATION["seeds"])]
-    read = [f"{RUN}/{name}" for name in ("features.json", "model/model.safetensors", "equivariant/model.safetensors")]
-    read += [f"{RUN}/study/{name}/model.safetensors" for name in STUDY if wildcards.name == "lift_training"]
+    study = [f"{RUN}/study/{name}/model.safetensors" for name in STUDY if wildcards.name.startswith("lift_")]
+    if wildcards.name == "lift_choice":
+        return study
+    read = study + [f"{RUN}/{name}" for name in ("features.json", "model/model.safetensors", "equivariant/model.safetensors")]
     return read + [f"{folder}/features.json" for folder in LEVELS if wildcards.name in ("hard_clips", "learning_curves")]
 
 
@@ -84,7 +85,6 @@ wildcard_constraints:
     seed="[0-9]+",
     name="[^/]+",
 
-
 rule gallery:
     input:
         expand(f"{RUN}/notebooks/{{name}}.ipynb", name=CHOSEN),
@@ -96,17 +96,16 @@ rule gallery:
         f"rm -rf {config['gallery']}; mkdir -p $(dirname {config['gallery']}); cp -r {RUN}/figures {config['gallery']}; "
         f"python -c \"from lift.style import gallery; gallery('{config['gallery']}')\""
 
-
 rule clips:
     output:
         "{folder}/synthetic/clips.csv",
     params:
-        name=lambda w: level_section(w.folder, "synthetic"),
-        made_with=lambda w: made_with("lift/data/synthetic.py", settings=section(level_section(w.folder, "synthetic"))),
+        name=lambda w: of_level(w.folder, "synthetic"),
+        made_with=lambda w: made_with("lift/data/synthetic.py", settings=section(of_level(w.folder, "synthetic"))),
     threads: 64  # all that there are
+    priority: 4
     shell:
         fresh("{wildcards.folder}/synthetic") + f"lift synth {{wildcards.folder}}/synthetic --config {CONFIG} --section {{params.name}}"
-
 
 rule features:
     input:
@@ -114,13 +113,13 @@ rule features:
     output:
         "{folder}/features.json",
     params:
-        name=lambda w: level_section(w.folder, "features"),
-        made_with=lambda w: made_with("lift/extraction.py", settings=section(level_section(w.folder, "features"))),
+        name=lambda w: of_level(w.folder, "features"),
+        made_with=lambda w: made_with("lift/extraction.py", settings=section(of_level(w.folder, "features"))),
     threads: 64  # all that there are
+    priority: 3
     shell:
         fresh("{wildcards.folder}/store")
         + f"lift extract {{input}} {{wildcards.folder}}/store --config {CONFIG} --section {{params.name}} --json > {{output}}"
-
 
 rule model:
     input:
@@ -136,7 +135,6 @@ rule model:
         + f"lift train {RUN}/store {RUN}/{{wildcards.training}} --clips {RUN}/synthetic/clips.csv --replace --no-progress "
         f"--config {CONFIG} --section {{params.name}}"
 
-
 rule code:
     input:
         f"{RUN}/features.json",
@@ -147,7 +145,6 @@ rule code:
     priority: 1
     shell:
         f"lift fit {RUN}/store {RUN}/equivariant --clips {RUN}/synthetic/clips.csv --seed {config['seed']}"
-
 
 rule backbone:
     input:
@@ -160,7 +157,6 @@ rule backbone:
     shell:
         fresh(f"{RUN}/backbones/{{wildcards.name}}") + f"lift ablation features {PROFILE} {{wildcards.name}} > {{output}}"
 
-
 rule variant:
     input:
         lambda w: features_of(w.variant),
@@ -171,7 +167,6 @@ rule variant:
     shell:
         fresh(f"{RUN}/ablation/{{wildcards.variant}}-{{wildcards.seed}}")
         + f"lift ablation train {PROFILE} {{wildcards.variant}} --seed {{wildcards.seed}}"
-
 
 rule real:  # the data sets lie outside: what their folder holds is a parameter
     input:
@@ -188,7 +183,6 @@ rule real:  # the data sets lie outside: what their folder holds is a parameter
     threads: 64  # all that there are
     shell:
         fresh(f"{RUN}/{{params.folder}}") + f"lift benchmark {{wildcards.step}} {PROFILE} > {{output}}"
-
 
 rule notebook:
     input:

@@ -25,6 +25,7 @@ from lift.acceleration import keep_freed_memory
 from lift.backbones import Backbone, create_backbone
 from lift.data.clips import read_clips
 from lift.data.synthetic import synthesise
+from lift.equivariant import EquivariantCode
 from lift.extraction import extract
 from lift.figures import benchmark_ratios, save_figure, set_style
 from lift.model import LiFT, LiFTConfig
@@ -141,16 +142,11 @@ def embedding(repeats: int) -> tuple[float, float]:
 
 
 @torch.inference_mode()
-def symmetry(depth: int, repeats: int) -> tuple[float, float]:
-    """512 clips through LiFT's encoder and through the time-symmetric one, in batches."""
+def equivariant(repeats: int) -> tuple[float, float]:
+    """512 clips through LiFT and through the equivariant code of the same features, in batches."""
     features = torch.randn(512, FRAMES, 384).split(64)
-    lift = LiFT(LiFTConfig()).eval()
-    symmetric = LiFT(LiFTConfig(symmetry="equivariant", depth=depth)).eval()
-    return in_turn(
-        lambda: [lift.embed(x) for x in features],
-        lambda: [symmetric.embed(x) for x in features],
-        repeats,
-    )
+    lift, code = LiFT(LiFTConfig()).eval(), EquivariantCode().fit_batches(features)
+    return in_turn(lambda: [lift.embed(x) for x in features], lambda: [code.embed(x) for x in features], repeats)
 
 
 MEMORY_SCRIPT = """
@@ -228,22 +224,7 @@ def main() -> None:
                 row(label, reference, ours, "s", f"cosine of features at least {cosine:.5f}")
             )
         rows.append(row("LiFT embedding, codes alone", *embedding(arguments.repeats), "s"))
-        rows.append(
-            row(
-                "time-symmetric LiFT, depth 4",
-                *symmetry(4, arguments.repeats),
-                "s",
-                "two passes, against LiFT",
-            )
-        )
-        rows.append(
-            row(
-                "time-symmetric LiFT, the line alone",
-                *symmetry(0, arguments.repeats),
-                "s",
-                "against LiFT",
-            )
-        )
+        rows.append(row("equivariant code", *equivariant(arguments.repeats), "s", "against LiFT"))
         few, many = memory(paths, 100), memory(paths, 1000)
         rows.append(row("memory, 100 clips against 1,000", few, many, "MiB"))
     table = pd.DataFrame(rows)

@@ -158,7 +158,7 @@ def synth(
 @app.command(cls=ConfiguredCommand)
 def extract(
     clips: Annotated[Path, typer.Argument(help="A clip table (CSV): clip_id, path, start, end, split, label.")],
-    store: Annotated[Path, typer.Argument(help="The feature store to make or to go on filling.")],
+    store: Annotated[Path, typer.Argument(help="The feature store to make or to continue.")],
     backbone: Annotated[str, typer.Option(help="efficientnet_lite0, dinov2_vits14_reg, or any timm id.")] = "efficientnet_lite0",
     weights: Annotated[str | None, typer.Option(help="A local weights file, or 'random'; the published ones if not given.")] = None,
     frames: Annotated[int, typer.Option(help="Frames per clip, first and last included.")] = 16,
@@ -178,7 +178,7 @@ def extract(
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
-    """Turn the clips of a table into features of a frozen backbone; go on where a killed run stopped."""
+    """Turn the clips of a table into features of a frozen backbone; resume where a killed run stopped."""
     from lift.backbones import create_backbone
     from lift.data.clips import read_clips
     from lift.extraction import extract as extract_features
@@ -356,7 +356,7 @@ def embed(
     out: Annotated[Path, typer.Option(help="Parquet file to write: clip_id and embedding.")],
     model: Annotated[str | None, typer.Option(help="A saved folder or hub id; the packaged model if not given.")] = None,
     method: Annotated[str, typer.Option(help="lift, lift_static, lift_dynamic, or a baseline: mean, slope, ...")] = "lift",
-    frames: Annotated[int, typer.Option(help="Frames a video, first and last included.")] = 16,
+    frames: Annotated[int, typer.Option(help="Frames per video, first and last included.")] = 16,
     workers: Annotated[int, typer.Option(help="Processes that decode.")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     timeout: Timeout = 300.0,
@@ -418,7 +418,7 @@ def probe(
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Chiral accuracy: one linear probe a group, trained on its training clips, scored on its validation clips."""
+    """Chiral accuracy: one linear probe per group, trained on its training clips, scored on its validation clips."""
     from lift.data.clips import read_clips
     from lift.embedding import read_embeddings
     from lift.probes import probe_groups

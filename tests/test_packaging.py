@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NOT_FOR_INFERENCE = [
-    "lightning", "tensorboard", "papermill", "dvc", "jupyterlab", "nbdev", "fastcore", "IPython", "ipykernel",
+    "lightning", "tensorboard", "papermill", "snakemake", "jupyterlab", "nbdev", "fastcore", "IPython", "ipykernel",
     "matplotlib", "seaborn", "statsmodels", "skimage", "transformers", "ray", "pytest",
 ]  # fmt: skip
 BLOCKER = f"""
