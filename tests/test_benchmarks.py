@@ -69,9 +69,22 @@ def test_the_whole_dag_is_shown_without_data(checkout, profile):
     assert not (checkout / "runs").exists()
 
 
-def test_every_job_runs_on_miniature_copies_of_all_data_sets(checkout, tmp_path_factory):
-    data = make_all(tmp_path_factory.mktemp("data"))
-    snakemake(checkout, "mini", data=data)
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Miniature copies of all data sets."""
+    return make_all(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def made(checkout, data) -> Path:
+    """A checkout of its own in which the profile mini was made."""
+    copy = shutil.copytree(checkout, checkout.parent / "made")
+    snakemake(copy, "mini", data=data)
+    return copy
+
+
+def test_every_job_runs_on_miniature_copies_of_all_data_sets(made, data):
+    checkout = made
     run = Run("mini", checkout, open_run("mini").parameters)
     for kind in ("chiral", "classes"):
         summary = read_summary(run, kind)
@@ -92,17 +105,14 @@ def test_every_job_runs_on_miniature_copies_of_all_data_sets(checkout, tmp_path_
     assert "Nothing to be done" in snakemake(checkout, "mini", "-n", data=data), "a second call does nothing"
 
 
-def test_what_reruns_is_what_depends_on_a_change(checkout, tmp_path_factory):
-    """Runs after the one above in this file's checkout, or makes it: figures rerun what draws, a touch reruns nothing."""
-    data = tmp_path_factory.mktemp("droid_free")
-    make_hmdb51(data / "hmdb51", real=True)
-    snakemake(checkout, "mini", data=data)
-    figures = checkout / "lift" / "figures.py"
+def test_what_reruns_is_what_depends_on_a_change(made, data):
+    figures = made / "lift" / "figures.py"
     figures.touch()
-    assert "Nothing to be done" in snakemake(checkout, "mini", "-n", data=data)
-    figures.write_text(figures.read_text() + "\n\nADDED = 1\n")
-    shown = snakemake(checkout, "mini", "-n", data=data)
-    figures.write_text(figures.read_text().removesuffix("\n\nADDED = 1\n"))
+    assert "Nothing to be done" in snakemake(made, "mini", "-n", data=data)
+    before = figures.read_text()
+    figures.write_text(before + "\n\nADDED = 1\n")
+    shown = snakemake(made, "mini", "-n", data=data)
+    figures.write_text(before)
     names = {line.split(":")[0].split()[-1] for line in shown.splitlines() if re.match(r"(local)?rule \w+:", line)}
     assert names == {"notebook", "gallery"}, "what draws, and no clip, feature or model"
 
