@@ -94,6 +94,7 @@ rule gallery:
         made_with=made_with("lift/style.py"),
     shell:
         f"rm -rf {config['gallery']}; mkdir -p $(dirname {config['gallery']}); cp -r {RUN}/figures {config['gallery']}; "
+        f"find {config['gallery']} -name .snakemake_timestamp -delete; "
         f"python -c \"from lift.style import gallery; gallery('{config['gallery']}')\""
 
 rule clips:
