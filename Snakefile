@@ -12,9 +12,11 @@ from made_with import made_with
 PROFILE = config["profile"]
 RUN, CONFIG, DATA = f"runs/{PROFILE}", f"config/{PROFILE}.yaml", os.environ.get("LIFT_DATA", "")
 REAL = "real" in config
+FEATURES = f"{RUN}/features.txt" if REAL else f"{RUN}/features.json"
 STUDY = config.get("study", {})
 ABLATION = config.get("ablation", {"variants": {}, "seeds": 0})
 LEVELS = [f"{RUN}/{level}" for level in config.get("levels", {})]
+OWN = {"features": ("lift/extraction.py",), "model": ("lift/training.py", "lift/equivariant.py")}  # what empties a step's folder
 STEPS = {"clips": "clips", "features": "features", "model": "models", "embeddings": "embeddings", "results": "results"}
 
 NOTEBOOKS = {
@@ -29,9 +31,10 @@ NOTEBOOKS = {
     "tutorials": " ".join(path.stem for path in sorted(Path("nbs/tutorials").glob("*.ipynb"))),
 }
 CHOSEN = dict.fromkeys(name for entry in config["notebooks"] for name in NOTEBOOKS.get(entry, entry).split())
-if REAL and DATA and not Path(DATA, ABLATION.get("benchmark", "").removeprefix("cia-")).is_dir():
+if ABLATION["variants"] and REAL and DATA and not Path(DATA, ABLATION["benchmark"].removeprefix("cia-")).is_dir():
     left_out = [CHOSEN.pop(name) or name for name in list(CHOSEN) if name.startswith("ablation")]
     print(f"not available here, because {DATA} has no {ABLATION['benchmark']}: {', '.join(left_out)}", file=sys.stderr)
+PACKAGED = [str(path) for path in sorted(Path("lift").rglob("*")) if path.suffix in (".json", ".csv", ".md", ".safetensors")]
 PATHS = {path.stem: path for folder in ("nbs", "nbs/paper", "nbs/tutorials") for path in Path(folder).glob("*.ipynb")}
 
 
@@ -69,9 +72,6 @@ def products(wildcards):
     return read + [f"{folder}/features.json" for folder in LEVELS if wildcards.name in ("hard_clips", "learning_curves")]
 
 
-FEATURES = f"{RUN}/features.txt" if REAL else f"{RUN}/features.json"
-
-
 def features_of(variant):
     """The features that a variant of the ablations needs."""
     backbone = (ABLATION["variants"][variant] or {}).get("backbone", config["features"]["backbone"])
@@ -79,11 +79,8 @@ def features_of(variant):
 
 
 wildcard_constraints:
-    folder="|".join([RUN, *LEVELS]),
-    step="|".join(STEPS),
-    training="model|study/[^/]+",
-    seed="[0-9]+",
-    name="[^/]+",
+    folder="|".join([RUN, *LEVELS]), step="|".join(STEPS), training="model|study/[^/]+",
+    seed="[0-9]+", name="[^/]+",
 
 rule gallery:
     input:
@@ -165,22 +162,24 @@ rule variant:
         f"{RUN}/ablation/{{variant}}-{{seed}}/measurements.csv",
     params:
         made_with=lambda w: made_with("lift/ablation.py", settings=section("ablation.recipe") + str(ABLATION["variants"][w.variant])),
+        clips=[ABLATION.get("clips"), ABLATION.get("validation_clips")],
     shell:
         fresh(f"{RUN}/ablation/{{wildcards.variant}}-{{wildcards.seed}}")
         + f"lift ablation train {PROFILE} {{wildcards.variant}} --seed {{wildcards.seed}}"
 
 rule real:  # the data sets lie outside: what their folder holds is a parameter
     input:
+        lambda w: [] if w.step == "features" else PACKAGED,
         lambda w: [f"{RUN}/{before}.txt" for before, after in zip(STEPS, [*STEPS][1:]) if after == w.step],
     output:
         f"{RUN}/{{step}}.txt",
     params:
         folder=lambda w: STEPS[w.step],
+        code=lambda w: "" if w.step == "features" else made_with("lift/benchmarks.py"),
         found=lambda w: sorted(map(str, Path(DATA).glob("*/*"))) if DATA and w.step == "clips" else "",
-        made_with=lambda w: made_with(
-            {"features": "lift/extraction.py"}.get(w.step, "lift/benchmarks.py"),
-            settings=section({"features": "features", "model": "model"}.get(w.step, "real")),
-        ),
+        made_with=lambda w: made_with(*OWN.get(w.step, ("lift/benchmarks.py",)), settings=section(w.step) if w.step in OWN else ""),
+        settings=lambda w: {"clips": str(config["real"].get("benchmarks")), "features": "", "results": section("real") + section("bootstrap")}.get(
+            w.step, section("real")),
     threads: 64  # all that there are
     shell:
         fresh(f"{RUN}/{{params.folder}}") + f"lift benchmark {{wildcards.step}} {PROFILE} > {{output}}"
@@ -188,6 +187,7 @@ rule real:  # the data sets lie outside: what their folder holds is a parameter
 rule notebook:
     input:
         products,
+        PACKAGED,
         notebook=lambda w: str(PATHS[w.name]),
     output:
         notebook=f"{RUN}/notebooks/{{name}}.ipynb",

@@ -111,9 +111,8 @@ def test_what_reruns_is_what_depends_on_a_change(made, data):
     assert "Nothing to be done" in snakemake(made, "mini", "-n", data=data)
     before = figures.read_text()
     figures.write_text(before + "\n\nADDED = 1\n")
-    shown = snakemake(made, "mini", "-n", data=data)
+    names = jobs(made, "mini", data)
     figures.write_text(before)
-    names = {line.split(":")[0].split()[-1] for line in shown.splitlines() if re.match(r"(local)?rule \w+:", line)}
     assert names == {"notebook", "gallery"}, "what draws, and no clip, feature or model"
 
 
@@ -302,3 +301,42 @@ def test_the_parts_of_a_feature(tmp_path):
 def test_a_method_that_is_none(name):
     with pytest.raises(ValueError, match="no method"):
         split_method(name)
+
+
+def jobs(checkout: Path, profile: str, data: Path | None = None) -> set[str]:
+    """The names of the rules that would run."""
+    shown = snakemake(checkout, profile, "-n", data=data)
+    return {line.split(":")[0].split()[-1] for line in shown.splitlines() if re.match(r"(local)?rule \w+:", line)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rules"),
+    [
+        ("bootstrap: 100", "bootstrap: 120", {"real", "notebook", "gallery"}),
+        ("\n  clips: null", "\n  clips: 3", {"variant", "notebook", "gallery"}),
+        ("depth_2: {depth: 2}", "depth_2: {depth: 3}", {"variant", "notebook", "gallery"}),
+    ],
+)
+def test_a_changed_setting_reruns_the_steps_that_read_it(made, data, old, new, rules):
+    path = made / "config" / "mini.yaml"
+    before = path.read_text()
+    assert before.count(old) == 1
+    path.write_text(before.replace(old, new))
+    try:
+        assert jobs(made, "mini", data) == rules
+    finally:
+        path.write_text(before)
+
+
+def test_notebooks_depend_on_the_data_files_of_the_package(made, data):
+    path = made / "lift" / "reported.json"
+    before = path.read_text()
+    path.write_text(before + "\n")
+    try:
+        assert {"notebook", "gallery"} <= jobs(made, "mini", data)
+    finally:
+        path.write_text(before)
+
+
+def test_a_data_folder_that_is_not_there_is_named_and_not_a_traceback(checkout, tmp_path):
+    assert "notebook" in jobs(checkout, "droid", tmp_path / "nowhere")
