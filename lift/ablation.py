@@ -119,7 +119,7 @@ class Study:
         config, training = split_recipe({key: fields[key] for key in fields if key not in _OWN}, store.dim)
         train = list(self.clips.loc[self.clips["split"] == "train", "clip_id"])
         with _quiet_lightning():
-            model = fit(store, config, training, out, train_ids=train, progress=False, kind=kind)
+            model = fit(store, config, training, out, train_ids=train, progress=False, kind=kind, replace=True)
         sizes = dict(zip((f"{code}_dimension" for code in CODES), (sum(model.code_dims), *model.code_dims), strict=True))
         parameters = sum(weight.numel() for weight in model.parameters()) / 1e6
         table = measure(model, store, self.clips).assign(parameters=parameters, **sizes)

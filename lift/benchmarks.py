@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['BENCHMARKS', 'PARTS', 'CODES', 'FAMILIES', 'SUMMARY_COLUMNS', 'STEPS', 'Benchmark', 'run_benchmarks',
            'make_clip_tables', 'clip_tables', 'why_absent', 'extract_features', 'feature_stores', 'split_method',
-           'method_title', 'feature_part', 'why_no_model', 'train_model', 'fit_lift', 'fit_equivariant', 'embed_clips',
-           'read_embedding', 'probe_benchmarks', 'read_summary', 'read_group_results', 'run_step', 'mining_counts']
+           'method_title', 'feature_part', 'why_no_model', 'train_model', 'fit_lift', 'embed_clips', 'read_embedding',
+           'probe_benchmarks', 'read_summary', 'read_group_results', 'run_step', 'mining_counts']
 
 # %% ../nbs/23_benchmarks.ipynb #92ed6416
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +36,7 @@ from lift.embedding import (
     stream_embeddings,
     write_embeddings,
 )
-from .equivariant import EquivariantCode, feature_parts, spatial_quarters
+from .equivariant import feature_parts, fit_store, spatial_quarters
 from .io import InputError, write_json, write_text
 from .model import LiFT
 from .probes import ClassResults, GroupResults, ProbeError, probe_classes, probe_folds, probe_groups
@@ -101,8 +100,8 @@ def _make_clip_table(benchmark: Benchmark, data: Path, path: Path) -> dict[str, 
     root = Path(clips.attrs["root"]).resolve()
     absolute = [str(root / name) for name in clips["path"]]
     write_clips(clips.assign(path=absolute, split=clips["split"].replace("test", "validation")), path)
-    told = {key: clips.attrs.get(key) for key in ("source", "missing", "unusable")}
-    return {"found": True, "clips": len(clips), "note": left_out(clips), **told}
+    details = {key: clips.attrs.get(key) for key in ("source", "missing", "unusable")}
+    return {"found": True, "clips": len(clips), "note": left_out(clips), **details}
 
 
 def clip_tables(run: Run) -> dict[str, pd.DataFrame]:
@@ -228,27 +227,18 @@ def train_model(run: Run, progress: bool = True) -> str:
     source = f"{len(ids)} clips of the training split of {BENCHMARKS[wanted].title}"
     fit_lift(run, feature_part(store, "global"), ids, models / "lift", progress, {"training_data": source})
     for part in sorted({part for family, _, part in map(split_method, _all_methods(run)) if family == "equivariant"}):
-        fit_equivariant(feature_part(store, part), ids, run.parameters["seed"]).save(models / f"equivariant_{part}")
+        fit_store(feature_part(store, part), ids, run.parameters["seed"]).save(models / f"equivariant_{part}")
     return f"trained on {source}: {models}"
 
 
 def fit_lift(run: Run, store: FeatureStore, ids: list[str], out: Path, progress: bool, card: dict[str, str]) -> None:
     """LiFT by the profile's own recipe, in the folder `out`; what another recipe left there is replaced."""
-    from lift.training import RecipeMismatchError, fit, split_recipe  # Lightning is an extra
+    from lift.training import fit, split_recipe  # Lightning is an extra
 
     section = {"seed": run.parameters["seed"], **run.parameters["model"]}
     config, training = split_recipe(section, store.dim)
-    options = {"train_ids": ids, "progress": progress, "card": card}
-    try:
-        fit(store, config, training, out, **options)
-    except RecipeMismatchError:
-        shutil.rmtree(out)
-        fit(store, config, training, out, **options)
+    fit(store, config, training, out, train_ids=ids, progress=progress, card=card, replace=True)
 
-
-def fit_equivariant(store: FeatureStore, ids: list[str], seed: int) -> EquivariantCode:
-    """The equivariant code of the features of a store, fitted to the clips `ids` without labels."""
-    return EquivariantCode(backbone=store.description, seed=seed).fit_batches(store.batches(ids, 64))
 
 # %% ../nbs/23_benchmarks.ipynb #0b3a3448
 def _open_model(run: Run, store: FeatureStore, name: str) -> tuple[Model, FeatureStore]:

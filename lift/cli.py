@@ -25,7 +25,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from .config import as_type, read_section
+from .config import read_section
 from .io import InputError, LiftError
 
 # %% ../nbs/30_cli.ipynb #0543fe5e
@@ -69,7 +69,7 @@ class ConfiguredCommand(TyperCommand):
             known = {option.name for option in self.get_params(ctx)}
             if unknown := [name for name in fields if name not in known | {"seed"}]:
                 raise InputError(f"{given['config']}: {', '.join(unknown)}: no option of lift {ctx.info_name}")
-            ctx.default_map = {**fields, "config": given["config"], "section": given.get("section") or ""}
+            ctx.default_map = fields
         return super().parse_args(ctx, args)
 
 
@@ -217,15 +217,13 @@ def _train_arguments(defaults: dict[str, Any]) -> type:
     """The options of `lift train` as a dataclass: its own, then every field of the recipe with its default and comment."""
     from lift.losses import LossWeights
     from lift.model import LiFTConfig
-    from lift.training import TrainingConfig
+    from lift.training import split_recipe
     from tyro.conf import Positional, arg
 
-    kinds = (LiFTConfig, LossWeights, TrainingConfig)
-    recipe = {field.name: field for kind in kinds for field in dataclasses.fields(kind)}
+    model, training = split_recipe(defaults, LiFTConfig.feature_dim)
+    recipe = {field.name: (field, getattr(part, field.name)) for part in (model, training) for field in dataclasses.fields(part)}
     del recipe["feature_dim"], recipe["backbone"]  # the store has them
-    helps = {name: text for kind in kinds for name, text in _comments(kind).items()}
-    if unknown := [name for name in defaults if name not in recipe]:
-        raise InputError(f"no field of LiFTConfig or TrainingConfig: {', '.join(unknown)}")
+    helps = {name: text for kind in (type(model), LossWeights, type(training)) for name, text in _comments(kind).items()}
     own = [
         ("store", Annotated[Positional[Path], arg(help="A feature store.")]),
         ("out", Annotated[Positional[Path], arg(help="Folder for the model, its losses and checkpoints.")]),
@@ -236,8 +234,8 @@ def _train_arguments(defaults: dict[str, Any]) -> type:
         ("replace", Annotated[bool, arg(help="Delete what another recipe made in OUT, and start over.")], False),
     ]
     fields = [
-        (name, Annotated[field.type, arg(help=helps.get(name, ""))], as_type(name, defaults.get(name, field.default), field.default))
-        for name, field in recipe.items()
+        (name, Annotated[field.type, arg(help=helps.get(name, ""))], default)
+        for name, (field, default) in recipe.items()
     ]
     return dataclasses.make_dataclass("Train", own + fields)
 
@@ -248,8 +246,8 @@ def train(context: typer.Context) -> None:
     import tyro
     from lift.data.clips import read_clips
     from lift.store import FeatureStore
-    from lift.training import RecipeMismatchError, split_recipe
     from lift.training import fit as fit_model
+    from lift.training import split_recipe
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config")
@@ -263,9 +261,7 @@ def train(context: typer.Context) -> None:
     _check_folder(out)
     ids = None if clips is None else _training_ids(read_clips(clips), features, clips)
     source = {} if clips is None else {"training_data": f"{len(ids)} clips of the split train of {clips.name}"}
-    options = {"train_ids": ids, "progress": progress, "card": source}
-    made = [out / name for name in ("log", "checkpoints", "recipe.json", "config.json", "model.safetensors", "README.md")]
-    _make(lambda: fit_model(features, model, training, out, **options), made, RecipeMismatchError, replace)
+    fit_model(features, model, training, out, train_ids=ids, progress=progress, card=source, replace=replace)
     typer.echo(f"the model of the lowest validation loss is in {out}")
 
 # %% ../nbs/30_cli.ipynb #abd03412
@@ -306,7 +302,7 @@ def _find_videos(sources: list[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def _video_table(videos: list[Path]) -> tuple[Any, dict[str, str]]:
-    """A clip table of whole videos whose ids are their paths, as text that is UTF-8, and the videos that cannot be told by theirs."""
+    """A clip table of whole videos whose ids are their paths, as text that is UTF-8, and the videos whose path as text is another's."""
     import pandas as pd
 
     from lift.extraction import as_text
@@ -507,13 +503,13 @@ def fit(
 ) -> None:
     """Fit the equivariant code to the clips of a feature store, without labels, in closed form."""
     from lift.data.clips import read_clips
-    from lift.equivariant import EquivariantCode
+    from lift.equivariant import fit_store
     from lift.store import FeatureStore
 
     features = FeatureStore.open(store)
     _check_folder(out)
     ids = features.ids if clips is None else _training_ids(read_clips(clips), features, clips)
-    EquivariantCode(backbone=features.description, seed=seed).fit_batches(features.batches(ids, 64)).save(out)
+    fit_store(features, ids, seed).save(out)
     typer.echo(f"the code of {len(ids)} clips is in {out}")
 
 # %% ../nbs/30_cli.ipynb #f4029fba

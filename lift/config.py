@@ -39,12 +39,12 @@ def read_section(path: str | Path, section: str = "") -> dict[str, Any]:
 # %% ../nbs/00_config.ipynb #cfg0000b
 def as_type(name: str, value: Any, default: Any) -> Any:
     """`value` of the type of `default`; `ValueError` names the field where it is of another type."""
-    kind = type(default)
-    try:
-        if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
-            value = float(value)
-    except ValueError:
-        pass
-    if type(value) is not kind:
-        raise InputError(f"{name} takes a value such as {default!r}, got {value!r}")
+    wrong = InputError(f"{name} takes a value such as {default!r}, got {value!r}")
+    if type(default) is float and type(value) in (int, str):
+        try:
+            return float(value)
+        except ValueError as error:
+            raise wrong from error
+    if type(value) is not type(default):
+        raise wrong
     return value

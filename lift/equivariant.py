@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MIDDLE_GRID', 'feature_parts', 'odd_moment', 'cell_flow', 'spatial_quarters', 'odd_statistics',
-           'equal_variance_rotation', 'EquivariantCode', 'is_equivariant_code']
+           'equal_variance_rotation', 'EquivariantCode', 'is_equivariant_code', 'fit_store']
 
 # %% ../nbs/01_equivariant.ipynb #e91a0004
 import json
@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from . import __version__
 from .io import InputError, write_json
+from .store import FeatureStore
 
 # %% ../nbs/01_equivariant.ipynb #e91a0008
 MIDDLE_GRID = 7  # cells along a side of a map from the middle of a network: fine enough to see motion between them
@@ -280,3 +281,8 @@ def is_equivariant_code(folder: str | Path) -> bool:
         return json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("kind") == _KIND
     except (OSError, ValueError, AttributeError):
         return False
+
+# %% ../nbs/01_equivariant.ipynb #e91a001e
+def fit_store(store: FeatureStore, ids: Iterable[str], seed: int = 0) -> EquivariantCode:
+    """The equivariant code of the features of a store, fitted to the clips `ids` without labels."""
+    return EquivariantCode(backbone=store.description, seed=seed).fit_batches(store.batches(ids, 64))

@@ -229,8 +229,11 @@ class RecipeMismatchError(LiftError, ValueError):
     """A folder holds a run of another recipe."""
 
 
-def _check_resumable(out: Path, recipe: dict[str, str]) -> None:
-    """Write down the recipe of a new run, or refuse to go on with a run of another recipe."""
+_MADE = ("log", "checkpoints", "recipe.json", "config.json", "model.safetensors", "README.md")
+
+
+def _check_resumable(out: Path, recipe: dict[str, str], replace: bool) -> None:
+    """Write down the recipe of a new run; a run of another recipe is refused, or deleted where that is asked."""
     path = out / "recipe.json"
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
@@ -241,7 +244,11 @@ def _check_resumable(out: Path, recipe: dict[str, str]) -> None:
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: is damaged ({error}); delete {out} to train again") from error
     differs = sorted(name for name in recipe.keys() | before.keys() if recipe.get(name) != before.get(name))
-    if differs:
+    if differs and replace:
+        for made in (out / name for name in _MADE):
+            shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
+        write_json(path, recipe)
+    elif differs:
         raise RecipeMismatchError(f"{out} holds a run with another {', '.join(differs)}: choose another folder or delete it")
 
 # %% ../nbs/07_training.ipynb #trn00002
@@ -300,12 +307,13 @@ def fit(
     progress: bool = True,
     card: dict[str, str] | None = None,
     kind: type[LiFT] = LiFT,
+    replace: bool = False,
 ) -> LiFT:
     """Train a LiFT on the clips of a store and save the model of the lowest validation loss in `out` (paper section 3).
 
     Without `train_ids` every clip of the store is used; without `validation_ids` a part of them is held out for the
     validation loss. Resumes what a killed run left in `out`. `card` fills the model card, `kind` is the class of the
-    model (`lift.variants`). `ValueError` for feature
+    model (`lift.variants`). With `replace`, what another recipe made in `out` is deleted. `ValueError` for feature
     dimensions that differ, fewer than 2 clips, or another recipe's run in `out`.
     """
     out = Path(out)
@@ -318,7 +326,7 @@ def fit(
     train_ids = draw_ids(train_ids, training.train_clips, training.seed)
     if validation_ids is None:
         train_ids, validation_ids = split_ids(train_ids, training.validation_fraction, training.seed)
-    _check_resumable(out, {"kind": kind.__name__, **_recipe(store, config, training, train_ids, validation_ids)})
+    _check_resumable(out, {"kind": kind.__name__, **_recipe(store, config, training, train_ids, validation_ids)}, replace)
     lightning.seed_everything(training.seed, workers=True, verbose=False)
     module = LiFTModule(_prepared(kind(config), training, store, train_ids), training)
     loss = _run(module, store, train_ids, validation_ids, out, progress)

@@ -109,6 +109,14 @@ def test_a_killed_training_resumes(study, monkeypatch):
     assert len(study.measurements("lift", 0)) == 24
 
 
+def test_other_features_replace_a_finished_training(study, tmp_path):
+    study.train("lift", 0)
+    before = study.measurements("lift", 0)
+    other = dataclasses.replace(study, store=make_store(tmp_path / "other", study.clips, seed=1))
+    other.train("lift", 0)
+    assert not other.measurements("lift", 0).equals(before)
+
+
 def test_fewer_frames_are_the_first_the_last_and_some_between(study):
     study.train("frames_4", 0)
     four = LiFT.from_pretrained(study.folder / "frames_4-0")
