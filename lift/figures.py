@@ -42,7 +42,7 @@ def _dots(axis: Axes, rows: pd.DataFrame, mean: str, heights: np.ndarray, style:
 
 # %% ../nbs/20_figures.ipynb #604c1478
 def film_strips(strips: Sequence[tuple[str, np.ndarray]]) -> Figure:
-    """One row a clip: `(title, frames)` with frames `(K, H, W, 3)` uint8, time from left to right."""
+    """One row per clip: `(title, frames)` with frames `(K, H, W, 3)` uint8, time from left to right."""
     if not strips:
         raise InputError("film_strips needs at least one (title, frames)")
     rows = []
@@ -88,7 +88,7 @@ def _paths(points: pd.DataFrame, projection: str, columns: int) -> tuple[Figure,
 
 
 def trajectories(points: pd.DataFrame, projection: str = "t-SNE", columns: int = 4) -> Figure:
-    """Small multiples, one a clip, of features in the plane: columns `clip`, `label`, `time` (0 to 1), `x`, `y`."""
+    """Small multiples, one per clip, of features in the plane: columns `clip`, `label`, `time` (0 to 1), `x`, `y`."""
     require_columns(points, "trajectories", "clip label time x y")
     figure, panels = _paths(points, projection, columns)
     for axis, path in panels:
@@ -162,7 +162,7 @@ def _strip(axis: Axes, centre: float, values: np.ndarray, style: dict[str, str])
 
 
 def curvature_plot(table: pd.DataFrame) -> Figure:
-    """How curves bend in each `space` for each `variant`: `curvature_degrees` and, where given, `straightness`, a row a clip."""
+    """How curves bend in each `space` for each `variant`: `curvature_degrees` and, where given, `straightness`, one row per clip."""
     require_columns(table, "curvature_plot", "space variant curvature_degrees")
     spaces, styles = list(dict.fromkeys(table["space"])), series_styles(table["variant"])
     names = {"curvature_degrees": "curvature (degrees)", "straightness": "straightness (chord / arc)"}

@@ -65,7 +65,7 @@ def _differences(ours: dict, theirs: dict) -> str:
 
 # %% ../nbs/05_store.ipynb #5a0e51c1
 class ClipSource(NamedTuple):
-    """What the features of a clip were made of, as far as it is known; a file is told by its size and time, or its contents."""
+    """What the features of a clip were made of, as far as it is known; a file is known by its size and time, or by its contents."""
 
     path: str | None = None  # as the clip table gave it
     start: float | None = None  # seconds; None: the beginning
@@ -138,7 +138,7 @@ class FeatureStore:
     ) -> "FeatureStore":
         """A new store for features `(frames, dim)` of the backbone that `description` describes.
 
-        `sampling` records how frames were chosen and decoded; without it, no two samplings are told apart.
+        `sampling` records how frames were chosen and decoded; without it, two samplings cannot be distinguished.
         """
         path = Path(path)
         if (path / "store.json").exists():
@@ -277,8 +277,8 @@ class FeatureStore:
         half = self._checked(ids, features)  # (N, T, D)
         name = self._new_name()
         shard, part = self.path / "shards" / f"{name}.safetensors", self.path / "index" / f"{name}.parquet"
-        told = zip(ids, sources or [None] * len(ids), strict=True)
-        entries = [_Entry(clip_id, name, row, source) for row, (clip_id, source) in enumerate(told)]
+        pairs = zip(ids, sources or [None] * len(ids), strict=True)
+        entries = [_Entry(clip_id, name, row, source) for row, (clip_id, source) in enumerate(pairs)]
         try:
             _write_atomically(shard, lambda temporary: save_file({"features": half}, temporary))
             self._write_part(name, entries)

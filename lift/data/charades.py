@@ -56,7 +56,7 @@ def _read_names(root: Path, name: str) -> dict[str, str]:
 
 
 def read_classes(root: str | Path) -> pd.DataFrame:
-    """One row a class, indexed by its code: `template`, `object_id`, `noun`, `verb_id`, `verb`."""
+    """One row per class, indexed by its code: `template`, `object_id`, `noun`, `verb_id`, `verb`."""
     root = check_root(root)
     texts, mapping, verbs, objects = (
         _read_names(root, name) for name in ("classes", "mapping", "verbclasses", "objectclasses")

@@ -72,7 +72,7 @@ def sign_rows(rows: pd.DataFrame, pairs: pd.DataFrame, text: str | None = None) 
 
 # %% ../../nbs/11_chiral.ipynb #cb139c35
 def _drop_contradictions(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """One row a clip and group; clips that have both signs in a group are left out, and counted."""
+    """One row per clip and group; clips with both classes in a group are left out, and counted."""
     rows = rows.drop_duplicates(["chiral_triplet_id", "id", "chiral_label"])
     twice = rows.duplicated(["chiral_triplet_id", "id"], keep=False)
     return rows[~twice], rows.loc[twice, "id"].nunique()
@@ -133,7 +133,7 @@ CIA_COLUMNS = {
 
 
 def group_table(rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """The table `chiral_groups-*.csv` of the mined rows of one split: a row a group, ids joined by `;`."""
+    """The table `chiral_groups-*.csv` of the mined rows of one split: one row per group, ids joined by `;`."""
     table = []
     for triplet, group in rows.groupby("chiral_triplet_id", sort=False):
         if group["id"].str.contains(";").any():
@@ -190,7 +190,7 @@ def _sides_are_disjoint(table: pd.DataFrame) -> pd.Series:
 
 
 def _repeated_id(cells: list[str]) -> str:
-    """The first id that is there twice among cells of joined ids, in words; empty where there is none."""
+    """The first duplicated id among cells of joined ids, in words; empty if there is none."""
     ids = pd.Series([part for cell in cells for part in _split_ids(cell)])
     repeated = ids[ids.duplicated() & (ids != "")]
     return f" ({repeated.iloc[0]})" if len(repeated) else ""
@@ -225,7 +225,7 @@ def _group_names(groups: pd.DataFrame) -> pd.Series:
 
 
 def _read_groups(path: Path, split: str) -> pd.DataFrame:
-    """One row a clip and group of a `chiral_groups-*.csv`."""
+    """One row per clip and group of a `chiral_groups-*.csv`."""
     table = read_table(path, ["triplet_id", "id_forward", "id_reverse", "verb_forward", "verb_reverse"])
     noun = next((name for name in ("noun_abstract", "noun", "noun_class") if name in table.columns), None)
     if noun is None:

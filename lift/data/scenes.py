@@ -280,6 +280,7 @@ def drawer(stage: Stage) -> Action:
     reach = stage.between(0.22, 0.32)
 
     def pose(amount: float) -> Pose:
+        """The pose at `amount`, 0 at the start and 1 at the end."""
         edge, grow = slot + reach * amount, 1 + 0.25 * amount
         left, right = x - 0.48 * width, x + 0.48 * width
         near_left, near_right = x - 0.48 * width * grow, x + 0.48 * width * grow

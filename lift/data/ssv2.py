@@ -201,7 +201,7 @@ def chiral_clips(root: str | Path, lists: str | Path | None = None, rule: str = 
 
 
 def _all_clips(root: Path) -> pd.DataFrame:
-    """The clips of all classes; the authors' lists are read as well where they are there, so that a faulty one is told."""
+    """The clips of all classes; the authors' lists are read as well if they exist, so that a faulty one is reported."""
     if folder := own_lists(root, "ssv2"):
         read_lists(folder, "ssv2")
     return ssv2_clips(root)

@@ -278,7 +278,7 @@ def _probe_correct(values: np.ndarray, clips: pd.DataFrame) -> np.ndarray:
 def audit_chance(features: np.ndarray, clips: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Do features without their order stay at chance? `features` `(N, T, D)` in the order of the clip table's rows.
 
-    One row a group and statistic, and one over all groups: accuracy (percent) of a linear probe, its 95 % interval
+    One row per group and statistic, and one over all groups: accuracy (percent) of a linear probe, its 95 % interval
     (Clopper-Pearson, Bonferroni over all rows) and whether 50 lies inside. `ValueError` if a group cannot be probed.
     """
     features = np.asarray(features)
