@@ -39,7 +39,11 @@ def repeat(source: Path, out: Path, times: int) -> None:
                 packets = [packet for packet in container.demux(track) if packet.dts is not None]
                 length = max(packet.pts + packet.duration for packet in packets)
                 for packet in packets:
-                    packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                    packet.pts, packet.dts, packet.stream = (
+                        packet.pts + shift,
+                        packet.dts + shift,
+                        stream,
+                    )
                     target.mux(packet)
                 shift += length
 
@@ -47,7 +51,8 @@ def repeat(source: Path, out: Path, times: int) -> None:
 def measure(path: Path, minutes: int, clips: int) -> dict[str, float]:
     """Seconds for `clips` ranges of 2 s spread over the video, opened once a clip and once; both give the same frames."""
     starts = np.linspace(1, 60 * minutes - 5, clips).round(2)
-    read_clip(path, FRAMES, 1, 3)  # the decoder is loaded and the file is in memory: neither side pays for it
+    # the decoder is loaded and the file is in memory: neither side pays for it
+    read_clip(path, FRAMES, 1, 3)
     began = time.perf_counter()
     reference = [read_clip(path, FRAMES, start, start + 2) for start in starts]
     per_clip = time.perf_counter() - began
@@ -55,13 +60,21 @@ def measure(path: Path, minutes: int, clips: int) -> dict[str, float]:
     with VideoFile(path) as video:
         ours = [video.read_clip(FRAMES, start, start + 2) for start in starts]
     once = time.perf_counter() - began
-    assert all(np.array_equal(a, b) for a, b in zip(reference, ours, strict=True)), "the same frames"
-    return {"opened_per_clip_seconds": per_clip, "opened_once_seconds": once, "ratio": per_clip / once}
+    assert all(np.array_equal(a, b) for a, b in zip(reference, ours, strict=True)), (
+        "the same frames"
+    )
+    return {
+        "opened_per_clip_seconds": per_clip,
+        "opened_once_seconds": once,
+        "ratio": per_clip / once,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("figures"), help="folder for benchmark_ranges.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path("figures"), help="folder for benchmark_ranges.json"
+    )
     parser.add_argument("--minutes", type=int, default=60)
     parser.add_argument("--clips", type=int, default=20)
     parser.add_argument("--size", type=int, nargs=2, default=(640, 360), help="width and height")
@@ -71,9 +84,17 @@ def main() -> None:
         write_video(short, minute(*arguments.size), RATE)
         repeat(short, long, arguments.minutes)
         numbers = measure(long, arguments.minutes, arguments.clips)
-        numbers |= {"minutes": arguments.minutes, "clips": arguments.clips, "megabytes": long.stat().st_size / 1e6}
-    print(f"{arguments.clips} ranges of {arguments.minutes} minutes: {json.dumps(numbers, sort_keys=True)}")
-    save_json({**numbers, "provenance": provenance("benchmark", 0)}, arguments.out, "benchmark_ranges")
+        numbers |= {
+            "minutes": arguments.minutes,
+            "clips": arguments.clips,
+            "megabytes": long.stat().st_size / 1e6,
+        }
+    print(
+        f"{arguments.clips} ranges of {arguments.minutes} minutes: {json.dumps(numbers, sort_keys=True)}"
+    )
+    save_json(
+        {**numbers, "provenance": provenance("benchmark", 0)}, arguments.out, "benchmark_ranges"
+    )
 
 
 if __name__ == "__main__":

@@ -146,7 +146,11 @@ def equivariant(repeats: int) -> tuple[float, float]:
     """512 clips through LiFT and through the equivariant code of the same features, in batches."""
     features = torch.randn(512, FRAMES, 384).split(64)
     lift, code = LiFT(LiFTConfig()).eval(), EquivariantCode().fit_batches(features)
-    return in_turn(lambda: [lift.embed(x) for x in features], lambda: [code.embed(x) for x in features], repeats)
+    return in_turn(
+        lambda: [lift.embed(x) for x in features],
+        lambda: [code.embed(x) for x in features],
+        repeats,
+    )
 
 
 MEMORY_SCRIPT = """

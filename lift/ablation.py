@@ -54,10 +54,14 @@ def measure(model: LiFT, store: FeatureStore, clips: pd.DataFrame) -> pd.DataFra
     both = embed_store(store, "lift", model, ids)  # (N, E)
     columns = {}
     for name, codes in zip(CODES, (both, both[:, :size], both[:, size:]), strict=True):
-        answers = probe_groups(pd.DataFrame(codes, index=pd.Index(ids, name="clip_id")), clips, bootstrap=1)
+        answers = probe_groups(
+            pd.DataFrame(codes, index=pd.Index(ids, name="clip_id")), clips, bootstrap=1
+        )
         columns[name] = 100.0 * answers.predictions.set_index("clip_id")["correct"]
     groups = answers.predictions.set_index("clip_id")["group"]
-    return pd.DataFrame({"group": groups, **columns}).join(_paths(model, store, list(groups.index), centre))
+    return pd.DataFrame({"group": groups, **columns}).join(
+        _paths(model, store, list(groups.index), centre)
+    )
 
 
 @torch.inference_mode()
@@ -68,7 +72,8 @@ def _paths(model: LiFT, store: FeatureStore, ids: list[str], centre: torch.Tenso
         output = model(x)
         errors.append(((output.reconstruction - x) / model.feature_std).square().mean((1, 2)))
         spreads.append(((x - centre) / model.feature_std).square().mean((1, 2)))
-        bends.append(curvature(output.latents.double(), degrees=True).nanmean(-1).round(decimals=2))  # float32 bends a line a little
+        # float32 bends a line a little
+        bends.append(curvature(output.latents.double(), degrees=True).nanmean(-1).round(decimals=2))
     error = torch.cat(errors) / torch.cat(spreads).mean()  # (N,)
     columns = {"reconstruction_error": error.numpy(), "latent_curvature": torch.cat(bends).numpy()}
     return pd.DataFrame(columns, index=pd.Index(ids, name="clip_id"))
@@ -109,18 +114,41 @@ class Study:
     def recipe(self, name: str, seed: int) -> dict:
         """The recipe of a variant, its own fields in place of the shared ones; `ValueError` for an unknown variant."""
         if name not in self.settings["variants"]:
-            raise InputError(f"no variant {name!r}: choose one of {', '.join(self.settings['variants'])}")
+            raise InputError(
+                f"no variant {name!r}: choose one of {', '.join(self.settings['variants'])}"
+            )
         return {**self.settings["recipe"], **(self.settings["variants"][name] or {}), "seed": seed}
 
     def train(self, name: str, seed: int) -> Path:
         """Train a variant with one seed and `measure` it; the file of its measurements. A killed training is resumed."""
-        fields, store, out = self.recipe(name, seed), _study_features(self, name), self.folder / f"{name}-{seed}"
+        fields, store, out = (
+            self.recipe(name, seed),
+            _study_features(self, name),
+            self.folder / f"{name}-{seed}",
+        )
         kind = variant(fields.pop("encoder", "line"))
-        config, training = split_recipe({key: fields[key] for key in fields if key not in _OWN}, store.dim)
+        config, training = split_recipe(
+            {key: fields[key] for key in fields if key not in _OWN}, store.dim
+        )
         train = list(self.clips.loc[self.clips["split"] == "train", "clip_id"])
         with _quiet_lightning():
-            model = fit(store, config, training, out, train_ids=train, progress=False, kind=kind, replace=True)
-        sizes = dict(zip((f"{code}_dimension" for code in CODES), (sum(model.code_dims), *model.code_dims), strict=True))
+            model = fit(
+                store,
+                config,
+                training,
+                out,
+                train_ids=train,
+                progress=False,
+                kind=kind,
+                replace=True,
+            )
+        sizes = dict(
+            zip(
+                (f"{code}_dimension" for code in CODES),
+                (sum(model.code_dims), *model.code_dims),
+                strict=True,
+            )
+        )
         parameters = sum(weight.numel() for weight in model.parameters()) / 1e6
         table = measure(model, store, self.clips).assign(parameters=parameters, **sizes)
         write_text(out / "measurements.csv", table.to_csv())
@@ -131,7 +159,9 @@ class Study:
         """What `train` measured; `FileNotFoundError` where it has not been called."""
         path = self.folder / f"{name}-{seed}" / "measurements.csv"
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: not trained yet; run lift ablation train PROFILE {name} --seed {seed}")
+            raise FileNotFoundError(
+                f"{path}: not trained yet; run lift ablation train PROFILE {name} --seed {seed}"
+            )
         return pd.read_csv(path, index_col="clip_id")
 
 # %% ../nbs/23_ablation.ipynb #abl00001
@@ -158,20 +188,41 @@ def summarise(study: Study, rows: Sequence[Row]) -> pd.DataFrame:
 def _lines(study: Study, row: Row) -> Iterator[dict]:
     tables = [study.measurements(row.variant, seed) for seed in range(study.settings["seeds"])]
     first = tables[0].iloc[0]
-    labels = {"factor": row.factor, "level": row.level, "dimension": int(first[f"{row.code}_dimension"])}
+    labels = {
+        "factor": row.factor,
+        "level": row.level,
+        "dimension": int(first[f"{row.code}_dimension"]),
+    }
     labels |= {"parameters": float(first["parameters"]), "seeds": len(tables)}
-    for column, name in {row.code: MEASURES["accuracy"], **dict(list(MEASURES.items())[1:])}.items():
+    for column, name in {
+        row.code: MEASURES["accuracy"],
+        **dict(list(MEASURES.items())[1:]),
+    }.items():
         scores = np.stack([table[column].to_numpy(float) for table in tables])  # (S, N)
-        numbers = seed_clip_interval(scores, tables[0]["group"].to_numpy(), study.settings["bootstrap"])
-        yield {**labels, "measure": name, **dict(zip(("mean", "low", "high"), numbers, strict=True))}
+        numbers = seed_clip_interval(
+            scores, tables[0]["group"].to_numpy(), study.settings["bootstrap"]
+        )
+        yield {
+            **labels,
+            "measure": name,
+            **dict(zip(("mean", "low", "high"), numbers, strict=True)),
+        }
 
 
 def study_caption(study: Study) -> str:
     """How the numbers came about: the recipe, and what the intervals are over."""
     recipe, seeds = study.settings["recipe"], study.settings["seeds"]
     train = study.clips[study.clips["split"] == "train"]
-    over = "one seed: intervals (95 %) over clips alone" if seeds == 1 else f"{seeds} seeds: intervals (95 %) over seeds and clips"
-    short = " (short: a row at chance has not learned yet, and says nothing about its method)" if recipe["epochs"] < 20 else ""
+    over = (
+        "one seed: intervals (95 %) over clips alone"
+        if seeds == 1
+        else f"{seeds} seeds: intervals (95 %) over seeds and clips"
+    )
+    short = (
+        " (short: a row at chance has not learned yet, and says nothing about its method)"
+        if recipe["epochs"] < 20
+        else ""
+    )
     return (
         f"A LiFT of d = {recipe['latent_dim']} and {recipe['depth']} layers unless a row says otherwise, epochs: "
         f"{recipe['epochs']}{short}, on {len(train):,} training clips, which the probes see too; {over}. {study.data}"
@@ -181,11 +232,21 @@ def study_caption(study: Study) -> str:
 def comparison_table(summary: pd.DataFrame) -> pd.DataFrame:
     """The summary of a study for readers: one row per level, one column per measure, `mean [low, high]`."""
     digits = {MEASURES["reconstruction_error"]: 3}
-    text = [with_interval(row.mean, row.low, row.high, digits.get(row.measure, 1)) for row in summary.itertuples(index=False)]
+    text = [
+        with_interval(row.mean, row.low, row.high, digits.get(row.measure, 1))
+        for row in summary.itertuples(index=False)
+    ]
     said = summary["seeds"].map(lambda count: "one seed" if count == 1 else f"{count} seeds")
-    table = summary.assign(text=text, seeds=said).rename(columns={"parameters": "parameters (millions)"})
+    table = summary.assign(text=text, seeds=said).rename(
+        columns={"parameters": "parameters (millions)"}
+    )
     keys = ["factor", "level", "dimension", "parameters (millions)", "seeds"]
-    return table.set_index([*keys, "measure"])["text"].unstack(sort=False).reset_index().rename_axis(columns=None)
+    return (
+        table.set_index([*keys, "measure"])["text"]
+        .unstack(sort=False)
+        .reset_index()
+        .rename_axis(columns=None)
+    )
 
 
 def without_zeros(summary: pd.DataFrame) -> pd.DataFrame:
@@ -203,7 +264,9 @@ def study_clips(clips: pd.DataFrame, train: int | None, validation: int | None) 
     """The first `train` training and `validation` validation clips of each group and class, all where it is None."""
     chiral = clips[clips["group"].notna()]
     parts = [
-        chiral[chiral["split"] == split].groupby(["group", "chiral_label"], sort=True).head(len(chiral) if count is None else count)
+        chiral[chiral["split"] == split]
+        .groupby(["group", "chiral_label"], sort=True)
+        .head(len(chiral) if count is None else count)
         for split, count in (("train", train), ("validation", validation))
     ]
     return pd.concat(parts, ignore_index=True)
@@ -220,7 +283,11 @@ def _real_source(run: Run, name: str) -> tuple[pd.DataFrame, FeatureStore, str]:
         raise FileNotFoundError("no video of one of its splits could be read")
     weights = " with random weights" if store.description.get("weights") == "random" else ""
     features = f"{store.description['name']}{weights} features"
-    return clips, store, f"{benchmark.title} ({clips['group'].nunique()} chiral groups), {features}, profile {run.profile}."
+    return (
+        clips,
+        store,
+        f"{benchmark.title} ({clips['group'].nunique()} chiral groups), {features}, profile {run.profile}.",
+    )
 
 
 def open_study(run: Run) -> Study:
@@ -239,7 +306,9 @@ def extract_backbone(run: Run, name: str) -> str:
     study, features = open_study(run), run.parameters["features"]
     backbone = create_backbone(name, features.get("weights"), compile=features["compile"])
     frames = run.parameters.get("scored_frames") or features["frames"]
-    report = extract(study.clips, run.folder / "backbones" / name, backbone, frames, features["workers"])
+    report = extract(
+        study.clips, run.folder / "backbones" / name, backbone, frames, features["workers"]
+    )
     if report.failed:
         raise RuntimeError(f"{name}: {report}")
     return str(report)

@@ -216,7 +216,9 @@ def _hash(network: nn.Module) -> str:
     """Short hash of the names and values of all weights."""
     state = network.state_dict().items()
     return short_hash(
-        part for name, tensor in state for part in (name, tensor.detach().cpu().contiguous().numpy().tobytes())
+        part
+        for name, tensor in state
+        for part in (name, tensor.detach().cpu().contiguous().numpy().tobytes())
     )
 
 # %% ../nbs/04_backbones.ipynb #2b894f5d

@@ -39,10 +39,16 @@ from lift.embedding import (
 from .equivariant import feature_parts, fit_store, spatial_quarters
 from .io import InputError, write_json, write_text
 from .model import LiFT
-from .probes import ClassResults, GroupResults, ProbeError, probe_classes, probe_folds, probe_groups
+from lift.probes import (
+    ClassResults,
+    GroupResults,
+    ProbeError,
+    probe_classes,
+    probe_folds,
+    probe_groups,
+)
 from .reproduction import Run
 from .store import FeatureStore, StoreView
-
 
 # %% ../nbs/23_benchmarks.ipynb #6c6de08f
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ class Benchmark:
     kind: str  # "chiral": a probe a group; "classes": one probe of all classes
     folder: str  # of its data set, below the data folder
     make_clips: Callable[[Path], pd.DataFrame]
-    find_root: Callable[[Path], Path] | None = None  # in the data folder, for a set that may lie elsewhere than in `folder`
+    # in the data folder, for a set that may lie elsewhere than in `folder`
+    find_root: Callable[[Path], Path] | None = None
     in_paper: bool = True
 
 
@@ -66,11 +73,20 @@ BENCHMARKS = {
     "hmdb51": Benchmark("HMDB51", "classes", "hmdb51", actions.hmdb51_clips),
     "ssv2": Benchmark("SSv2", "classes", "ssv2", ssv2.ssv2_clips),
     "kinetics400-temporal": Benchmark(
-        "K400 temporal (32)", "classes", "kinetics400", partial(actions.kinetics_clips, subset="temporal")
+        "K400 temporal (32)",
+        "classes",
+        "kinetics400",
+        partial(actions.kinetics_clips, subset="temporal"),
     ),
-    "ssv2-temporal": Benchmark("SSv2 temporal (18)", "classes", "ssv2", partial(ssv2.ssv2_clips, subset="temporal")),
-    "cia-hmdb51": Benchmark("HMDB51 sit-stand", "chiral", "hmdb51", actions.hmdb51_chiral_clips, in_paper=False),
-    "cia-droid": Benchmark("DROID", "chiral", "droid", droid.chiral_clips, droid.find_root, in_paper=False),
+    "ssv2-temporal": Benchmark(
+        "SSv2 temporal (18)", "classes", "ssv2", partial(ssv2.ssv2_clips, subset="temporal")
+    ),
+    "cia-hmdb51": Benchmark(
+        "HMDB51 sit-stand", "chiral", "hmdb51", actions.hmdb51_chiral_clips, in_paper=False
+    ),
+    "cia-droid": Benchmark(
+        "DROID", "chiral", "droid", droid.chiral_clips, droid.find_root, in_paper=False
+    ),
 }
 
 
@@ -79,13 +95,15 @@ def run_benchmarks(run: Run) -> dict[str, Benchmark]:
     names = run.parameters.get("real", {}).get("benchmarks", BENCHMARKS)
     return {name: BENCHMARKS[name] for name in names}
 
-
 # %% ../nbs/23_benchmarks.ipynb #d663eed5
 def make_clip_tables(run: Run, data: str | Path) -> str:
     """Write the clip table of each benchmark found below `data`, and what each one lacks; a line a benchmark."""
     data, out = check_root(data).resolve(), run.folder / "clips"
     out.mkdir(parents=True, exist_ok=True)
-    states = {name: _make_clip_table(benchmark, data, out / f"{name}.csv") for name, benchmark in run_benchmarks(run).items()}
+    states = {
+        name: _make_clip_table(benchmark, data, out / f"{name}.csv")
+        for name, benchmark in run_benchmarks(run).items()
+    }
     write_json(out / "benchmarks.json", states, ensure_ascii=False)
     return "\n".join(f"{name}: {state['note']}" for name, state in states.items())
 
@@ -93,13 +111,17 @@ def make_clip_tables(run: Run, data: str | Path) -> str:
 def _make_clip_table(benchmark: Benchmark, data: Path, path: Path) -> dict[str, object]:
     """Write one clip table; clips, missing and unusable ones by name, and a `note` that says it in a line."""
     try:
-        clips = benchmark.make_clips(benchmark.find_root(data) if benchmark.find_root else data / benchmark.folder)
+        clips = benchmark.make_clips(
+            benchmark.find_root(data) if benchmark.find_root else data / benchmark.folder
+        )
     except (DatasetError, OSError) as error:
         path.unlink(missing_ok=True)
         return {"found": False, "clips": 0, "note": " ".join(str(error).split())}
     root = Path(clips.attrs["root"]).resolve()
     absolute = [str(root / name) for name in clips["path"]]
-    write_clips(clips.assign(path=absolute, split=clips["split"].replace("test", "validation")), path)
+    write_clips(
+        clips.assign(path=absolute, split=clips["split"].replace("test", "validation")), path
+    )
     details = {key: clips.attrs.get(key) for key in ("source", "missing", "unusable")}
     return {"found": True, "clips": len(clips), "note": left_out(clips), **details}
 
@@ -114,29 +136,44 @@ def why_absent(run: Run) -> dict[str, str]:
     """The benchmarks that a run has no clips of, each with the reason in a line."""
     path = run.folder / "clips" / "benchmarks.json"
     if not path.is_file():
-        return dict.fromkeys(run_benchmarks(run), f"profile {run.profile} has looked for no data set: PROFILE=paper LIFT_DATA=... does")
-    return {name: state["note"] for name, state in json.loads(path.read_text()).items() if not state["found"]}
-
+        return dict.fromkeys(
+            run_benchmarks(run),
+            f"profile {run.profile} has looked for no data set: PROFILE=paper LIFT_DATA=... does",
+        )
+    return {
+        name: state["note"]
+        for name, state in json.loads(path.read_text()).items()
+        if not state["found"]
+    }
 
 # %% ../nbs/23_benchmarks.ipynb #43ba0cdb
 def extract_features(run: Run, progress: bool = True) -> str:
     """Fill the feature store of every data set that has clips; a report a data set."""
     tables: dict[str, list[pd.DataFrame]] = {}
     for name, clips in clip_tables(run).items():
-        tables.setdefault(BENCHMARKS[name].folder, []).append(clips[["clip_id", "path", "start", "end"]])
+        tables.setdefault(BENCHMARKS[name].folder, []).append(
+            clips[["clip_id", "path", "start", "end"]]
+        )
     (run.folder / "features").mkdir(parents=True, exist_ok=True)
     if not tables:
         return "no data set is there: no features"
-    from lift.backbones import create_backbone  # timm takes seconds to import, and no other step needs it
+    # timm takes seconds to import, and no other step needs it
+    from lift.backbones import create_backbone
     from lift.extraction import extract
 
     settings = dict(run.parameters["features"])
-    options = {name: settings.pop(name) for name in ("weights", "compile", "grid", "middle") if name in settings}
+    options = {
+        name: settings.pop(name)
+        for name in ("weights", "compile", "grid", "middle")
+        if name in settings
+    }
     backbone = create_backbone(settings.pop("backbone"), **options)
     reports = {}
     for folder, parts in tables.items():
         clips = pd.concat(parts).drop_duplicates("clip_id")
-        reports[folder] = extract(clips, run.folder / "features" / folder, backbone, progress=progress, **settings)
+        reports[folder] = extract(
+            clips, run.folder / "features" / folder, backbone, progress=progress, **settings
+        )
     return "\n".join(f"{folder}: {report}" for folder, report in reports.items())
 
 
@@ -144,17 +181,35 @@ def feature_stores(run: Run) -> dict[str, FeatureStore]:
     """The feature stores that a run has made, by data set."""
     folders = dict.fromkeys(benchmark.folder for benchmark in run_benchmarks(run).values())
     paths = {folder: run.folder / "features" / folder for folder in folders}
-    return {folder: FeatureStore.open(path) for folder, path in paths.items() if (path / "store.json").is_file()}
-
+    return {
+        folder: FeatureStore.open(path)
+        for folder, path in paths.items()
+        if (path / "store.json").is_file()
+    }
 
 # %% ../nbs/23_benchmarks.ipynb #7c3d51a0
-PARTS = {"global": "", "cells": ", 2 x 2 cells", "middle": ", 2 x 2 cells of the middle map", "all": ", all parts"}
+PARTS = {
+    "global": "",
+    "cells": ", 2 x 2 cells",
+    "middle": ", 2 x 2 cells of the middle map",
+    "all": ", all parts",
+}
 CODES = {"": " [c, v]", "_static": " c", "_dynamic": " v"}
-FAMILIES = {  # names of the methods, their titles, and the parts of the features that they may read, the default one first
+# names of the methods, their titles, and the parts of the features that they may read, the default one first
+FAMILIES = {
     "baseline": ({name: name.replace("_", " ") for name in BASELINES}, tuple(PARTS)),
-    "lift": ({name: name.replace("_", " ").replace("lift", "LiFT") for name in LIFT_METHODS}, ("global",)),
-    "equivariant": ({f"equivariant{code}": f"equivariant code{title}" for code, title in CODES.items()}, ("all", "global")),
-    "packaged": ({f"packaged{code}": f"packaged equivariant code{title}" for code, title in CODES.items()}, ("all",)),
+    "lift": (
+        {name: name.replace("_", " ").replace("lift", "LiFT") for name in LIFT_METHODS},
+        ("global",),
+    ),
+    "equivariant": (
+        {f"equivariant{code}": f"equivariant code{title}" for code, title in CODES.items()},
+        ("all", "global"),
+    ),
+    "packaged": (
+        {f"packaged{code}": f"packaged equivariant code{title}" for code, title in CODES.items()},
+        ("all",),
+    ),
 }
 
 
@@ -167,7 +222,9 @@ def split_method(name: str) -> tuple[str, str, str]:
     for family, (titles, parts) in FAMILIES.items():
         if method in titles and (part or parts[0]) in parts:
             return family, method, part or parts[0]
-    known = "; ".join(f"{', '.join(titles)} (@{', @'.join(parts)})" for titles, parts in FAMILIES.values())
+    known = "; ".join(
+        f"{', '.join(titles)} (@{', @'.join(parts)})" for titles, parts in FAMILIES.values()
+    )
     raise InputError(f"no method {name!r}: choose one of {known}")
 
 
@@ -180,7 +237,11 @@ def method_title(name: str) -> str:
 
 def _all_methods(run: Run) -> list[str]:
     """The methods of a profile, of all kinds of benchmarks."""
-    return list(dict.fromkeys(name for names in run.parameters["real"]["methods"].values() for name in names))
+    return list(
+        dict.fromkeys(
+            name for names in run.parameters["real"]["methods"].values() for name in names
+        )
+    )
 
 
 def feature_part(store: FeatureStore, part: str) -> FeatureStore:
@@ -189,20 +250,30 @@ def feature_part(store: FeatureStore, part: str) -> FeatureStore:
     `EmbeddingError` for a part that a store does not have; features without parts are all global.
     """
     found = store.description
-    has = {"cells": found.get("grid"), "middle": found.get("middle") is not None, "all": True, "global": True}
+    has = {
+        "cells": found.get("grid"),
+        "middle": found.get("middle") is not None,
+        "all": True,
+        "global": True,
+    }
     if not has[part]:
         setting = "grid" if part == "cells" else part
-        raise EmbeddingError(f"these features have no {part}: features.{setting} of the profile makes some")
+        raise EmbeddingError(
+            f"these features have no {part}: features.{setting} of the profile makes some"
+        )
     if part == "all" or not (has["cells"] or has["middle"]):
         return store
-    plain = {key: value for key, value in found.items() if key not in ("grid", "middle", "middle_channels")}
+    plain = {
+        key: value
+        for key, value in found.items()
+        if key not in ("grid", "middle", "middle_channels")
+    }
     take = {
         "global": lambda x: feature_parts(x, found)["whole"],
         "cells": lambda x: feature_parts(x, found)["cells"].flatten(2),
         "middle": lambda x: spatial_quarters(feature_parts(x, found)["middle"]),
     }[part]
     return StoreView(store, take, plain if part == "global" else {**plain, "part": part})
-
 
 # %% ../nbs/23_benchmarks.ipynb #dfa7fc9b
 def why_no_model(run: Run) -> str:
@@ -225,20 +296,36 @@ def train_model(run: Run, progress: bool = True) -> str:
     if store is None or len(ids) < 2:  # one is held out
         return why_no_model(run)
     source = f"{len(ids)} clips of the training split of {BENCHMARKS[wanted].title}"
-    fit_lift(run, feature_part(store, "global"), ids, models / "lift", progress, {"training_data": source})
-    for part in sorted({part for family, _, part in map(split_method, _all_methods(run)) if family == "equivariant"}):
-        fit_store(feature_part(store, part), ids, run.parameters["seed"]).save(models / f"equivariant_{part}")
+    fit_lift(
+        run,
+        feature_part(store, "global"),
+        ids,
+        models / "lift",
+        progress,
+        {"training_data": source},
+    )
+    for part in sorted(
+        {
+            part
+            for family, _, part in map(split_method, _all_methods(run))
+            if family == "equivariant"
+        }
+    ):
+        fit_store(feature_part(store, part), ids, run.parameters["seed"]).save(
+            models / f"equivariant_{part}"
+        )
     return f"trained on {source}: {models}"
 
 
-def fit_lift(run: Run, store: FeatureStore, ids: list[str], out: Path, progress: bool, card: dict[str, str]) -> None:
+def fit_lift(
+    run: Run, store: FeatureStore, ids: list[str], out: Path, progress: bool, card: dict[str, str]
+) -> None:
     """LiFT by the profile's own recipe, in the folder `out`; what another recipe left there is replaced."""
     from lift.training import fit, split_recipe  # Lightning is an extra
 
     section = {"seed": run.parameters["seed"], **run.parameters["model"]}
     config, training = split_recipe(section, store.dim)
     fit(store, config, training, out, train_ids=ids, progress=progress, card=card, replace=True)
-
 
 # %% ../nbs/23_benchmarks.ipynb #0b3a3448
 def _open_model(run: Run, store: FeatureStore, name: str) -> tuple[Model, FeatureStore]:
@@ -265,7 +352,12 @@ def _embed(run: Run, store: FeatureStore, name: str) -> None:
     check_backbone(model, view)
     code = method if family == "lift" else method.replace(family, "lift")
     array = embed_store(view, code, model, store.ids, batch_size=64)
-    write_embeddings(_embedding_file(run, store, name), store.ids, array, {"method": name, "backbone": view.description})
+    write_embeddings(
+        _embedding_file(run, store, name),
+        store.ids,
+        array,
+        {"method": name, "backbone": view.description},
+    )
 
 
 def _embedding_file(run: Run, store: FeatureStore, name: str) -> Path:
@@ -296,7 +388,11 @@ def embed_clips(run: Run, progress: bool = True) -> str:
 def read_embedding(run: Run, benchmark: str, name: str) -> pd.DataFrame:
     """The embeddings of a benchmark's clips by one method, indexed by clip id; `EmbeddingError` where it has none."""
     store = feature_stores(run).get(BENCHMARKS[benchmark].folder)
-    ids = [] if store is None else [clip_id for clip_id in clip_tables(run)[benchmark]["clip_id"] if clip_id in store]
+    ids = (
+        []
+        if store is None
+        else [clip_id for clip_id in clip_tables(run)[benchmark]["clip_id"] if clip_id in store]
+    )
     if not ids:
         raise EmbeddingError(f"{benchmark}: no features are there")
     return pd.concat(_embeddings(run, store, name, ids))
@@ -310,21 +406,34 @@ def _embeddings(run: Run, store: FeatureStore, name: str, ids: list[str]) -> Ite
     else:
         yield from iterate_embeddings(_embedding_file(run, store, name), ids)
 
-
 # %% ../nbs/23_benchmarks.ipynb #baa5e98c
 def probe_benchmarks(run: Run, progress: bool = True) -> str:
     """Score every method on every benchmark that is there; `results/summary.csv` has a row for each, absent ones too."""
     clips, stores, absent = clip_tables(run), feature_stores(run), why_absent(run)
     rows = []
-    for name, benchmark in tqdm(run_benchmarks(run).items(), unit="benchmark", desc="probe", disable=not progress):
+    for name, benchmark in tqdm(
+        run_benchmarks(run).items(), unit="benchmark", desc="probe", disable=not progress
+    ):
         store = stores.get(benchmark.folder)
         for method in run.parameters["real"]["methods"][benchmark.kind]:
-            ids = [] if name in absent or store is None else [clip_id for clip_id in clips[name]["clip_id"] if clip_id in store]
+            ids = (
+                []
+                if name in absent or store is None
+                else [clip_id for clip_id in clips[name]["clip_id"] if clip_id in store]
+            )
             if ids:
                 scored = _score(run, name, method, clips[name], store, ids)
             else:
                 scored = {"reason": absent.get(name, "no video of it could be read")}
-            rows.append({"benchmark": name, "title": benchmark.title, "kind": benchmark.kind, "method": method, **scored})
+            rows.append(
+                {
+                    "benchmark": name,
+                    "title": benchmark.title,
+                    "kind": benchmark.kind,
+                    "method": method,
+                    **scored,
+                }
+            )
     table = pd.DataFrame(rows).reindex(columns=SUMMARY_COLUMNS)
     path = run.folder / "results" / "summary.csv"
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
@@ -344,9 +453,14 @@ def _score(
     folder = run.folder / "results" / name / method
     settings = {"bootstrap": run.parameters["bootstrap"], "seed": run.parameters["seed"]}
     try:
-        if split_method(method)[0] != "baseline" and not _embedding_file(run, store, method).is_file():
+        if (
+            split_method(method)[0] != "baseline"
+            and not _embedding_file(run, store, method).is_file()
+        ):
             check_backbone(*_open_model(run, store, method))  # says why there is none
-            raise EmbeddingError(f"{method}: no embeddings; run lift benchmark embeddings {run.profile}")
+            raise EmbeddingError(
+                f"{method}: no embeddings; run lift benchmark embeddings {run.profile}"
+            )
         _probe(_embeddings(run, store, method, ids), clips, name, settings).save(folder)
     except (ProbeError, EmbeddingError) as error:
         return {"reason": str(error)}
@@ -355,14 +469,21 @@ def _score(
     if BENCHMARKS[name].kind == "chiral":
         clips_scored = pd.read_csv(folder / "groups.csv")["n_validation"].sum()
         return {**numbers, "value": numbers["mean"], "n_validation": int(clips_scored)}
-    return {**numbers, "value": numbers["top1"], "low": numbers["top1_low"], "high": numbers["top1_high"]}
+    return {
+        **numbers,
+        "value": numbers["top1"],
+        "low": numbers["top1_low"],
+        "high": numbers["top1_high"],
+    }
 
 
 def _dimension(run: Run, store: FeatureStore, name: str) -> int:
     """E, the size of an embedding."""
     family, method, part = split_method(name)
     if family == "baseline":
-        return BASELINES[method](torch.zeros(1, store.frames, feature_part(store, part).dim)).shape[1]
+        return BASELINES[method](torch.zeros(1, store.frames, feature_part(store, part).dim)).shape[
+            1
+        ]
     return pq.read_schema(_embedding_file(run, store, name)).field("embedding").type.list_size
 
 
@@ -376,7 +497,6 @@ def _probe(
         return probe_groups(pd.concat(tables), clips, **settings)
     return probe_classes(tables, clips, **settings)
 
-
 # %% ../nbs/23_benchmarks.ipynb #061cdc41
 def read_summary(run: Run, kind: str) -> pd.DataFrame:
     """One row a benchmark of a `kind` (chiral, classes) and method; `value` is NaN and `reason` a line where it has none."""
@@ -386,11 +506,19 @@ def read_summary(run: Run, kind: str) -> pd.DataFrame:
     else:
         absent = why_absent(run)
         rows = [
-            {"benchmark": name, "title": b.title, "kind": b.kind, "method": "lift", "reason": absent.get(name, "not scored yet")}
+            {
+                "benchmark": name,
+                "title": b.title,
+                "kind": b.kind,
+                "method": "lift",
+                "reason": absent.get(name, "not scored yet"),
+            }
             for name, b in run_benchmarks(run).items()
         ]
         table = pd.DataFrame(rows).reindex(columns=SUMMARY_COLUMNS)
-    counts = dict.fromkeys(("dimension", "groups", "classes", "n_validation", "missing_clips"), "Int64")
+    counts = dict.fromkeys(
+        ("dimension", "groups", "classes", "n_validation", "missing_clips"), "Int64"
+    )
     return table[table["kind"] == kind].reset_index(drop=True).astype(counts)
 
 
@@ -401,13 +529,14 @@ def read_group_results(run: Run, name: str) -> dict[str, GroupResults]:
     for path in sorted((run.folder / "results" / name).glob("*/summary.json")):
         if path.parent.name not in scored:
             continue  # left by an earlier run, when the data was there
-        table, predictions = (pd.read_csv(path.with_name(f"{part}.csv")) for part in ("groups", "predictions"))
+        table, predictions = (
+            pd.read_csv(path.with_name(f"{part}.csv")) for part in ("groups", "predictions")
+        )
         info = json.loads(path.read_text())
         results[path.parent.name] = GroupResults(
             table, info["excluded_groups"], info["missing"], predictions, seed=info["seed"]
         )
     return results
-
 
 # %% ../nbs/23_benchmarks.ipynb #2293069d
 STEPS: dict[str, Callable[[Run, bool], str]] = {
@@ -423,14 +552,17 @@ def run_step(run: Run, step: str, data: str | Path | None = None, progress: bool
     if step not in ("clips", *STEPS):
         raise InputError(f"no step {step!r}: choose one of clips, {', '.join(STEPS)}")
     if "real" not in run.parameters:
-        raise InputError(f"profile {run.profile} has no real data sets (no `real` in config/{run.profile}.yaml): use paper, droid or mini")
+        raise InputError(
+            f"profile {run.profile} has no real data sets (no `real` in config/{run.profile}.yaml): use paper, droid or mini"
+        )
     if step != "clips":
         return STEPS[step](run, progress)
     if not data:
-        folders = ", ".join(dict.fromkeys(benchmark.folder for benchmark in run_benchmarks(run).values()))
+        folders = ", ".join(
+            dict.fromkeys(benchmark.folder for benchmark in run_benchmarks(run).values())
+        )
         raise InputError(f"which folder holds {folders}? Say LIFT_DATA=/data, or --data /data")
     return make_clip_tables(run, data)
-
 
 # %% ../nbs/23_benchmarks.ipynb #29d10654
 def mining_counts(annotations: dict[str, Path | None]) -> pd.DataFrame:
@@ -441,14 +573,24 @@ def mining_counts(annotations: dict[str, Path | None]) -> pd.DataFrame:
     adapters = {"ssv2": ssv2, "epic": epic, "charades": charades}
     rows = []
     for dataset, folder in annotations.items():
-        known = set(published_groups(dataset)[["forward", "reverse", "noun"]].itertuples(index=False, name=None))
+        known = set(
+            published_groups(dataset)[["forward", "reverse", "noun"]].itertuples(
+                index=False, name=None
+            )
+        )
         for rule in ("published-like", "all"):
-            row = {"dataset": BENCHMARKS[f"cia-{dataset}"].title, "rule": rule, "of_known": len(known)}
+            row = {
+                "dataset": BENCHMARKS[f"cia-{dataset}"].title,
+                "rule": rule,
+                "of_known": len(known),
+            }
             rows.append({**row, **_mined(adapters[dataset].mine, folder, rule, known)})
     return pd.DataFrame(rows)
 
 
-def _mined(mine: Callable[..., pd.DataFrame], folder: Path | None, rule: str, known: set) -> dict[str, object]:
+def _mined(
+    mine: Callable[..., pd.DataFrame], folder: Path | None, rule: str, known: set
+) -> dict[str, object]:
     """The counts of one rule, or the note why there are none."""
     if folder is None:
         return {"note": "annotations not available here"}
@@ -458,7 +600,10 @@ def _mined(mine: Callable[..., pd.DataFrame], folder: Path | None, rule: str, kn
         return {"note": " ".join(str(error).split())}
     names = rows[["verb_forward", "verb_reverse", "group_noun"]].drop_duplicates()
     found = len(known & set(names.itertuples(index=False, name=None)))
-    note = f"k = {rows.attrs['clips_a_sign']} clips per class" if rows.attrs.get("clips_a_sign") else None
+    note = (
+        f"k = {rows.attrs['clips_a_sign']} clips per class"
+        if rows.attrs.get("clips_a_sign")
+        else None
+    )
     counted = statistics(rows.assign(group=rows["chiral_triplet_id"])).iloc[0].to_dict()
     return {**counted, "known_found": found, "note": note}
-

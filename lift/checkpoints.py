@@ -32,7 +32,9 @@ def _check_model_folder(folder: Path) -> None:
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: there is no such folder")
     if not all((folder / name).is_file() for name in ("config.json", "model.safetensors")):
-        raise FileNotFoundError(f"{folder}: no LiFT model here (config.json and model.safetensors, as save_pretrained writes)")
+        raise FileNotFoundError(
+            f"{folder}: no LiFT model here (config.json and model.safetensors, as save_pretrained writes)"
+        )
     if fault := weights_fault(folder / "model.safetensors"):
         raise InputError(fault)
     try:
@@ -40,19 +42,30 @@ def _check_model_folder(folder: Path) -> None:
     except ValueError as error:
         config = error
     if not isinstance(config, dict):
-        pointer = "it is a git-lfs pointer: run `git lfs pull`" if weights_fault(folder / "config.json") else config
-        raise InputError(f"{folder / 'config.json'}: is no configuration of a model ({pointer}); copy or download it again")
+        pointer = (
+            "it is a git-lfs pointer: run `git lfs pull`"
+            if weights_fault(folder / "config.json")
+            else config
+        )
+        raise InputError(
+            f"{folder / 'config.json'}: is no configuration of a model ({pointer}); copy or download it again"
+        )
     _check_retired(folder / "config.json", config.get("config", config))
 
 
-_RETIRED = {"encoder": "transformer", "degree": 1, "straightening": "line", "symmetry": "none"}  # fields before version 0.2
+# fields before version 0.2
+_RETIRED = {"encoder": "transformer", "degree": 1, "straightening": "line", "symmetry": "none"}
 
 
 def _check_retired(path: Path, config: dict) -> None:
     """Refuse a model of an earlier version that is no LiFT; its fields had these values where it was one."""
-    other = {name: config[name] for name, value in _RETIRED.items() if config.get(name, value) != value}
+    other = {
+        name: config[name] for name, value in _RETIRED.items() if config.get(name, value) != value
+    }
     if other:
-        raise InputError(f"{path}: {other} is no LiFT any more: train it again (lift.variants, lift.EquivariantCode)")
+        raise InputError(
+            f"{path}: {other} is no LiFT any more: train it again (lift.variants, lift.EquivariantCode)"
+        )
 
 # %% ../nbs/01_checkpoints.ipynb #mdl00002
 def _check_hub_name(name: str, options: dict) -> None:
@@ -65,19 +78,29 @@ def _check_hub_name(name: str, options: dict) -> None:
     except ValueError as error:
         raise _not_found(name, ValueError("a model of the hub is called user/name")) from error
     try:
-        cached = try_to_load_from_cache(name, "config.json", cache_dir=options.get("cache_dir"), revision=options.get("revision"))
+        cached = try_to_load_from_cache(
+            name,
+            "config.json",
+            cache_dir=options.get("cache_dir"),
+            revision=options.get("revision"),
+        )
         if not isinstance(cached, str):
             get_session().head(constants.ENDPOINT, timeout=5)
-    except Exception as error:  # no network, a proxy: of many libraries, and all mean that it cannot be had
+    # no network, a proxy: of many libraries, and all mean that it cannot be had
+    except Exception as error:
         raise _not_found(name, error) from error
 
 
 def _not_found(name: str, error: Exception) -> FileNotFoundError:
     cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return FileNotFoundError(f"{name}: there is no such folder here, and no model of this name could be had from the hub ({cause})")
+    return FileNotFoundError(
+        f"{name}: there is no such folder here, and no model of this name could be had from the hub ({cause})"
+    )
 
 # %% ../nbs/01_checkpoints.ipynb #ckp0000b
-def load_pretrained(cls: type[LiFT], load: Callable[..., LiFT], reference: str | Path, options: dict) -> LiFT:
+def load_pretrained(
+    cls: type[LiFT], load: Callable[..., LiFT], reference: str | Path, options: dict
+) -> LiFT:
     """A LiFT from a saved folder or a Hugging Face hub id, in evaluation mode; `load` is the hub mixin's.
 
     `FileNotFoundError` for a folder without a model, and for a name that is neither a folder nor a model of the hub;
@@ -85,11 +108,14 @@ def load_pretrained(cls: type[LiFT], load: Callable[..., LiFT], reference: str |
     """
     folder = Path(reference).expanduser()
     if is_equivariant_code(folder):
-        raise InputError(f"{folder}: holds an EquivariantCode, not a LiFT; open it with lift.load_model")
+        raise InputError(
+            f"{folder}: holds an EquivariantCode, not a LiFT; open it with lift.load_model"
+        )
     local = folder.exists() or folder.is_absolute() or str(reference).startswith(".")
     _check_model_folder(folder) if local else _check_hub_name(str(reference), options)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # the hub mixin prints; standard output is for results
+        # the hub mixin prints; standard output is for results
+        with contextlib.redirect_stdout(io.StringIO()):
             model = load(folder if local else str(reference), **{"strict": True, **options})
     except (RuntimeError, TypeError) as error:
         raise InputError(f"{reference}: the weights do not fit config.json: {error}") from error
@@ -122,7 +148,9 @@ def _translate(key: str, names: dict[str, str]) -> str:
     return key
 
 # %% ../nbs/01_checkpoints.ipynb #ckp0000d
-def _official_config(weights: dict[str, Tensor], positions: Tensor | None, heads: int) -> LiFTConfig:
+def _official_config(
+    weights: dict[str, Tensor], positions: Tensor | None, heads: int
+) -> LiFTConfig:
     """The configuration that translated weights were made with."""
     latent_dim, feature_dim = weights["encoder.input_projection.weight"].shape
     layers = {key.split(".")[3] for key in weights if key.startswith("encoder.transformer.layers.")}
@@ -139,7 +167,9 @@ def _official_weights(path: Path) -> dict[str, Tensor]:
         weights = checkpoint.get("state_dict", checkpoint)
         return {key.removeprefix("model."): value for key, value in weights.items()}
     except (AttributeError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path}: not a checkpoint of weights alone ({type(error).__name__}: {error})") from error
+        raise InputError(
+            f"{path}: not a checkpoint of weights alone ({type(error).__name__}: {error})"
+        ) from error
 
 # %% ../nbs/01_checkpoints.ipynb #ckp0000f
 def _check_positions(path: Path, positions: Tensor) -> None:
@@ -150,11 +180,14 @@ def _check_positions(path: Path, positions: Tensor) -> None:
     """
     table, (count, dim) = positions[0].double(), positions.shape[-2:]  # (max_frames, d)
     position = torch.arange(count, dtype=torch.float64)[:, None]  # (max_frames, 1)
-    angle = position / 10000 ** (torch.arange(0, dim, 2, dtype=torch.float64) / dim)  # (max_frames, d/2)
+    # (max_frames, d/2)
+    angle = position / 10000 ** (torch.arange(0, dim, 2, dtype=torch.float64) / dim)
     exact = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)  # (max_frames, d)
     allowed = 4 * torch.finfo(torch.float32).eps * (position + 1)  # (max_frames, 1)
     if not ((table - exact).abs() <= allowed).all():
-        raise InputError(f"{path}: model.{_OFFICIAL_POSITIONS} does not hold the sinusoidal position encodings of the release")
+        raise InputError(
+            f"{path}: model.{_OFFICIAL_POSITIONS} does not hold the sinusoidal position encodings of the release"
+        )
 
 # %% ../nbs/01_checkpoints.ipynb #ckp00011
 def load_official(cls: type[LiFT], path: Path, heads: int = 8) -> LiFT:
@@ -166,7 +199,9 @@ def load_official(cls: type[LiFT], path: Path, heads: int = 8) -> LiFT:
     positions = theirs.pop(_OFFICIAL_POSITIONS, None)  # (1, max_frames, d)
     ours = {_translate(key, _OFFICIAL_NAMES): value for key, value in theirs.items()}
     if "encoder.input_projection.weight" not in ours:
-        raise InputError(f"{path}: not a LiFT checkpoint, model.encoder.input_proj.weight is missing; keys: {sorted(theirs)}")
+        raise InputError(
+            f"{path}: not a LiFT checkpoint, model.encoder.input_proj.weight is missing; keys: {sorted(theirs)}"
+        )
     model = cls(_official_config(ours, positions, heads))
     expected = model.state_dict().keys() - {"feature_mean", "feature_std"}
     back = {ours: theirs for theirs, ours in _OFFICIAL_NAMES.items()}
@@ -189,9 +224,13 @@ def official_state_dict(model: LiFT) -> dict[str, Tensor]:
     if type(model.encoder) is not LineEncoder:
         raise InputError("a variant of LiFT has no counterpart in the authors' checkpoint")
     if bool((model.feature_mean != 0).any() or (model.feature_std != 1).any()):
-        raise InputError("the authors' model does not standardise features; this one does and would change its output")
+        raise InputError(
+            "the authors' model does not standardise features; this one does and would change its output"
+        )
     names = {ours: theirs for theirs, ours in _OFFICIAL_NAMES.items()}
-    weights = {f"model.{_translate(key, names)}": value for key, value in model.state_dict().items()}
+    weights = {
+        f"model.{_translate(key, names)}": value for key, value in model.state_dict().items()
+    }
     del weights["model.feature_mean"], weights["model.feature_std"]
     positions = sinusoidal_positions(config.max_frames, config.latent_dim, config.max_frames)
     return {**weights, f"model.{_OFFICIAL_POSITIONS}": positions[None]}

@@ -37,15 +37,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Timeout = Annotated[float, typer.Option(help="Seconds that the frames of one clip may take; then it is a failure.")]
+Timeout = Annotated[
+    float, typer.Option(help="Seconds that the frames of one clip may take; then it is a failure.")
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
-Replace = Annotated[bool, typer.Option("--replace", help="Delete what other settings made in the same folder, and start over.")]
+Replace = Annotated[
+    bool,
+    typer.Option(
+        "--replace", help="Delete what other settings made in the same folder, and start over."
+    ),
+]
 
-Config = Annotated[Path | None, typer.Option(help="A YAML file whose fields are options of this command.")]
+Config = Annotated[
+    Path | None, typer.Option(help="A YAML file whose fields are options of this command.")
+]
 
-Section = Annotated[str, typer.Option(help="The section of --config to read, for example model or levels.hard.synthetic.")]
+Section = Annotated[
+    str,
+    typer.Option(
+        help="The section of --config to read, for example model or levels.hard.synthetic."
+    ),
+]
 
 
 def main() -> None:
@@ -68,12 +82,16 @@ class ConfiguredCommand(TyperCommand):
             fields = read_section(given["config"], given.get("section") or "")
             known = {option.name for option in self.get_params(ctx)}
             if unknown := [name for name in fields if name not in known | {"seed"}]:
-                raise InputError(f"{given['config']}: {', '.join(unknown)}: no option of lift {ctx.info_name}")
+                raise InputError(
+                    f"{given['config']}: {', '.join(unknown)}: no option of lift {ctx.info_name}"
+                )
             ctx.default_map = fields
         return super().parse_args(ctx, args)
 
 
-def _make(work: Callable[[], Any], made: list[Path], mismatch: type[ValueError], replace: bool) -> Any:
+def _make(
+    work: Callable[[], Any], made: list[Path], mismatch: type[ValueError], replace: bool
+) -> Any:
     """The result of `work`; where other settings made something before, and `replace` is set, the paths `made` are deleted first."""
     try:
         return work()
@@ -98,7 +116,9 @@ def _check_folder(folder: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise OSError(f"{folder}: nothing can be written there ({error.strerror or error}); choose another place") from error
+        raise OSError(
+            f"{folder}: nothing can be written there ({error.strerror or error}); choose another place"
+        ) from error
     finally:
         for path in made:
             with suppress(OSError):
@@ -108,7 +128,9 @@ def _check_folder(folder: Path) -> None:
 def _check_file(path: Path) -> None:
     """`_check_folder` for a file to write."""
     if path.is_dir():
-        raise IsADirectoryError(f"{path}: is a folder; give the file to write, for example {path / 'embeddings.parquet'}")
+        raise IsADirectoryError(
+            f"{path}: is a folder; give the file to write, for example {path / 'embeddings.parquet'}"
+        )
     if path.exists() and not path.is_file():
         raise OSError(f"{path}: is no regular file; choose another place")
     _check_folder(path.parent)
@@ -117,7 +139,9 @@ def _check_file(path: Path) -> None:
 def _some(names: Iterable[object], limit: int = 5) -> str:
     """The first names of many, and how many more there are."""
     names = [str(name) for name in names]
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    return ", ".join(names[:limit]) + (
+        f" and {len(names) - limit} more" if len(names) > limit else ""
+    )
 
 
 def _tell(text: str) -> None:
@@ -134,7 +158,9 @@ def _report(result: dict[str, Any], as_json: bool, text: str) -> None:
 def synth(
     out: Annotated[Path, typer.Argument(help="Folder to write videos/ and clips.csv into.")],
     clips: Annotated[int, typer.Option(help="Training clips per class and group.")] = 40,
-    validation_clips: Annotated[int | None, typer.Option(help="Validation clips per class and group; half of --clips.")] = None,
+    validation_clips: Annotated[
+        int | None, typer.Option(help="Validation clips per class and group; half of --clips.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
     difficulty: Annotated[str, typer.Option(help="easy, medium or hard.")] = "easy",
     size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 160,
@@ -148,30 +174,72 @@ def synth(
     from lift.data.synthetic import SettingsMismatchError, synthesise
 
     _check_folder(out)
-    settings = {"seed": seed, "validation_clips": validation_clips, "difficulty": difficulty, "size": size, "workers": workers}
+    settings = {
+        "seed": seed,
+        "validation_clips": validation_clips,
+        "difficulty": difficulty,
+        "size": size,
+        "workers": workers,
+    }
     made = [out / name for name in ("videos", "clips.csv", "synthetic.json")]
     table = _make(lambda: synthesise(out, clips, **settings), made, SettingsMismatchError, replace)
-    result = {"clips": len(table), "groups": int(table["group"].nunique()), "table": str(out / "clips.csv")}
-    _report(result, as_json, f"{result['clips']} clips in {result['groups']} chiral groups: {result['table']}")
+    result = {
+        "clips": len(table),
+        "groups": int(table["group"].nunique()),
+        "table": str(out / "clips.csv"),
+    }
+    _report(
+        result,
+        as_json,
+        f"{result['clips']} clips in {result['groups']} chiral groups: {result['table']}",
+    )
 
 # %% ../nbs/30_cli.ipynb #0ac10e35
 @app.command(cls=ConfiguredCommand)
 def extract(
-    clips: Annotated[Path, typer.Argument(help="A clip table (CSV): clip_id, path, start, end, split, label.")],
+    clips: Annotated[
+        Path, typer.Argument(help="A clip table (CSV): clip_id, path, start, end, split, label.")
+    ],
     store: Annotated[Path, typer.Argument(help="The feature store to make or to continue.")],
-    backbone: Annotated[str, typer.Option(help="efficientnet_lite0, dinov2_vits14_reg, or any timm id.")] = "efficientnet_lite0",
-    weights: Annotated[str | None, typer.Option(help="A local weights file, or 'random'; the published ones if not given.")] = None,
+    backbone: Annotated[
+        str, typer.Option(help="efficientnet_lite0, dinov2_vits14_reg, or any timm id.")
+    ] = "efficientnet_lite0",
+    weights: Annotated[
+        str | None,
+        typer.Option(help="A local weights file, or 'random'; the published ones if not given."),
+    ] = None,
     frames: Annotated[int, typer.Option(help="Frames per clip, first and last included.")] = 16,
     workers: Annotated[int, typer.Option(help="Processes that decode.")] = 2,
     batch_size: Annotated[int, typer.Option(help="Clips per forward pass.")] = 8,
-    video_root: Annotated[Path | None, typer.Option(help="What relative paths are relative to; the table's folder if not given.")] = None,
+    video_root: Annotated[
+        Path | None,
+        typer.Option(help="What relative paths are relative to; the table's folder if not given."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16.")] = "auto",
-    grid: Annotated[int, typer.Option(help="2 appends the features of the 2 x 2 cells of each frame; 0 for the frame alone.")] = 0,
-    middle: Annotated[int | None, typer.Option(help="A stage whose map follows on 7 x 7 cells; 3 for efficientnet_lite0.")] = None,
-    compile: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the backbone: slower to start, faster to run.")] = False,
+    grid: Annotated[
+        int,
+        typer.Option(
+            help="2 appends the features of the 2 x 2 cells of each frame; 0 for the frame alone."
+        ),
+    ] = 0,
+    middle: Annotated[
+        int | None,
+        typer.Option(help="A stage whose map follows on 7 x 7 cells; 3 for efficientnet_lite0."),
+    ] = None,
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile/--no-compile", help="Compile the backbone: slower to start, faster to run."
+        ),
+    ] = False,
     timeout: Timeout = 300.0,
-    verify: Annotated[str, typer.Option(help="What tells that a stored clip's file has changed: stat (size, time) or hash.")] = "stat",
+    verify: Annotated[
+        str,
+        typer.Option(
+            help="What tells that a stored clip's file has changed: stat (size, time) or hash."
+        ),
+    ] = "stat",
     shard_clips: Annotated[int, typer.Option(help="Clips per shard of the store.")] = 256,
     config: Config = None,
     section: Section = "",
@@ -186,11 +254,26 @@ def extract(
 
     table = read_clips(clips)
     _check_folder(store)
-    model = create_backbone(backbone, weights, device=device, precision=precision, compile=compile, grid=grid, middle=middle)
-    options = {"frames": frames, "workers": workers, "batch_size": batch_size, "video_root": video_root or clips.parent}
+    model = create_backbone(
+        backbone,
+        weights,
+        device=device,
+        precision=precision,
+        compile=compile,
+        grid=grid,
+        middle=middle,
+    )
+    options = {
+        "frames": frames,
+        "workers": workers,
+        "batch_size": batch_size,
+        "video_root": video_root or clips.parent,
+    }
     options |= {"timeout": timeout, "verify": verify}
     made = [store / name for name in ("shards", "index", "store.json", "failures.json")]
-    report = _make(lambda: extract_features(table, store, model, **options), made, StoreMismatchError, replace)
+    report = _make(
+        lambda: extract_features(table, store, model, **options), made, StoreMismatchError, replace
+    )
     _report(dataclasses.asdict(report), as_json, str(report))
     if report.failed:
         raise typer.Exit(1)
@@ -201,10 +284,16 @@ def _training_ids(table: Any, store: Any, origin: Path) -> list[str]:
     wanted = table.loc[table["split"] == "train", "clip_id"]
     lacking = [clip_id for clip_id in wanted if clip_id not in store]
     if len(lacking) == len(wanted):
-        cause = f"none of the {len(wanted)} clips of the split train is in {store.path}" if len(wanted) else "no clip of the split train"
+        cause = (
+            f"none of the {len(wanted)} clips of the split train is in {store.path}"
+            if len(wanted)
+            else "no clip of the split train"
+        )
         raise InputError(f"{origin}: {cause}; nothing to train on")
     if lacking:
-        _tell(f"{len(lacking)} of {len(wanted)} training clips of {origin} are not in {store.path}: {_some(lacking)}")
+        _tell(
+            f"{len(lacking)} of {len(wanted)} training clips of {origin} are not in {store.path}: {_some(lacking)}"
+        )
     return [clip_id for clip_id in wanted if clip_id in store]
 
 # %% ../nbs/30_cli.ipynb #75cd12f9
@@ -221,17 +310,42 @@ def _train_arguments(defaults: dict[str, Any]) -> type:
     from tyro.conf import Positional, arg
 
     model, training = split_recipe(defaults, LiFTConfig.feature_dim)
-    recipe = {field.name: (field, getattr(part, field.name)) for part in (model, training) for field in dataclasses.fields(part)}
+    recipe = {
+        field.name: (field, getattr(part, field.name))
+        for part in (model, training)
+        for field in dataclasses.fields(part)
+    }
     del recipe["feature_dim"], recipe["backbone"]  # the store has them
-    helps = {name: text for kind in (type(model), LossWeights, type(training)) for name, text in _comments(kind).items()}
+    helps = {
+        name: text
+        for kind in (type(model), LossWeights, type(training))
+        for name, text in _comments(kind).items()
+    }
     own = [
         ("store", Annotated[Positional[Path], arg(help="A feature store.")]),
-        ("out", Annotated[Positional[Path], arg(help="Folder for the model, its losses and checkpoints.")]),
-        ("clips", Annotated[Path | None, arg(help="A clip table: train on its split 'train' only.")], None),
+        (
+            "out",
+            Annotated[
+                Positional[Path], arg(help="Folder for the model, its losses and checkpoints.")
+            ],
+        ),
+        (
+            "clips",
+            Annotated[Path | None, arg(help="A clip table: train on its split 'train' only.")],
+            None,
+        ),
         ("progress", Annotated[bool, arg(help="Show a progress bar.")], True),
-        ("config", Annotated[Path | None, arg(help="A YAML file with fields of the recipe.")], None),
+        (
+            "config",
+            Annotated[Path | None, arg(help="A YAML file with fields of the recipe.")],
+            None,
+        ),
         ("section", Annotated[str, arg(help="The section of --config to read.")], ""),
-        ("replace", Annotated[bool, arg(help="Delete what another recipe made in OUT, and start over.")], False),
+        (
+            "replace",
+            Annotated[bool, arg(help="Delete what another recipe made in OUT, and start over.")],
+            False,
+        ),
     ]
     fields = [
         (name, Annotated[field.type, arg(help=helps.get(name, ""))], default)
@@ -240,7 +354,13 @@ def _train_arguments(defaults: dict[str, Any]) -> type:
     return dataclasses.make_dataclass("Train", own + fields)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    }
+)
 def train(context: typer.Context) -> None:
     """Train LiFT on a feature store. Every field of LiFTConfig and TrainingConfig is an option."""
     import tyro
@@ -254,14 +374,34 @@ def train(context: typer.Context) -> None:
     parser.add_argument("--section", default="")
     file = parser.parse_known_args(context.args)[0]
     defaults = read_section(file.config, file.section) if file.config else {}
-    given = vars(tyro.cli(_train_arguments(defaults), args=context.args, prog="lift train", description=train.__doc__))
+    given = vars(
+        tyro.cli(
+            _train_arguments(defaults),
+            args=context.args,
+            prog="lift train",
+            description=train.__doc__,
+        )
+    )
     store, out, clips, progress, _, _, replace = (given.pop(name) for name in list(given)[:7])
     features = FeatureStore.open(store)
     model, training = split_recipe(given, features.dim)
     _check_folder(out)
     ids = None if clips is None else _training_ids(read_clips(clips), features, clips)
-    source = {} if clips is None else {"training_data": f"{len(ids)} clips of the split train of {clips.name}"}
-    fit_model(features, model, training, out, train_ids=ids, progress=progress, card=source, replace=replace)
+    source = (
+        {}
+        if clips is None
+        else {"training_data": f"{len(ids)} clips of the split train of {clips.name}"}
+    )
+    fit_model(
+        features,
+        model,
+        training,
+        out,
+        train_ids=ids,
+        progress=progress,
+        card=source,
+        replace=replace,
+    )
     typer.echo(f"the model of the lowest validation loss is in {out}")
 
 # %% ../nbs/30_cli.ipynb #abd03412
@@ -290,14 +430,20 @@ def _find_videos(sources: list[Path]) -> tuple[list[Path], list[Path]]:
     for source in sources:
         if source.is_dir():
             for path in _walk(source):
-                (videos if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir() else others).append(path)
+                (
+                    videos
+                    if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()
+                    else others
+                ).append(path)
         elif source.exists():
             videos.append(source)
         else:
             raise FileNotFoundError(f"{source}: no such video or folder")
     if not videos:
         passed = f"; passed over: {_some(others)}" if others else ""
-        raise FileNotFoundError(f"no video ({', '.join(sorted(VIDEO_SUFFIXES))}) in {', '.join(map(str, sources))}{passed}")
+        raise FileNotFoundError(
+            f"no video ({', '.join(sorted(VIDEO_SUFFIXES))}) in {', '.join(map(str, sources))}{passed}"
+        )
     return videos, others
 
 
@@ -312,12 +458,29 @@ def _video_table(videos: list[Path]) -> tuple[Any, dict[str, str]]:
         other = paths.setdefault(as_text(path), path)
         if other == path:
             continue
-        failed[repr(str(path))] = f"its name is not UTF-8, and written as text it is that of another file, {other}: rename one"
-    table = pd.DataFrame({"clip_id": list(paths), "path": [path.absolute() for path in paths.values()], "start": None, "end": None})
+        failed[repr(str(path))] = (
+            f"its name is not UTF-8, and written as text it is that of another file, {other}: rename one"
+        )
+    table = pd.DataFrame(
+        {
+            "clip_id": list(paths),
+            "path": [path.absolute() for path in paths.values()],
+            "start": None,
+            "end": None,
+        }
+    )
     return table.astype({"start": float, "end": float}), failed
 
 
-def _extract_videos(videos: list[Path], model: Any, store: Path, frames: int, workers: int, device: str, timeout: float) -> dict:
+def _extract_videos(
+    videos: list[Path],
+    model: Any,
+    store: Path,
+    frames: int,
+    workers: int,
+    device: str,
+    timeout: float,
+) -> dict:
     """Features of whole videos in a store, by the backbone that `model` was trained on; the failures with their cause."""
     from lift.backbones import create_backbone
     from lift.extraction import extract as extract_features
@@ -325,9 +488,13 @@ def _extract_videos(videos: list[Path], model: Any, store: Path, frames: int, wo
 
     table, failed = _video_table(videos)
     backbone = create_backbone(model.backbone, device=device)
-    failed |= extract_features(table, store, backbone, frames=frames, workers=workers, timeout=timeout).failed
+    failed |= extract_features(
+        table, store, backbone, frames=frames, workers=workers, timeout=timeout
+    ).failed
     if not len(FeatureStore.open(store)):
-        raise InputError(f"no video could be embedded: {'; '.join(f'{path}: {cause}' for path, cause in failed.items())}")
+        raise InputError(
+            f"no video could be embedded: {'; '.join(f'{path}: {cause}' for path, cause in failed.items())}"
+        )
     return failed
 
 
@@ -339,7 +506,9 @@ def _scratch() -> Iterator[Path]:
         yield folder
     except BaseException:
         if any(folder.glob("*/index/*.parquet")):
-            _tell(f"the features made so far are kept; go on with: lift embed {folder / 'store'} --out FILE")
+            _tell(
+                f"the features made so far are kept; go on with: lift embed {folder / 'store'} --out FILE"
+            )
         else:
             shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -348,10 +517,16 @@ def _scratch() -> Iterator[Path]:
 # %% ../nbs/30_cli.ipynb #58365556
 @app.command()
 def embed(
-    sources: Annotated[list[Path], typer.Argument(help="Videos, folders of videos, or one feature store.")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="Videos, folders of videos, or one feature store.")
+    ],
     out: Annotated[Path, typer.Option(help="Parquet file to write: clip_id and embedding.")],
-    model: Annotated[str | None, typer.Option(help="A saved folder or hub id; the packaged model if not given.")] = None,
-    method: Annotated[str, typer.Option(help="lift, lift_static, lift_dynamic, or a baseline: mean, slope, ...")] = "lift",
+    model: Annotated[
+        str | None, typer.Option(help="A saved folder or hub id; the packaged model if not given.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="lift, lift_static, lift_dynamic, or a baseline: mean, slope, ...")
+    ] = "lift",
     frames: Annotated[int, typer.Option(help="Frames per video, first and last included.")] = 16,
     workers: Annotated[int, typer.Option(help="Processes that decode.")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
@@ -376,20 +551,35 @@ def embed(
             failed = _extract_videos(videos, lift_model, store, frames, workers, device, timeout)
         features = FeatureStore.open(store)
         result = _embed_into(out, features, method, lift_model, model)
-    result |= {"failed": failed, "passed_over": [str(path) for path in others], "absent": features.failures if stored else {}}
-    _report(result, as_json, f"{result['embedded']} embeddings of {result['dimension']} dimensions: {out}")
+    result |= {
+        "failed": failed,
+        "passed_over": [str(path) for path in others],
+        "absent": features.failures if stored else {},
+    }
+    _report(
+        result,
+        as_json,
+        f"{result['embedded']} embeddings of {result['dimension']} dimensions: {out}",
+    )
     _tell_left_out(result)
     if failed:
         raise typer.Exit(1)
 
 
-def _embed_into(out: Path, store: Any, method: str, lift_model: Any, name: str | None) -> dict[str, Any]:
+def _embed_into(
+    out: Path, store: Any, method: str, lift_model: Any, name: str | None
+) -> dict[str, Any]:
     """Write the embeddings of all clips of a store; how many there are, of what size, and where."""
     from lift.embedding import embed_store, write_embeddings
 
     ids = sorted(store.ids)
     array = embed_store(store, method, lift_model, ids)
-    write_embeddings(out, ids, array, {"method": method, "model": name or "packaged", "backbone": store.description})
+    write_embeddings(
+        out,
+        ids,
+        array,
+        {"method": method, "model": name or "packaged", "backbone": store.description},
+    )
     return {"embedded": len(ids), "dimension": int(array.shape[1]), "out": str(out)}
 
 
@@ -401,16 +591,24 @@ def _tell_left_out(result: dict[str, Any]) -> None:
         what = "1 file is no video" if len(others) == 1 else f"{len(others)} files are no videos"
         _tell(f"{what} by name and passed over: {_some(others)}")
     if absent := result["absent"]:
-        _tell(f"{len(absent)} clips could not be extracted into the store and have no embedding: {_some(absent)}")
+        _tell(
+            f"{len(absent)} clips could not be extracted into the store and have no embedding: {_some(absent)}"
+        )
 
 # %% ../nbs/30_cli.ipynb #e220ebe4
 @app.command()
 def probe(
     embeddings: Annotated[Path, typer.Argument(help="A parquet file that lift embed wrote.")],
-    clips: Annotated[Path, typer.Argument(help="The clip table (CSV) with group, chiral_label and split.")],
+    clips: Annotated[
+        Path, typer.Argument(help="The clip table (CSV) with group, chiral_label and split.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for groups.csv and summary.json.")],
-    classifier: Annotated[str, typer.Option(help="ridge (the paper's), ridge_standardised, logistic, svc.")] = "ridge",
-    bootstrap: Annotated[int, typer.Option(help="Bootstrap samples for the 95 % intervals.")] = 1000,
+    classifier: Annotated[
+        str, typer.Option(help="ridge (the paper's), ridge_standardised, logistic, svc.")
+    ] = "ridge",
+    bootstrap: Annotated[
+        int, typer.Option(help="Bootstrap samples for the 95 % intervals.")
+    ] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -420,13 +618,19 @@ def probe(
     from lift.probes import probe_groups
 
     _check_folder(out)
-    results = probe_groups(read_embeddings(embeddings), read_clips(clips), classifier, bootstrap, seed)
+    results = probe_groups(
+        read_embeddings(embeddings), read_clips(clips), classifier, bootstrap, seed
+    )
     results.save(out)
     _report(results.summary(), as_json, f"{results}\n{out}")
     if as_json and results.missing:  # the text names them too
-        _tell(f"{len(results.missing)} clips of {clips} have no embedding: {_some(results.missing)}")
+        _tell(
+            f"{len(results.missing)} clips of {clips} have no embedding: {_some(results.missing)}"
+        )
     if as_json and results.excluded:
-        _tell(f"{len(results.excluded)} groups could not be scored: {_some(f'{k} ({v})' for k, v in results.excluded.items())}")
+        _tell(
+            f"{len(results.excluded)} groups could not be scored: {_some(f'{k} ({v})' for k, v in results.excluded.items())}"
+        )
 
 # %% ../nbs/30_cli.ipynb #5a090ecf
 CHIRAL_DATASETS = ("ssv2", "epic", "charades")
@@ -435,11 +639,21 @@ CHIRAL_DATASETS = ("ssv2", "epic", "charades")
 @app.command()
 def mine(
     dataset: Annotated[str, typer.Argument(help="ssv2, epic or charades.")],
-    annotations: Annotated[Path, typer.Argument(help="Folder with the data set's annotation files.")],
+    annotations: Annotated[
+        Path, typer.Argument(help="Folder with the data set's annotation files.")
+    ],
     out: Annotated[Path, typer.Argument(help="Folder for chiral_groups-*.csv and cia-*.csv.")],
-    rule: Annotated[str, typer.Option(help="published-like, or all groups with both signs.")] = "published-like",
-    pairs: Annotated[Path | None, typer.Option(help="CSV of opposite verbs (dataset, forward, reverse) for the package's.")] = None,
-    nouns: Annotated[Path | None, typer.Option(help="CSV of noun groups (dataset, group, noun) for the package's.")] = None,
+    rule: Annotated[
+        str, typer.Option(help="published-like, or all groups with both signs.")
+    ] = "published-like",
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="CSV of opposite verbs (dataset, forward, reverse) for the package's."),
+    ] = None,
+    nouns: Annotated[
+        Path | None,
+        typer.Option(help="CSV of noun groups (dataset, group, noun) for the package's."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Mine chiral groups from raw annotations."""
@@ -448,25 +662,51 @@ def mine(
     from lift.data.chiral import write_lists
 
     if dataset not in CHIRAL_DATASETS:
-        raise InputError(f"no data set {dataset!r}; chiral groups can be mined from {', '.join(CHIRAL_DATASETS)}")
+        raise InputError(
+            f"no data set {dataset!r}; chiral groups can be mined from {', '.join(CHIRAL_DATASETS)}"
+        )
     _check_folder(out)
-    rows = import_module(f"lift.data.{dataset}").mine(annotations, rule=rule, pairs=pairs, nouns=nouns)
+    rows = import_module(f"lift.data.{dataset}").mine(
+        annotations, rule=rule, pairs=pairs, nouns=nouns
+    )
     written = [str(path) for path in write_lists(rows, out, dataset)]
-    result = {"groups": int(rows["chiral_triplet_id"].nunique()), "clips": len(rows), "written": written}
+    result = {
+        "groups": int(rows["chiral_triplet_id"].nunique()),
+        "clips": len(rows),
+        "written": written,
+    }
     result |= {name: rows.attrs[name] for name in ("unusable", "contradictions")}
     _report(result, as_json, f"{result['groups']} chiral groups, {len(rows)} clips: {out}")
     if result["unusable"]:
         place, fault = next(iter(result["unusable"].items()))
-        print(f"lift: {len(result['unusable'])} rows unusable, the first: {place}: {fault}", file=sys.stderr)
+        print(
+            f"lift: {len(result['unusable'])} rows unusable, the first: {place}: {fault}",
+            file=sys.stderr,
+        )
     if result["contradictions"]:
-        print(f"lift: {result['contradictions']} clips left out: they have both signs in one group", file=sys.stderr)
+        print(
+            f"lift: {result['contradictions']} clips left out: they have both signs in one group",
+            file=sys.stderr,
+        )
 
 # %% ../nbs/30_cli.ipynb #8ea982f5
 @app.command()
 def benchmark(
-    step: Annotated[str, typer.Argument(help="clips, features, model, embeddings, results: in this order.")],
-    profile: Annotated[str, typer.Argument(help="A profile with real data sets: paper, droid, or mini for miniature copies.")],
-    data: Annotated[Path | None, typer.Option(envvar="LIFT_DATA", help="The folder that holds the data sets; for the step clips.")] = None,
+    step: Annotated[
+        str, typer.Argument(help="clips, features, model, embeddings, results: in this order.")
+    ],
+    profile: Annotated[
+        str,
+        typer.Argument(
+            help="A profile with real data sets: paper, droid, or mini for miniature copies."
+        ),
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LIFT_DATA", help="The folder that holds the data sets; for the step clips."
+        ),
+    ] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """One step of the benchmarks on real data sets; missing data sets are reported."""
@@ -475,12 +715,13 @@ def benchmark(
 
     typer.echo(run_step(open_run(profile), step, data, progress))
 
-
 # %% ../nbs/30_cli.ipynb #cli00001
 @app.command()
 def ablation(
     step: Annotated[str, typer.Argument(help="features of another backbone, or train a variant.")],
-    profile: Annotated[str, typer.Argument(help="A profile with a section ablation, for example full.")],
+    profile: Annotated[
+        str, typer.Argument(help="A profile with a section ablation, for example full.")
+    ],
     name: Annotated[str, typer.Argument(help="The backbone, or the variant of ablation.variants.")],
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
 ) -> None:
@@ -491,14 +732,18 @@ def ablation(
     if step not in ("features", "train"):
         raise InputError(f"no step {step!r}: choose features or train")
     run = open_run(profile)
-    typer.echo(extract_backbone(run, name) if step == "features" else open_study(run).train(name, seed))
+    typer.echo(
+        extract_backbone(run, name) if step == "features" else open_study(run).train(name, seed)
+    )
 
 
 @app.command()
 def fit(
     store: Annotated[Path, typer.Argument(help="A feature store.")],
     out: Annotated[Path, typer.Argument(help="Folder for the fitted code.")],
-    clips: Annotated[Path | None, typer.Option(help="A clip table: fit to its split 'train' only.")] = None,
+    clips: Annotated[
+        Path | None, typer.Option(help="A clip table: fit to its split 'train' only.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the turn of the bases.")] = 0,
 ) -> None:
     """Fit the equivariant code to the clips of a feature store, without labels, in closed form."""
@@ -515,7 +760,15 @@ def fit(
 # %% ../nbs/30_cli.ipynb #f4029fba
 EXTRAS = {
     "train": ("lightning", "tensorboard"),
-    "repro": ("papermill", "snakemake", "jupyterlab", "matplotlib", "seaborn", "skimage", "onnxruntime"),
+    "repro": (
+        "papermill",
+        "snakemake",
+        "jupyterlab",
+        "matplotlib",
+        "seaborn",
+        "skimage",
+        "onnxruntime",
+    ),
 }
 
 
@@ -526,7 +779,9 @@ def _installed() -> dict[str, str]:
     state = {}
     for extra, modules in EXTRAS.items():
         missing = [module for module in modules if find_spec(module) is None]
-        state[extra] = f'missing {", ".join(missing)}: pip install "lift[{extra}]"' if missing else "ready"
+        state[extra] = (
+            f'missing {", ".join(missing)}: pip install "lift[{extra}]"' if missing else "ready"
+        )
     return state
 
 
@@ -543,8 +798,13 @@ def _datasets(root: Path) -> list:
         "hmdb51": actions.describe_hmdb51,
     }
     if not root.is_dir():
-        raise NotADirectoryError(f"{root}: not a folder; give the one that holds {', '.join([*folders, 'droid'])}")
-    return [*(describe(root / folder) for folder, describe in folders.items()), droid.describe(droid.find_root(root))]
+        raise NotADirectoryError(
+            f"{root}: not a folder; give the one that holds {', '.join([*folders, 'droid'])}"
+        )
+    return [
+        *(describe(root / folder) for folder, describe in folders.items()),
+        droid.describe(droid.find_root(root)),
+    ]
 
 
 def _state(status: Any) -> str:
@@ -576,8 +836,15 @@ def doctor(
     from lift.backbones import list_backbones
 
     backbones = list_backbones()
-    result = {"lift": __version__, "extras": _installed(), "backbones": backbones.to_dict("records")}
-    lines = [f"lift {__version__}", *(f"  extra {name}: {state}" for name, state in result["extras"].items())]
+    result = {
+        "lift": __version__,
+        "extras": _installed(),
+        "backbones": backbones.to_dict("records"),
+    }
+    lines = [
+        f"lift {__version__}",
+        *(f"  extra {name}: {state}" for name, state in result["extras"].items()),
+    ]
     lines += ["", "backbones", backbones.to_string(index=False)]
     if data is not None:
         datasets = _datasets(data)

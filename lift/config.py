@@ -32,7 +32,9 @@ def read_section(path: str | Path, section: str = "") -> dict[str, Any]:
     for name in filter(None, section.split(".")):
         if not isinstance(fields, dict) or not isinstance(fields.get(name), dict):
             there = ", ".join(fields) if isinstance(fields, dict) else "no section"
-            raise InputError(f"{path}: there is no section {section!r}; {name!r} is not one of: {there}")
+            raise InputError(
+                f"{path}: there is no section {section!r}; {name!r} is not one of: {there}"
+            )
         fields = fields[name]
     return {**seed, **fields}
 

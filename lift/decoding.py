@@ -396,9 +396,7 @@ def _loss(packets: list[_Packet], mark: int) -> tuple[int, int]:
 _LEAP = 10.0  # seconds: a longer step starts another clock in a transport stream, as in FFmpeg
 
 
-def _bridged(
-    packets: list[_Packet], container: Any, second: float
-) -> tuple[list[_Packet], bool]:
+def _bridged(packets: list[_Packet], container: Any, second: float) -> tuple[list[_Packet], bool]:
     """The packets of joined streams on one clock, and whether streams were joined."""
     if container.format.name not in ("mpegts", "mpeg") or None in [p.shown for p in packets]:
         return packets, False
@@ -543,9 +541,7 @@ def _roll(
     return _Roll(places, frames, keys, frozenset(spoilt), key_places)
 
 # %% ../nbs/03_decoding.ipynb #f1c05a23
-def _decord_fault(
-    container: Any, by_stamp: bool, open_groups: bool, mirrored: bool
-) -> str | None:
+def _decord_fault(container: Any, by_stamp: bool, open_groups: bool, mirrored: bool) -> str | None:
     """Why decord would give wrong frames, by its known errors."""
     if not by_stamp:
         return "frames have no presentation stamps of their own"

@@ -47,7 +47,11 @@ def load_model(reference: str | Path | None = None) -> Model:
     Raises what `LiFT.from_pretrained` and `EquivariantCode.load` raise.
     """
     folder = PACKAGED_MODEL if reference is None else Path(reference).expanduser()
-    return EquivariantCode.load(folder) if is_equivariant_code(folder) else LiFT.from_pretrained(reference)
+    return (
+        EquivariantCode.load(folder)
+        if is_equivariant_code(folder)
+        else LiFT.from_pretrained(reference)
+    )
 
 
 def _at_unit_norm(embed: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -59,7 +63,10 @@ BASELINES: dict[str, Callable[[Tensor], Tensor]] = {  # none of them is trained
     "mean": lambda x: x.mean(1),  # (N, D)
     "concatenation": lambda x: x.flatten(1),  # (N, T * D)
     "last_minus_first": lambda x: x[:, -1] - x[:, 0],  # (N, D)
-    "late_minus_early": lambda x: x[:, -(x.shape[1] // 2) :].mean(1) - x[:, : max(x.shape[1] // 2, 1)].mean(1),  # (N, D)
+    # (N, D)
+    "late_minus_early": lambda x: (
+        x[:, -(x.shape[1] // 2) :].mean(1) - x[:, : max(x.shape[1] // 2, 1)].mean(1)
+    ),
     "slope": lambda x: temporal_moments(x)[1],  # (N, D)
     "moments": lambda x: torch.cat(temporal_moments(x), dim=-1),  # (N, 2 D)
 }
@@ -67,7 +74,10 @@ LIFT_METHODS: dict[str, Callable[[Model, Tensor], Tensor]] = {
     "lift": lambda model, x: model.embed(x),  # (N, 2 d)
     "lift_static": lambda model, x: model.embed(x)[:, : model.code_dims[0]],  # (N, d)
     "lift_dynamic": lambda model, x: _dynamic(model, x),  # (N, d)
-    "lift_dynamic_odd": lambda model, x: (_dynamic(model, x) - _dynamic(model, reverse_time(x))) / 2,  # (N, d)
+    # (N, d)
+    "lift_dynamic_odd": lambda model, x: (
+        (_dynamic(model, x) - _dynamic(model, reverse_time(x))) / 2
+    ),
 }
 for _methods, _names in (
     (BASELINES, ("concatenation", "last_minus_first", "late_minus_early", "slope")),
@@ -87,16 +97,22 @@ def embed_features(features: Tensor, method: str, model: Model | None = None) ->
 
 
 @torch.inference_mode()
-def _embed(features: Tensor, method: str, model: Model | None, names: Iterable[object]) -> np.ndarray:
+def _embed(
+    features: Tensor, method: str, model: Model | None, names: Iterable[object]
+) -> np.ndarray:
     """`embed_features`, with the clips' `names` for the error."""
     _check_method(method, model)
     if features.ndim != 3 or 0 in features.shape:
-        raise EmbeddingError(f"expected features (clips, frames, dimensions), none of them 0, got {tuple(features.shape)}")
+        raise EmbeddingError(
+            f"expected features (clips, frames, dimensions), none of them 0, got {tuple(features.shape)}"
+        )
     _require_finite(features.flatten(1).isfinite().all(1).cpu().numpy(), names, "features")
     if method in BASELINES:
         return BASELINES[method](features.float()).cpu().numpy()
     if features.shape[-1] != model.feature_dim:
-        raise EmbeddingError(f"features of {features.shape[-1]} dimensions, the model expects {model.feature_dim}")
+        raise EmbeddingError(
+            f"features of {features.shape[-1]} dimensions, the model expects {model.feature_dim}"
+        )
     embedding = _codes(LIFT_METHODS[method], model, features.float()).float().cpu().numpy()
     _require_finite(np.isfinite(embedding).all(1), names, "embeddings of the model")
     return embedding
@@ -123,7 +139,9 @@ def _check_method(method: str, model: Model | None) -> None:
 def _require_finite(finite: np.ndarray, names: Iterable[object], what: str) -> None:
     if not finite.all():
         broken = [str(name) for name, good in zip(names, finite, strict=True) if not good]
-        raise EmbeddingError(f"{what} with NaN or infinite values: {len(broken)} clips, among them {', '.join(broken[:5])}")
+        raise EmbeddingError(
+            f"{what} with NaN or infinite values: {len(broken)} clips, among them {', '.join(broken[:5])}"
+        )
 
 # %% ../nbs/08_embedding.ipynb #aefb62b6
 def check_backbone(model: Model, store: FeatureStore) -> None:
@@ -136,17 +154,27 @@ def check_backbone(model: Model, store: FeatureStore) -> None:
     ]
     if differs:
         raise EmbeddingError(f"{store.path}: made by a backbone with {'; '.join(differs)}")
-    lacks = [part for part in ("grid", "middle") if _has(expected, part) and found.get(part) != expected[part]]
+    lacks = [
+        part
+        for part in ("grid", "middle")
+        if _has(expected, part) and found.get(part) != expected[part]
+    ]
     if lacks:
         needs = ", ".join(f"{part}={expected[part]}" for part in lacks)
-        raise EmbeddingError(f"{store.path}: the model needs features with {needs}; extract them with --{lacks[0]} {expected[lacks[0]]}")
+        raise EmbeddingError(
+            f"{store.path}: the model needs features with {needs}; extract them with --{lacks[0]} {expected[lacks[0]]}"
+        )
     if store.dim != model.feature_dim and not _has_more(expected, found):
-        raise EmbeddingError(f"{store.path}: features of {store.dim} dimensions, the model expects {model.feature_dim}")
+        raise EmbeddingError(
+            f"{store.path}: features of {store.dim} dimensions, the model expects {model.feature_dim}"
+        )
 
 
 def _has(description: dict, part: str) -> bool:
     """Whether features have cells (`grid` above 0) or a map from the `middle`, whose stage may be 0."""
-    return bool(description.get("grid")) if part == "grid" else description.get("middle") is not None
+    return (
+        bool(description.get("grid")) if part == "grid" else description.get("middle") is not None
+    )
 
 
 def _has_more(expected: dict, found: dict) -> bool:
@@ -160,7 +188,11 @@ def as_model_input(x: Tensor, found: dict, model: Model | None) -> Tensor:
     if not expected or not _has_more(expected, found):
         return x
     parts = feature_parts(x, found)
-    read = ["whole", *(["cells"] if _has(expected, "grid") else []), *(["middle"] if _has(expected, "middle") else [])]
+    read = [
+        "whole",
+        *(["cells"] if _has(expected, "grid") else []),
+        *(["middle"] if _has(expected, "middle") else []),
+    ]
     return torch.cat([parts[part].flatten(2) for part in read], dim=-1)
 
 
@@ -178,14 +210,25 @@ def stream_embeddings(
     ids = store.ids if ids is None else list(ids)
     lost = [clip_id for clip_id in ids if clip_id not in store]
     if lost or not ids:
-        cause = f"{len(lost)} clips are not in the store, the first is {lost[0]!r}" if lost else "no clips to embed"
+        cause = (
+            f"{len(lost)} clips are not in the store, the first is {lost[0]!r}"
+            if lost
+            else "no clips to embed"
+        )
         raise EmbeddingError(f"{store.path}: {cause}")
     if batch_size < 1:
         raise EmbeddingError(f"batch_size must be at least 1, got {batch_size}")
-    return _stream(store, method, model, [ids[start : start + batch_size] for start in range(0, len(ids), batch_size)])
+    return _stream(
+        store,
+        method,
+        model,
+        [ids[start : start + batch_size] for start in range(0, len(ids), batch_size)],
+    )
 
 
-def _stream(store: FeatureStore, method: str, model: Model | None, batches: list[list[str]]) -> Iterator[pd.DataFrame]:
+def _stream(
+    store: FeatureStore, method: str, model: Model | None, batches: list[list[str]]
+) -> Iterator[pd.DataFrame]:
     for batch in batches:
         x = store.read(batch)  # (B, T, D)
         x = as_model_input(x, store.description, model) if method in LIFT_METHODS else x
@@ -203,31 +246,43 @@ def embed_store(
     ids = store.ids if ids is None else list(ids)
     out, done = None, 0
     for table in stream_embeddings(store, method, model, ids, batch_size):
-        out = np.empty((len(ids), table.shape[1]), dtype=np.float32) if out is None else out  # (N, E)
+        # (N, E)
+        out = np.empty((len(ids), table.shape[1]), dtype=np.float32) if out is None else out
         out[done : done + len(table)] = table.to_numpy()
         done += len(table)
     return out
 
 # %% ../nbs/08_embedding.ipynb #d2794750
-def write_embeddings(path: str | Path, ids: list[str], array: np.ndarray, metadata: dict | None = None) -> None:
+def write_embeddings(
+    path: str | Path, ids: list[str], array: np.ndarray, metadata: dict | None = None
+) -> None:
     """Write embeddings `(N, E)` and what made them to a parquet file, whole or not at all.
 
     `EmbeddingError` for duplicated ids and for values that are not finite.
     """
     path, ids = Path(path), [str(clip_id) for clip_id in ids]
     if array.ndim != 2 or 0 in array.shape or len(ids) != len(array):
-        raise EmbeddingError(f"{path}: {len(ids)} ids and embeddings of shape {array.shape} do not fit together")
+        raise EmbeddingError(
+            f"{path}: {len(ids)} ids and embeddings of shape {array.shape} do not fit together"
+        )
     twice = pd.Index(ids)[pd.Index(ids).duplicated()]
     if len(twice):
         raise EmbeddingError(f"{path}: {len(twice)} ids are duplicated, the first is {twice[0]!r}")
     if wrong := [clip_id for clip_id in ids if clip_id.encode(errors="ignore").decode() != clip_id]:
-        raise EmbeddingError(f"{path}: {len(wrong)} ids are no UTF-8 text, the first is {wrong[0]!r}")
+        raise EmbeddingError(
+            f"{path}: {len(wrong)} ids are no UTF-8 text, the first is {wrong[0]!r}"
+        )
     _require_finite(np.isfinite(array).all(1), ids, f"{path}: embeddings")
     flat = pa.array(np.ascontiguousarray(array, dtype=np.float32).ravel())
-    table = pa.table({"clip_id": ids, "embedding": pa.FixedSizeListArray.from_arrays(flat, array.shape[1])})
+    table = pa.table(
+        {"clip_id": ids, "embedding": pa.FixedSizeListArray.from_arrays(flat, array.shape[1])}
+    )
     versions = {"lift": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
     note = json.dumps({"versions": versions, **(metadata or {})}, sort_keys=True)
-    table, options = table.replace_schema_metadata({"lift": note}), {"use_dictionary": False, "compression": "none"}
+    table, options = (
+        table.replace_schema_metadata({"lift": note}),
+        {"use_dictionary": False, "compression": "none"},
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda part: pq.write_table(table, part, row_group_size=4096, **options))
 
@@ -263,7 +318,9 @@ def read_embeddings(path: str | Path) -> pd.DataFrame:
                 ids += names
             note = (file.schema_arrow.metadata or {}).get(b"lift", b"{}")
     except (pa.ArrowException, KeyError, AttributeError, ValueError) as error:
-        raise EmbeddingError(f"{path}: not a table of embeddings with clip_id and embedding ({error})") from error
+        raise EmbeddingError(
+            f"{path}: not a table of embeddings with clip_id and embedding ({error})"
+        ) from error
     frame = pd.DataFrame(values, index=pd.Index(ids, name="clip_id"), copy=False)
     frame.attrs = json.loads(note)
     return frame
@@ -272,7 +329,9 @@ def read_embeddings(path: str | Path) -> pd.DataFrame:
 def _as_paths(paths: Iterable[str | Path]) -> list[str]:
     """A list of paths; `ValueError` for a single path, an empty list, or a table of several columns."""
     if isinstance(paths, str | Path):
-        raise InputError(f"expected a list of video paths, got one path: [{str(paths)!r}] is a list")
+        raise InputError(
+            f"expected a list of video paths, got one path: [{str(paths)!r}] is a list"
+        )
     array = np.asarray(paths if hasattr(paths, "__array__") else list(paths), dtype=object)
     if array.size == 0 or array.size != len(array):
         raise InputError(f"expected a list of video paths, at least one, got shape {array.shape}")
@@ -331,12 +390,17 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
                     places, batch = [], []
         return rows
 
-    def _read(self, paths: list[str], transform: Callable[[Tensor], Tensor]) -> Iterator[np.ndarray | str]:
+    def _read(
+        self, paths: list[str], transform: Callable[[Tensor], Tensor]
+    ) -> Iterator[np.ndarray | str]:
         """Clips `(T, 3, S, S)` uint8 in the order of the paths, or the cause why not, decoded here or by workers."""
-        from lift.extraction import WorkItem, decode_items  # brings timm, which a baseline on a store does not need
+        # brings timm, which a baseline on a store does not need
+        from lift.extraction import WorkItem, decode_items
 
         items = [WorkItem(path, ((path, math.nan, math.nan),)) for path in paths]
-        with closing(decode_items(items, transform, self.frames, None, self.workers, self.timeout)) as stream:
+        with closing(
+            decode_items(items, transform, self.frames, None, self.workers, self.timeout)
+        ) as stream:
             for ((_, clip),) in stream:
                 yield clip
 
@@ -357,13 +421,16 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
 
     def _load(self) -> tuple[Model, torch.nn.Module]:
         """The model and the backbone it was trained on, loaded once for each value of `model` and `device`."""
-        from lift.backbones import create_backbone  # brings timm, which a baseline on a store does not need
+        # brings timm, which a baseline on a store does not need
+        from lift.backbones import create_backbone
 
         wanted = (self.model, self.device)
         if getattr(self, "_loaded", (None,))[0] != wanted:
             model = self.model if isinstance(self.model, Model) else load_model(self.model)
             if not model.backbone:
-                raise EmbeddingError("the model does not say which backbone its features came from: set its backbone")
+                raise EmbeddingError(
+                    "the model does not say which backbone its features came from: set its backbone"
+                )
             backbone = create_backbone(model.backbone, device=self.device)
             own = model is self.model or not isinstance(model, LiFT)
             self._loaded = (wanted, model if own else model.to(backbone.device), backbone)
@@ -375,7 +442,9 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """`static0, ..., dynamic0, ...`."""
         sizes = dict(zip(("static", "dynamic"), self._load()[0].code_dims, strict=True))
-        return np.array([f"{code}{n}" for code, size in sizes.items() for n in range(size)], dtype=object)
+        return np.array(
+            [f"{code}{n}" for code, size in sizes.items() for n in range(size)], dtype=object
+        )
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
@@ -383,5 +452,9 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.requires_fit, tags.no_validation = False, True
-        tags.input_tags.string, tags.input_tags.one_d_array, tags.input_tags.two_d_array = True, True, False
+        tags.input_tags.string, tags.input_tags.one_d_array, tags.input_tags.two_d_array = (
+            True,
+            True,
+            False,
+        )
         return tags

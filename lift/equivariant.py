@@ -25,7 +25,8 @@ from .io import InputError, write_json
 from .store import FeatureStore
 
 # %% ../nbs/01_equivariant.ipynb #e91a0008
-MIDDLE_GRID = 7  # cells along a side of a map from the middle of a network: fine enough to see motion between them
+# cells along a side of a map from the middle of a network: fine enough to see motion between them
+MIDDLE_GRID = 7
 
 
 def feature_parts(x: Tensor, description: dict | None = None) -> dict[str, Tensor]:
@@ -37,11 +38,15 @@ def feature_parts(x: Tensor, description: dict | None = None) -> dict[str, Tenso
     grid, channels = description.get("grid", 0), description.get("middle_channels", 0)
     width, rest = divmod(x.shape[-1] - MIDDLE_GRID**2 * channels, 1 + grid**2)
     if width < 1 or rest or x.shape[-1] != description.get("dim", x.shape[-1]):
-        raise InputError(f"features of {x.shape[-1]} dimensions are not those of {description.get('name')} with {description.get('dim')}")
+        raise InputError(
+            f"features of {x.shape[-1]} dimensions are not those of {description.get('name')} with {description.get('dim')}"
+        )
     whole, cells, middle = x.split([width, grid**2 * width, MIDDLE_GRID**2 * channels], dim=-1)
     parts = {"whole": whole}
     parts |= {"cells": cells.unflatten(-1, (grid**2, width))} if grid else {}
-    return parts | ({"middle": middle.unflatten(-1, (MIDDLE_GRID, MIDDLE_GRID, channels))} if channels else {})
+    return parts | (
+        {"middle": middle.unflatten(-1, (MIDDLE_GRID, MIDDLE_GRID, channels))} if channels else {}
+    )
 
 # %% ../nbs/01_equivariant.ipynb #e91a000b
 def odd_moment(x: Tensor, emphasis: float = 1.0) -> Tensor:
@@ -49,10 +54,16 @@ def odd_moment(x: Tensor, emphasis: float = 1.0) -> Tensor:
 
     The weights are `sign(τ) |τ|^emphasis`, τ from -1 to 1; 1 gives the least-squares slope over normalised time. Zeros for one frame.
     """
-    time = torch.linspace(-1, 1, x.shape[1], dtype=x.dtype, device=x.device) if x.shape[1] > 1 else x.new_zeros(1)  # (T,)
+    # (T,)
+    time = (
+        torch.linspace(-1, 1, x.shape[1], dtype=x.dtype, device=x.device)
+        if x.shape[1] > 1
+        else x.new_zeros(1)
+    )
     weight = time.sign() * time.abs() ** emphasis  # (T,)
     weight = 2 * weight / (weight @ time).clamp(min=1e-12)  # (T,)
-    return torch.tensordot(weight, x - x[:, :1], dims=([0], [1]))  # (N, ...), exactly 0 for a clip that stands still
+    # (N, ...), exactly 0 for a clip that stands still
+    return torch.tensordot(weight, x - x[:, :1], dims=([0], [1]))
 
 # %% ../nbs/01_equivariant.ipynb #e91a000e
 def cell_flow(maps: Tensor, lag: int = 1) -> Tensor:
@@ -66,7 +77,8 @@ def cell_flow(maps: Tensor, lag: int = 1) -> Tensor:
     flows = []
     for axis in (3, 2):
         size = y.shape[axis] - 1
-        there = (now.narrow(axis, 0, size) * later.narrow(axis, 1, size)).sum((1, -1))  # (N, h, w - 1) or (N, h - 1, w)
+        # (N, h, w - 1) or (N, h - 1, w)
+        there = (now.narrow(axis, 0, size) * later.narrow(axis, 1, size)).sum((1, -1))
         back = (now.narrow(axis, 1, size) * later.narrow(axis, 0, size)).sum((1, -1))
         flows.append((there - back).flatten(1))
     return torch.cat(flows, dim=1)
@@ -79,14 +91,20 @@ def spatial_quarters(maps: Tensor) -> Tensor:
 
 
 def odd_statistics(
-    parts: dict[str, Tensor], emphasis: float, lags: tuple[int, ...], weights: tuple[float, float, float]
+    parts: dict[str, Tensor],
+    emphasis: float,
+    lags: tuple[int, ...],
+    weights: tuple[float, float, float],
 ) -> Tensor:
     """Odd statistics of `feature_parts`, `(N, D_v)`: of the whole frame, of the middle map on 2 x 2 cells, and its flow."""
     blocks = [weights[0] * F.normalize(odd_moment(parts["whole"], emphasis), dim=-1)]  # (N, W)
     if "middle" in parts:
         change = spatial_quarters(odd_moment(parts["middle"], emphasis))  # (N, 4 C)
         blocks.append(weights[1] * F.normalize(change, dim=-1))
-        blocks += [weights[2] * F.normalize(cell_flow(parts["middle"], lag), dim=-1) for lag in lags]  # (N, 84) each
+        # (N, 84) each
+        blocks += [
+            weights[2] * F.normalize(cell_flow(parts["middle"], lag), dim=-1) for lag in lags
+        ]
     return torch.cat(blocks, dim=-1)
 
 # %% ../nbs/01_equivariant.ipynb #5c0a0002
@@ -120,7 +138,8 @@ def _basis(moment: Tensor, size: int, seed: int) -> tuple[Tensor, float]:
     """The `size` principal directions of a second moment `(D, D)`, turned to equal variance: `(D, size)`, and their variance."""
     variances, directions = torch.linalg.eigh(moment)
     size = min(size, len(variances))
-    variances, directions = variances[-size:].clamp(min=0), directions[:, -size:]  # (size,), (D, size)
+    # (size,), (D, size)
+    variances, directions = variances[-size:].clamp(min=0), directions[:, -size:]
     return (directions @ equal_variance_rotation(variances, seed).T).float(), float(variances.sum())
 
 
@@ -128,7 +147,9 @@ def _as_features(x: Tensor | np.ndarray) -> Tensor:
     """Features `(N, T, D)` float32; `ValueError` for another shape and for values that are not finite."""
     x = (x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))).float()
     if x.ndim != 3 or 0 in x.shape:
-        raise InputError(f"expected features (clips, frames, dimensions), none of them 0, got {tuple(x.shape)}")
+        raise InputError(
+            f"expected features (clips, frames, dimensions), none of them 0, got {tuple(x.shape)}"
+        )
     if not x.isfinite().all():
         raise InputError("features with NaN or infinite values")
     return x
@@ -178,7 +199,12 @@ class EquivariantCode(TransformerMixin, BaseEstimator):
         """Add clips `(B, T, D)` to those that the bases are fitted to."""
         x = _as_features(x)
         even, odd = (part.double() for part in self._statistics(x))  # (B, W), (B, D_v)
-        speed = odd_moment(feature_parts(x, self.backbone)["whole"], self.emphasis).double().norm(dim=-1)  # (B,)
+        # (B,)
+        speed = (
+            odd_moment(feature_parts(x, self.backbone)["whole"], self.emphasis)
+            .double()
+            .norm(dim=-1)
+        )
         new = (len(even), even.sum(0), even.T @ even, odd.T @ odd, speed.sum())
         sums = getattr(self, "_sums", None)
         self._sums = new if sums is None else tuple(a + b for a, b in zip(sums, new, strict=True))
@@ -187,12 +213,16 @@ class EquivariantCode(TransformerMixin, BaseEstimator):
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         parts = feature_parts(x, self.backbone)
-        return parts["whole"].mean(1), odd_statistics(parts, self.emphasis, tuple(self.lags), tuple(self.weights))
+        return parts["whole"].mean(1), odd_statistics(
+            parts, self.emphasis, tuple(self.lags), tuple(self.weights)
+        )
 
     def _solve(self) -> None:
         """The fitted attributes from the sums over the clips; `NotFittedError` where there are none."""
         if getattr(self, "_sums", None) is None:
-            raise NotFittedError("this EquivariantCode is not fitted: call fit with features (N, T, D), or load a saved one")
+            raise NotFittedError(
+                "this EquivariantCode is not fitted: call fit with features (N, T, D), or load a saved one"
+            )
         count, total, even, odd, speed = self._sums
         mean = total / count  # (W,)
         basis, variance = _basis(even / count - torch.outer(mean, mean), self.static_dim, self.seed)
@@ -220,18 +250,26 @@ class EquivariantCode(TransformerMixin, BaseEstimator):
 
         A code holds the direction of a change and not its size, so every line has the mean speed of the fitted clips.
         """
-        static, dynamic = torch.as_tensor(np.asarray(codes)).float().split(self.code_dims, dim=-1)  # (N, d_c), (N, d_v)
+        # (N, d_c), (N, d_v)
+        static, dynamic = torch.as_tensor(np.asarray(codes)).float().split(self.code_dims, dim=-1)
         scale = self.static_basis_.square().sum(0).mean().clamp(min=1e-24)  # (), of each column
         middle = self.mean_ + static @ self.static_basis_.T / scale  # (N, W)
-        change = (dynamic @ self.dynamic_basis_.T)[:, : len(self.mean_)]  # (N, W), the block of the whole frame
-        times = torch.linspace(-0.5, 0.5, frames)[:, None] if frames > 1 else torch.zeros(1, 1)  # (frames, 1)
-        return (middle[:, None] + times * self.speed_ * F.normalize(change, dim=-1)[:, None]).numpy()
+        # (N, W), the block of the whole frame
+        change = (dynamic @ self.dynamic_basis_.T)[:, : len(self.mean_)]
+        # (frames, 1)
+        times = torch.linspace(-0.5, 0.5, frames)[:, None] if frames > 1 else torch.zeros(1, 1)
+        return (
+            middle[:, None] + times * self.speed_ * F.normalize(change, dim=-1)[:, None]
+        ).numpy()
 
     def save(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write the fitted code to a folder, its bases in `dtype`; `NotFittedError` before `fit`."""
         folder, _ = Path(folder), self.code_dims
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: getattr(self, name).to(dtype).contiguous() for name in _FITTED}, folder / "model.safetensors")
+        save_file(
+            {name: getattr(self, name).to(dtype).contiguous() for name in _FITTED},
+            folder / "model.safetensors",
+        )
         (folder / "model.safetensors").chmod(0o644)  # safetensors makes it private
         config = {"kind": _KIND, "lift": __version__, "parameters": self.get_params()}
         write_json(folder / "config.json", config)
@@ -241,13 +279,24 @@ class EquivariantCode(TransformerMixin, BaseEstimator):
         """The code that `save` wrote; `ValueError` names a file that does not hold one."""
         folder = Path(folder)
         try:
-            parameters = json.loads((folder / "config.json").read_text(encoding="utf-8"))["parameters"]
-            code = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()})
+            parameters = json.loads((folder / "config.json").read_text(encoding="utf-8"))[
+                "parameters"
+            ]
+            code = cls(
+                **{
+                    name: tuple(value) if isinstance(value, list) else value
+                    for name, value in parameters.items()
+                }
+            )
             tensors = load_file(folder / "model.safetensors")
         except (ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise InputError(f"{folder}: not a saved EquivariantCode ({type(error).__name__}: {error})") from error
+            raise InputError(
+                f"{folder}: not a saved EquivariantCode ({type(error).__name__}: {error})"
+            ) from error
         if set(tensors) != set(_FITTED):
-            raise InputError(f"{folder}: holds {sorted(tensors)}, an EquivariantCode has {sorted(_FITTED)}")
+            raise InputError(
+                f"{folder}: holds {sorted(tensors)}, an EquivariantCode has {sorted(_FITTED)}"
+            )
         for name, tensor in tensors.items():
             setattr(code, name, tensor.float())
         return code
@@ -278,11 +327,16 @@ _FITTED = ("mean_", "speed_", "static_basis_", "dynamic_basis_")
 def is_equivariant_code(folder: str | Path) -> bool:
     """Whether a folder holds a saved `EquivariantCode`; false where there is no readable config.json."""
     try:
-        return json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("kind") == _KIND
+        return (
+            json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("kind")
+            == _KIND
+        )
     except (OSError, ValueError, AttributeError):
         return False
 
 # %% ../nbs/01_equivariant.ipynb #e91a001e
 def fit_store(store: FeatureStore, ids: Iterable[str], seed: int = 0) -> EquivariantCode:
     """The equivariant code of the features of a store, fitted to the clips `ids` without labels."""
-    return EquivariantCode(backbone=store.description, seed=seed).fit_batches(store.batches(ids, 64))
+    return EquivariantCode(backbone=store.description, seed=seed).fit_batches(
+        store.batches(ids, 64)
+    )

@@ -35,10 +35,20 @@ def _reach(means: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
     return np.nan_to_num(np.stack([means - low, high - means]).astype(float)).clip(0)
 
 
-def _dots(axis: Axes, rows: pd.DataFrame, mean: str, heights: np.ndarray, style: dict[str, str]) -> None:
+def _dots(
+    axis: Axes, rows: pd.DataFrame, mean: str, heights: np.ndarray, style: dict[str, str]
+) -> None:
     """Horizontal dots at `heights`, with the intervals `low` to `high` where there are any."""
-    look = {"linestyle": "", "markersize": 6, "elinewidth": 1.4, "markeredgecolor": "#333333", "markeredgewidth": 0.5}
-    axis.errorbar(rows[mean], heights, xerr=_reach(rows[mean], rows["low"], rows["high"]), **look, **style)
+    look = {
+        "linestyle": "",
+        "markersize": 6,
+        "elinewidth": 1.4,
+        "markeredgecolor": "#333333",
+        "markeredgewidth": 0.5,
+    }
+    axis.errorbar(
+        rows[mean], heights, xerr=_reach(rows[mean], rows["low"], rows["high"]), **look, **style
+    )
 
 # %% ../nbs/20_figures.ipynb #604c1478
 def film_strips(strips: Sequence[tuple[str, np.ndarray]]) -> Figure:
@@ -48,9 +58,12 @@ def film_strips(strips: Sequence[tuple[str, np.ndarray]]) -> Figure:
     rows = []
     for title, frames in strips:
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-            raise InputError(f"film strip {title!r} needs frames (K, H, W, 3) uint8, got {frames.shape} {frames.dtype}")
+            raise InputError(
+                f"film strip {title!r} needs frames (K, H, W, 3) uint8, got {frames.shape} {frames.dtype}"
+            )
         gap = max(1, frames.shape[2] // 30)
-        spaced = np.pad(frames, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=255)  # (K, H, W+gap, 3)
+        # (K, H, W+gap, 3)
+        spaced = np.pad(frames, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=255)
         rows.append(np.concatenate(list(spaced), axis=1)[:, :-gap])  # (H, K*(W+gap)-gap, 3)
     width = 10.0
     heights = [width * row.shape[0] / row.shape[1] for row in rows]
@@ -65,7 +78,10 @@ def film_strips(strips: Sequence[tuple[str, np.ndarray]]) -> Figure:
 
 # %% ../nbs/20_figures.ipynb #202f955b
 _RING = {"markersize": 12, "markerfacecolor": "none", "markeredgecolor": "#000000", "linestyle": ""}
-_ENDS = [Line2D([], [], marker=marker, label=label, **_RING) for marker, label in (("o", "start"), ("s", "end"))]
+_ENDS = [
+    Line2D([], [], marker=marker, label=label, **_RING)
+    for marker, label in (("o", "start"), ("s", "end"))
+]
 
 
 def _start_and_end(axis: Axes, path: pd.DataFrame) -> None:
@@ -74,13 +90,23 @@ def _start_and_end(axis: Axes, path: pd.DataFrame) -> None:
         axis.plot(path["x"].iloc[row], path["y"].iloc[row], marker, **_RING)
 
 
-def _paths(points: pd.DataFrame, projection: str, columns: int) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
+def _paths(
+    points: pd.DataFrame, projection: str, columns: int
+) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
     """A panel a clip with its points in order of time, coloured by it, and one colour bar."""
     clips = [clip.sort_values("time") for _, clip in points.groupby("clip", sort=False)]
     figure, axes = panels(len(clips), columns, 2.9, 2.9)
     for axis, path in zip(axes, clips, strict=True):
-        drawn = axis.scatter(path["x"], path["y"], c=path["time"], cmap="viridis", vmin=0, vmax=1, s=34, zorder=3)
-        axis.set(title=path["label"].iloc[0], xticks=[], yticks=[], xlabel=f"{projection} 1", ylabel=f"{projection} 2")
+        drawn = axis.scatter(
+            path["x"], path["y"], c=path["time"], cmap="viridis", vmin=0, vmax=1, s=34, zorder=3
+        )
+        axis.set(
+            title=path["label"].iloc[0],
+            xticks=[],
+            yticks=[],
+            xlabel=f"{projection} 1",
+            ylabel=f"{projection} 2",
+        )
         axis.set_aspect("equal", adjustable="datalim")
         axis.margins(0.12)
     figure.colorbar(drawn, ax=axes, label="normalised time", shrink=0.8, ticks=[0, 0.5, 1])
@@ -95,7 +121,10 @@ def trajectories(points: pd.DataFrame, projection: str = "t-SNE", columns: int =
         corners = path[["x", "y"]].to_numpy()  # (T, 2)
         steps = np.stack([corners[:-1], corners[1:]], 1)  # (T-1, 2, 2)
         times = path["time"].to_numpy()[1:]
-        axis.add_collection(LineCollection(steps, cmap="viridis", array=times, clim=(0, 1), alpha=0.7), autolim=False)
+        axis.add_collection(
+            LineCollection(steps, cmap="viridis", array=times, clim=(0, 1), alpha=0.7),
+            autolim=False,
+        )
         _start_and_end(axis, path)
     legend_below(figure, _ENDS)
     return figure
@@ -105,8 +134,12 @@ def reconstruction(points: pd.DataFrame, projection: str = "PCA", columns: int =
     """Features against a model's smooth path: the columns of `trajectories` and `kind` (feature, reconstruction)."""
     require_columns(points, "reconstruction", "clip label time x y kind")
     features, decodings = (points[points["kind"] == kind] for kind in ("feature", "reconstruction"))
-    if set(features["clip"]) != set(decodings["clip"]) or len(features) + len(decodings) < len(points):
-        raise InputError("reconstruction needs, of every clip, rows of kind feature and of kind reconstruction only")
+    if set(features["clip"]) != set(decodings["clip"]) or len(features) + len(decodings) < len(
+        points
+    ):
+        raise InputError(
+            "reconstruction needs, of every clip, rows of kind feature and of kind reconstruction only"
+        )
     figure, panels = _paths(features, projection, columns)
     smooth = dict(list(decodings.groupby("clip")))
     for axis, path in panels:
@@ -129,17 +162,24 @@ def embedding_scatter(points: pd.DataFrame, projection: str = "t-SNE", columns: 
     figure, axes = panels(len(methods), columns, 2.9, 2.9)
     for axis, method in zip(axes, methods, strict=True):
         for (label, style), empty in product(styles.items(), (True, False)):
-            chosen = points[(points["method"] == method) & (points["label"] == label) & (hollow == empty)]
+            chosen = points[
+                (points["method"] == method) & (points["label"] == label) & (hollow == empty)
+            ]
             look = {"facecolors": "none" if empty else style["color"], "edgecolors": style["color"]}
             axis.scatter(chosen["x"], chosen["y"], s=30, alpha=0.8, marker=style["marker"], **look)
-        axis.set(title=method, xticks=[], yticks=[], xlabel=f"{projection} 1", ylabel=f"{projection} 2")
+        axis.set(
+            title=method, xticks=[], yticks=[], xlabel=f"{projection} 1", ylabel=f"{projection} 2"
+        )
         axis.margins(0.08)
     entries = series_keys(styles)
     if hollow.any():
         others = ", ".join(dict.fromkeys(points.loc[~hollow, "split"]))
         look = {"linestyle": "", "marker": "o", "markersize": 7, "markeredgecolor": "#333333"}
         fills = {"train": "none", others: "#333333"}
-        entries += [Line2D([], [], markerfacecolor=fill, label=split, **look) for split, fill in fills.items()]
+        entries += [
+            Line2D([], [], markerfacecolor=fill, label=split, **look)
+            for split, fill in fills.items()
+        ]
     legend_below(figure, entries)
     return figure
 
@@ -156,7 +196,13 @@ def _strip(axis: Axes, centre: float, values: np.ndarray, style: dict[str, str])
     """Points about `centre`, their mean and its interval."""
     jitter = np.random.default_rng(0).uniform(-0.06, 0.06, len(values))
     axis.scatter(centre + jitter, values, s=9, alpha=0.35, linewidths=0, color=style["color"])
-    look = {"markersize": 6, "capsize": 6, "ecolor": "#000000", "markeredgecolor": "#000000", "zorder": 4}
+    look = {
+        "markersize": 6,
+        "capsize": 6,
+        "ecolor": "#000000",
+        "markeredgecolor": "#000000",
+        "zorder": 4,
+    }
     if len(values):
         axis.errorbar(centre, *_mean_and_reach(values), **look, **style)
 
@@ -165,23 +211,31 @@ def curvature_plot(table: pd.DataFrame) -> Figure:
     """How curves bend in each `space` for each `variant`: `curvature_degrees` and, where given, `straightness`, one row per clip."""
     require_columns(table, "curvature_plot", "space variant curvature_degrees")
     spaces, styles = list(dict.fromkeys(table["space"])), series_styles(table["variant"])
-    names = {"curvature_degrees": "curvature (degrees)", "straightness": "straightness (chord / arc)"}
+    names = {
+        "curvature_degrees": "curvature (degrees)",
+        "straightness": "straightness (chord / arc)",
+    }
     measures = [measure for measure in names if measure in table]
     size = (max(5.0, 1 + 1.45 * len(spaces)), 0.8 + 3.2 * len(measures))
-    figure, axes = plt.subplots(len(measures), figsize=size, sharex=True, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        len(measures), figsize=size, sharex=True, squeeze=False, layout="constrained"
+    )
     for axis, measure in zip(axes.flat, measures, strict=True):
         for (place, space), (turn, variant) in product(enumerate(spaces), enumerate(styles)):
             chosen = (table["space"] == space) & (table["variant"] == variant)
             centre = place + 0.75 * ((turn + 0.5) / len(styles) - 0.5)
             _strip(axis, centre, table.loc[chosen, measure].dropna().to_numpy(), styles[variant])
-        axis.set(ylabel=names[measure], ylim=(-0.04 * axis.get_ylim()[1], None))  # a marker at 0 is seen whole
+        # a marker at 0 is seen whole
+        axis.set(ylabel=names[measure], ylim=(-0.04 * axis.get_ylim()[1], None))
         axis.grid(axis="y")
     axes.flat[-1].set_xticks(range(len(spaces)), [textwrap.fill(space, 16) for space in spaces])
     legend_below(figure, series_keys(styles))
     return figure
 
 # %% ../nbs/20_figures.ipynb #8995528e
-def _group_band(axis: Axes, table: pd.DataFrame, groups: list[str], styles: dict[str, dict[str, str]]) -> None:
+def _group_band(
+    axis: Axes, table: pd.DataFrame, groups: list[str], styles: dict[str, dict[str, str]]
+) -> None:
     """The groups of one panel, each a band with a line for each method."""
     for turn, (method, style) in enumerate(styles.items()):
         rows = table[(table["method"] == method) & table["group"].isin(groups)]
@@ -201,7 +255,9 @@ def group_accuracy(table: pd.DataFrame) -> Figure:
     columns = 2 if len(groups) * len(styles) > 48 else 1  # else the figure is too tall for a page
     count = math.ceil(len(groups) / columns)
     size = (3 + 4.2 * columns, 1.3 + count * max(0.32, 0.12 + 0.105 * len(styles)))
-    figure, axes = plt.subplots(1, columns, figsize=size, sharex=True, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        1, columns, figsize=size, sharex=True, squeeze=False, layout="constrained"
+    )
     for panel, axis in enumerate(axes.flat):
         _group_band(axis, table, groups[panel * count : (panel + 1) * count], styles)
     legend_below(figure, [*series_keys(styles), CHANCE_KEY])
@@ -215,7 +271,13 @@ def mean_accuracy(summary: pd.DataFrame) -> Figure:
     figure, axis = plt.subplots(figsize=(7.5, 0.9 + 0.36 * len(summary)), layout="constrained")
     for place, (method, mean) in enumerate(zip(summary["method"], summary["mean"], strict=True)):
         _dots(axis, summary.iloc[[place]], "mean", np.array([place]), styles[method])
-        axis.annotate(f"{mean:.1f}", (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=10)
+        axis.annotate(
+            f"{mean:.1f}",
+            (1.01, place),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=10,
+        )
     sizes = summary["dimension"].map("{:,.0f}-D".format)
     list_rows(axis, list(summary["method"] + " (" + sizes + ")"))
     axis.set_xlabel("mean accuracy over groups (%)")
@@ -243,16 +305,21 @@ def _free_place(size: Bbox, marker: Bbox, taken: list[Bbox], inside: Bbox, unit:
     return min(places, key=lambda scored: scored[0])[1]  # the first of the best: the nearest
 
 
-def _label_points(axis: Axes, points: np.ndarray, texts: pd.Series, radii: np.ndarray, bars: list[Bbox]) -> None:
+def _label_points(
+    axis: Axes, points: np.ndarray, texts: pd.Series, radii: np.ndarray, bars: list[Bbox]
+) -> None:
     """Write a text beside each of `points` (N, 2), clear of every marker (`radii` in points), bar and other text."""
     axis.figure.draw_without_rendering()  # the layout must be final before texts are measured
     unit = axis.figure.dpi / 72  # pixels a point
     centres = axis.transData.transform(points)  # (N, 2) pixels
-    corners = np.stack([centres, centres], 1) + np.multiply.outer(radii * unit, [[-1, -1], [1, 1]])  # (N, 2, 2)
+    # (N, 2, 2)
+    corners = np.stack([centres, centres], 1) + np.multiply.outer(radii * unit, [[-1, -1], [1, 1]])
     markers = [Bbox(corner) for corner in corners]
     taken = [*markers, *(bar.transformed(axis.transData) for bar in bars)]
     for text, point, centre, marker in zip(texts, points, centres, markers, strict=True):
-        note = axis.annotate(text, point, (0, 0), textcoords="offset points", ha="center", va="center", fontsize=10)
+        note = axis.annotate(
+            text, point, (0, 0), textcoords="offset points", ha="center", va="center", fontsize=10
+        )
         place = _free_place(note.get_window_extent(), marker, taken, axis.bbox, unit)
         taken.append(place)
         note.set_position((place.corners().mean(0) - centre) / unit)
@@ -267,26 +334,50 @@ def accuracy_parameters(table: pd.DataFrame) -> Figure:
 
     Columns `model`, `accuracy`, `low`, `high` (percent), `parameters_millions`, `dimension`, `source` (see `_SOURCES`).
     """
-    require_columns(table, "accuracy_parameters", "model accuracy low high parameters_millions dimension source")
+    require_columns(
+        table, "accuracy_parameters", "model accuracy low high parameters_millions dimension source"
+    )
     if unknown := set(table["source"]) - set(_SOURCES):
-        raise InputError(f"accuracy_parameters knows the sources {', '.join(_SOURCES)}, not {sorted(unknown)}")
+        raise InputError(
+            f"accuracy_parameters knows the sources {', '.join(_SOURCES)}, not {sorted(unknown)}"
+        )
     figure, axis = plt.subplots(figsize=(8, 5.4), layout="constrained")
     table = table.astype({"low": float, "high": float})
     for source, rows in table.groupby("source"):
         marker, colour = _SOURCES[source]
         x, y, areas = rows["parameters_millions"], rows["accuracy"], rows["dimension"].map(_area)
-        axis.errorbar(x, y, _reach(y, rows["low"], rows["high"]), linestyle="", ecolor=colour, elinewidth=1.2, zorder=2)
-        axis.scatter(x, y, areas, marker=marker, color=colour, alpha=0.75, edgecolors="#333333", linewidths=0.6)
+        axis.errorbar(
+            x,
+            y,
+            _reach(y, rows["low"], rows["high"]),
+            linestyle="",
+            ecolor=colour,
+            elinewidth=1.2,
+            zorder=2,
+        )
+        axis.scatter(
+            x,
+            y,
+            areas,
+            marker=marker,
+            color=colour,
+            alpha=0.75,
+            edgecolors="#333333",
+            linewidths=0.6,
+        )
     axis.set(xscale="log", xlabel="parameters (millions)", ylabel="mean accuracy over groups (%)")
     axis.margins(0.14)
     log_axis(axis)
     axis.grid(axis="y")
     legend_below(figure, _size_keys(table))
     points = table[["parameters_millions", "accuracy"]].to_numpy(float)  # (N, 2)
-    radii = np.sqrt(table["dimension"].map(_area) / 2).to_numpy()  # half the diagonal: a diamond is wider than a disc
+    # half the diagonal: a diamond is wider than a disc
+    radii = np.sqrt(table["dimension"].map(_area) / 2).to_numpy()
     ends = zip(points[:, 0], table["low"], table["high"], strict=True)
     bars = [Bbox([(x, low), (1.01 * x, high)]) for x, low, high in ends]
-    _label_points(axis, points, table["model"], radii, [bar for bar in bars if np.isfinite(bar.extents).all()])
+    _label_points(
+        axis, points, table["model"], radii, [bar for bar in bars if np.isfinite(bar.extents).all()]
+    )
     return figure
 
 
@@ -302,22 +393,39 @@ def _size_keys(table: pd.DataFrame) -> list[Line2D]:
     shown = sorted({dimensions[0], dimensions[len(dimensions) // 2], dimensions[-1]})
     look |= {"marker": "o", "color": "#BBBBBB"}
     sizes = {f"{size:,.0f}-D": math.sqrt(_area(size)) for size in shown}
-    return sources + [Line2D([], [], markersize=size, label=label, **look) for label, size in sizes.items()]
+    return sources + [
+        Line2D([], [], markersize=size, label=label, **look) for label, size in sizes.items()
+    ]
 
 # %% ../nbs/20_figures.ipynb #98ab91b9
 def ablation(table: pd.DataFrame) -> Figure:
     """A column a `measure`, a block a `factor`, a row a `level`: columns with `mean`, `low`, `high` in the measure's units."""
     require_columns(table, "ablation", "factor level measure mean low high")
     measures = list(dict.fromkeys(table["measure"]))
-    levels = {factor: list(dict.fromkeys(rows["level"].astype(str))) for factor, rows in table.groupby("factor", sort=False)}
+    levels = {
+        factor: list(dict.fromkeys(rows["level"].astype(str)))
+        for factor, rows in table.groupby("factor", sort=False)
+    }
     counts = [len(names) for names in levels.values()]
     size = (2.4 + 2.9 * len(measures), 0.9 + 0.34 * len(levels) + 0.32 * sum(counts))
-    layout = {"sharex": "col", "sharey": "row", "height_ratios": counts, "squeeze": False, "layout": "constrained"}
+    layout = {
+        "sharex": "col",
+        "sharey": "row",
+        "height_ratios": counts,
+        "squeeze": False,
+        "layout": "constrained",
+    }
     figure, axes = plt.subplots(len(levels), len(measures), figsize=size, **layout)
     for (factor, style), row in zip(series_styles(levels).items(), axes, strict=True):
         for measure, axis in zip(measures, row, strict=True):
             rows = table[(table["factor"] == factor) & (table["measure"] == measure)]
-            _dots(axis, rows, "mean", rows["level"].astype(str).map(levels[factor].index).to_numpy(), style)
+            _dots(
+                axis,
+                rows,
+                "mean",
+                rows["level"].astype(str).map(levels[factor].index).to_numpy(),
+                style,
+            )
             list_rows(axis, [textwrap.fill(level, 30) for level in levels[factor]])
             axis.grid()
         row[0].set_title(factor, loc="left", fontsize=11, fontweight="bold")
@@ -334,10 +442,16 @@ def learning_curve(table: pd.DataFrame) -> Figure:
     for method, style in styles.items():
         rows = table[table["method"] == method].sort_values("clips_per_class")
         size = rows["clips_per_class"]
-        axis.fill_between(size, rows["low"], rows["high"], color=style["color"], alpha=0.15, linewidth=0)
-        axis.plot(size, rows["mean"], markersize=7, markeredgecolor="#333333", linewidth=1.8, **style)
+        axis.fill_between(
+            size, rows["low"], rows["high"], color=style["color"], alpha=0.15, linewidth=0
+        )
+        axis.plot(
+            size, rows["mean"], markersize=7, markeredgecolor="#333333", linewidth=1.8, **style
+        )
     sizes = sorted(set(table["clips_per_class"]))
-    axis.set(xscale="log", xlabel="training clips per class", ylabel="mean accuracy over groups (%)")
+    axis.set(
+        xscale="log", xlabel="training clips per class", ylabel="mean accuracy over groups (%)"
+    )
     axis.set_xticks(sizes, [str(size) for size in sizes])
     axis.set_xticks([], minor=True)
     axis.grid(axis="y")
@@ -352,8 +466,16 @@ def training_curves(table: pd.DataFrame, columns: int = 3) -> Figure:
     losses, splits = list(dict.fromkeys(table["loss"])), list(dict.fromkeys(table["split"]))
     figure, axes = panels(len(losses), columns, 3.3, 2.8)
     for axis, loss in zip(axes, losses, strict=True):
-        look = {"hue": "split", "style": "split", "hue_order": splits, "style_order": splits, "linewidth": 1.8}
-        seaborn.lineplot(table[table["loss"] == loss], x="epoch", y="value", errorbar=None, ax=axis, **look)
+        look = {
+            "hue": "split",
+            "style": "split",
+            "hue_order": splits,
+            "style_order": splits,
+            "linewidth": 1.8,
+        }
+        seaborn.lineplot(
+            table[table["loss"] == loss], x="epoch", y="value", errorbar=None, ax=axis, **look
+        )
         axis.set(title=loss, ylabel="value")
         axis.grid(axis="y")
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -377,7 +499,9 @@ def accuracy_group_size(table: pd.DataFrame) -> Figure:
     axis.fill_between(sizes, low, high, color="#DDDDDD", linewidth=0, zorder=0)
     for dataset, style in styles.items():
         rows = table[table["dataset"] == dataset]
-        axis.scatter(rows["n_validation"], rows["accuracy"], s=36, alpha=0.75, edgecolors="#333333", **style)
+        axis.scatter(
+            rows["n_validation"], rows["accuracy"], s=36, alpha=0.75, edgecolors="#333333", **style
+        )
     axis.set(xlabel="validation clips in the group", ylabel="accuracy (%)", ylim=(None, 102))
     axis.set_xlim(sizes[0], sizes[-1])
     log_axis(axis)
@@ -401,12 +525,21 @@ def benchmark_ratios(table: pd.DataFrame) -> Figure:
         axis.plot([1, row.ratio], [place, place], color="#AAAAAA", linewidth=2, zorder=1)
         marker, colour = ("o", "blue") if better else ("s", "vermillion")
         axis.plot(row.ratio, place, marker, color=PALETTE[colour], markersize=9)
-        ratio, ours, reference = _significant(row.ratio, 2), _significant(row.ours, 3), _significant(row.reference, 3)
+        ratio, ours, reference = (
+            _significant(row.ratio, 2),
+            _significant(row.ours, 3),
+            _significant(row.reference, 3),
+        )
         text = f"{ratio}\N{MULTIPLICATION SIGN}: {ours} against {reference} {row.unit}"
-        axis.annotate(text, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=10)
+        axis.annotate(
+            text, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=10
+        )
     axis.axvline(1, color="#333333", linewidth=1)
     list_rows(axis, list(table["task"]))
     axis.set_xlabel("times better than the reference (1 is equal)")
-    axis.set(xscale="log", xlim=(min(0.8, table["ratio"].min() / 1.3), max(1.25, table["ratio"].max() * 1.3)))
+    axis.set(
+        xscale="log",
+        xlim=(min(0.8, table["ratio"].min() / 1.3), max(1.25, table["ratio"].max() * 1.3)),
+    )
     log_axis(axis)
     return figure

@@ -14,7 +14,9 @@ def _require_frames(x: Tensor, minimum: int, quantity: str) -> None:
     """Refuse a trajectory that is too short for `quantity`."""
     if x.ndim < 2 or x.shape[-2] < minimum:
         frames = x.shape[-2] if x.ndim >= 2 else 0
-        raise ValueError(f"{quantity} needs a trajectory (..., T, D) of at least {minimum} frames, got T={frames}")
+        raise ValueError(
+            f"{quantity} needs a trajectory (..., T, D) of at least {minimum} frames, got T={frames}"
+        )
 
 # %% ../nbs/00_geometry.ipynb #9787cf99
 def displacement(x: Tensor) -> Tensor:
@@ -29,10 +31,12 @@ def curvature(x: Tensor, degrees: bool = False) -> Tensor:
     It is `nan` where a displacement is zero. `ValueError` below 3 frames.
     """
     _require_frames(x, 3, "curvature")
-    step = displacement(x if x.dtype == torch.float64 else x.float())  # (..., T-1, D), half precision would overflow
+    # (..., T-1, D), half precision would overflow
+    step = displacement(x if x.dtype == torch.float64 else x.float())
     unit = step / step.norm(dim=-1, keepdim=True)  # (..., T-1, D)
     before, after = unit[..., :-1, :], unit[..., 1:, :]  # (..., T-2, D)
-    angle = 2 * torch.atan2((before - after).norm(dim=-1), (before + after).norm(dim=-1))  # (..., T-2)
+    # (..., T-2)
+    angle = 2 * torch.atan2((before - after).norm(dim=-1), (before + after).norm(dim=-1))
     return torch.rad2deg(angle) if degrees else angle
 
 # %% ../nbs/00_geometry.ipynb #87dca1d1

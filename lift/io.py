@@ -43,7 +43,8 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     The folder must be there: a network disk that has gone away must not come back as a local folder.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")  # the store sweeps such names when they are old
+    # the store sweeps such names when they are old
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         write(part)
         _flush(part)
@@ -59,9 +60,13 @@ def write_text(path: str | Path, text: str) -> None:
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8", newline=""))
 
 
-def write_json(path: str | Path, content: object, indent: int = 2, ensure_ascii: bool = True) -> None:
+def write_json(
+    path: str | Path, content: object, indent: int = 2, ensure_ascii: bool = True
+) -> None:
     """Write a JSON file as a whole, with sorted keys, so that equal content makes equal files."""
-    write_text(path, json.dumps(content, indent=indent, sort_keys=True, ensure_ascii=ensure_ascii) + "\n")
+    write_text(
+        path, json.dumps(content, indent=indent, sort_keys=True, ensure_ascii=ensure_ascii) + "\n"
+    )
 
 # %% ../nbs/00_io.ipynb #10f00014
 def short_hash(parts: Iterable[str | bytes], length: int = 16) -> str:

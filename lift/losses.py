@@ -37,7 +37,9 @@ class CurvatureLoss(nn.Module):
     def forward(self, path: Tensor) -> Tensor:
         """Paths `(B, T, D)` to one number."""
         if path.ndim < 2 or path.shape[-2] < 3:
-            raise InputError(f"the curvature loss needs paths (B, T, D) of at least 3 frames, got {tuple(path.shape)}")
+            raise InputError(
+                f"the curvature loss needs paths (B, T, D) of at least 3 frames, got {tuple(path.shape)}"
+            )
         step = F.normalize(displacement(path), dim=-1)  # (B, T-1, D), zero at a pause
         before, after = step[..., :-1, :], step[..., 1:, :]  # (B, T-2, D)
         moving = before.square().sum(-1) * after.square().sum(-1)  # (B, T-2), 0 at a pause, else 1
@@ -71,7 +73,12 @@ class LiFTLoss(nn.Module):
         self.curvature_loss = CurvatureLoss()
 
     def forward(
-        self, reconstruction: Tensor, target: Tensor, static: Tensor, dynamic: Tensor, latents: Tensor
+        self,
+        reconstruction: Tensor,
+        target: Tensor,
+        static: Tensor,
+        dynamic: Tensor,
+        latents: Tensor,
     ) -> dict[str, Tensor]:
         """The terms of weight above 0 and their weighted sum `"loss"`; `(B, T, D)`, `(B, T, D)`, `(B, d)`, `(B, d)`, `(B, T, d)`."""
         compute = {
@@ -82,5 +89,8 @@ class LiFTLoss(nn.Module):
             "decoded_curvature": lambda: self.curvature_loss(reconstruction),
         }
         terms = {name: compute[name]() for name, weight in self.weights.items() if weight > 0}
-        total = sum((self.weights[name] * term for name, term in terms.items()), torch.zeros((), device=target.device))
+        total = sum(
+            (self.weights[name] * term for name, term in terms.items()),
+            torch.zeros((), device=target.device),
+        )
         return {**terms, "loss": total}

@@ -34,7 +34,9 @@ class LiFTConfig:
     def __post_init__(self):
         for name in ("feature_dim", "latent_dim", "depth", "heads", "max_frames"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise InputError(f"LiFTConfig.{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
+                raise InputError(
+                    f"LiFTConfig.{name} must be a whole number of at least 1, got {getattr(self, name)!r}"
+                )
         if self.latent_dim % self.heads or self.latent_dim % 2:
             raise InputError(
                 f"LiFTConfig.latent_dim ({self.latent_dim}) must be even and a multiple of heads ({self.heads})"
@@ -53,14 +55,20 @@ class LiFTOutput:
     latents: Tensor  # (B, T, d), the latent path that was decoded
 
 # %% ../nbs/01_model.ipynb #04e7306b
-def sinusoidal_positions(frames: int, dim: int, max_frames: int, device: torch.device | None = None) -> Tensor:
+def sinusoidal_positions(
+    frames: int, dim: int, max_frames: int, device: torch.device | None = None
+) -> Tensor:
     """Fixed sinusoidal position encodings `(T, dim)`, base 10000 (Vaswani et al. 2017, section 3.5).
 
     They are computed in float32, as in the authors' release: far positions then carry the same rounding as theirs.
     """
     last = min(frames, max_frames) - 1
-    position = torch.linspace(0, last, frames, device=device, dtype=torch.float32)[:, None]  # (T, 1)
-    rate = torch.exp(torch.arange(0, dim, 2, device=device, dtype=torch.float32) * (-math.log(10000.0) / dim))  # (dim/2,)
+    # (T, 1)
+    position = torch.linspace(0, last, frames, device=device, dtype=torch.float32)[:, None]
+    # (dim/2,)
+    rate = torch.exp(
+        torch.arange(0, dim, 2, device=device, dtype=torch.float32) * (-math.log(10000.0) / dim)
+    )
     encoding = torch.empty(frames, dim, device=device, dtype=torch.float32)  # (T, dim)
     encoding[:, 0::2], encoding[:, 1::2] = torch.sin(position * rate), torch.cos(position * rate)
     return encoding
@@ -91,7 +99,8 @@ class TokenEncoder(nn.Module):
         frames = self.input_projection(x)  # (B, T, d)
         positions = sinusoidal_positions(x.shape[1], frames.shape[-1], self.max_frames, x.device)
         frames = frames + positions.to(frames.dtype)  # (B, T, d)
-        tokens = torch.cat([self.static_token, self.dynamic_token], dim=1).expand(len(x), -1, -1)  # (B, 2, d)
+        # (B, 2, d)
+        tokens = torch.cat([self.static_token, self.dynamic_token], dim=1).expand(len(x), -1, -1)
         tokens = self.transformer(torch.cat([tokens, frames], dim=1))  # (B, 2 + T, d)
         return tokens[:, 0], tokens[:, 1], tokens[:, 2:]
 
@@ -106,7 +115,10 @@ class LineEncoder(TokenEncoder):
 
     def __init__(self, config: LiFTConfig):
         super().__init__(config)
-        self.static_head, self.dynamic_head = code_head(config.latent_dim), code_head(config.latent_dim)
+        self.static_head, self.dynamic_head = (
+            code_head(config.latent_dim),
+            code_head(config.latent_dim),
+        )
         self.dynamic_dim = config.latent_dim
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,8 +140,12 @@ def _decoder(latent_dim: int, feature_dim: int) -> nn.Sequential:
     """Pointwise decoder `(..., d)` to `(..., D)` (paper section 3)."""
     width = 2 * latent_dim
     return nn.Sequential(
-        nn.Linear(latent_dim, width), nn.LayerNorm(width), nn.GELU(),
-        nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(),
+        nn.Linear(latent_dim, width),
+        nn.LayerNorm(width),
+        nn.GELU(),
+        nn.Linear(width, width),
+        nn.LayerNorm(width),
+        nn.GELU(),
         nn.Linear(width, feature_dim),
     )
 
@@ -175,7 +191,8 @@ class LiFT(
     def set_feature_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Standardise features by `mean` (D,) and `std` (D,) from now on; they are saved with the model."""
         self.feature_mean.copy_(mean)
-        self.feature_std.copy_(torch.where(std > 1e-6, std, 1.0))  # a feature that never changed has no scale
+        # a feature that never changed has no scale
+        self.feature_std.copy_(torch.where(std > 1e-6, std, 1.0))
 
     def standardise(self, x: Tensor) -> Tensor:
         """Features `(B, T, D)` as the encoder sees them; `ValueError` for another shape than `(B, T, feature_dim)`."""

@@ -32,7 +32,8 @@ class ProbeError(LiftError, ValueError):
 
 PROBES: dict[str, Callable[[], BaseEstimator]] = {
     "ridge": RidgeClassifier,
-    "ridge_balanced": lambda: RidgeClassifier(class_weight="balanced"),  # both classes weigh the same
+    # both classes weigh the same
+    "ridge_balanced": lambda: RidgeClassifier(class_weight="balanced"),
     "ridge_standardised": lambda: make_pipeline(StandardScaler(), RidgeClassifier()),
     "logistic": lambda: make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
     "svc": lambda: make_pipeline(StandardScaler(), SVC()),
@@ -44,7 +45,9 @@ def _new_probe(probe: str | BaseEstimator) -> BaseEstimator:
     if isinstance(probe, BaseEstimator):
         return clone(probe)
     if probe not in PROBES:
-        raise ProbeError(f"no probe {probe!r}; choose one of {', '.join(PROBES)}, or give a scikit-learn classifier")
+        raise ProbeError(
+            f"no probe {probe!r}; choose one of {', '.join(PROBES)}, or give a scikit-learn classifier"
+        )
     return PROBES[probe]()
 
 # %% ../nbs/09_probes.ipynb #01627e17
@@ -60,25 +63,40 @@ def _some(names: Iterable[object]) -> str:
     names = [str(name) for name in names]
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
+
 @dataclass(repr=False)
 class GroupResults:
     """One row per chiral group, what was left out and why, and every prediction."""
 
-    table: pd.DataFrame  # group, accuracy, balanced_accuracy, low, high (percent), n_train, n_validation
+    # group, accuracy, balanced_accuracy, low, high (percent), n_train, n_validation
+    table: pd.DataFrame
     excluded: dict[str, str]  # group -> reason
     missing: list[str]  # clips of the table that have no embedding
     predictions: pd.DataFrame  # clip_id, group, chiral_label, predicted, correct
     probe: str = "ridge"
     seed: int = 0
-    samples: np.ndarray = field(default_factory=lambda: np.empty(0))  # (bootstrap,) mean accuracy, clips resampled
-    group_samples: np.ndarray = field(default_factory=lambda: np.empty(0))  # (bootstrap,) the same, groups resampled
+    # (bootstrap,) mean accuracy, clips resampled
+    samples: np.ndarray = field(default_factory=lambda: np.empty(0))
+    # (bootstrap,) the same, groups resampled
+    group_samples: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     def summary(self) -> dict:
         """Mean accuracy over groups in percent, with 95 % bootstrap intervals over clips and over groups."""
-        (low, high), (group_low, group_high) = middle_95(self.samples), middle_95(self.group_samples)
+        (low, high), (group_low, group_high) = (
+            middle_95(self.samples),
+            middle_95(self.group_samples),
+        )
         means = {"mean": self.table["accuracy"].mean(), "low": low, "high": high}
-        means |= {"group_low": group_low, "group_high": group_high, "balanced": self.table["balanced_accuracy"].mean()}
-        counts = {"groups": len(self.table), "excluded": len(self.excluded), "missing_clips": len(self.missing)}
+        means |= {
+            "group_low": group_low,
+            "group_high": group_high,
+            "balanced": self.table["balanced_accuracy"].mean(),
+        }
+        counts = {
+            "groups": len(self.table),
+            "excluded": len(self.excluded),
+            "missing_clips": len(self.missing),
+        }
         return {**{name: round(float(value), 3) for name, value in means.items()}, **counts}
 
     def to_frame(self, **labels: object) -> pd.DataFrame:
@@ -92,13 +110,22 @@ class GroupResults:
             f"mean over {numbers['groups']} groups: {numbers['mean']:.1f} [{numbers['low']:.1f}, {numbers['high']:.1f}] percent",
             *(f"left out: {group}: {reason}" for group, reason in self.excluded.items()),
         ]
-        lines += [f"{len(self.missing)} clips without an embedding: {_some(self.missing)}"] if self.missing else []
+        lines += (
+            [f"{len(self.missing)} clips without an embedding: {_some(self.missing)}"]
+            if self.missing
+            else []
+        )
         return "\n".join(lines)
 
     def save(self, folder: str | Path) -> None:
         """Write groups.csv, predictions.csv and summary.json."""
         settings = {"probe": self.probe, "seed": self.seed, "bootstrap": len(self.samples)}
-        summary = {**self.summary(), **settings, "excluded_groups": self.excluded, "missing": self.missing}
+        summary = {
+            **self.summary(),
+            **settings,
+            "excluded_groups": self.excluded,
+            "missing": self.missing,
+        }
         _save(folder, {"groups": self.table, "predictions": self.predictions}, summary)
 
 # %% ../nbs/09_probes.ipynb #f7b87ec1
@@ -107,11 +134,17 @@ def _check_embeddings(embeddings: pd.DataFrame, known: Iterable[object] = ()) ->
     twice = embeddings.index[embeddings.index.duplicated() | embeddings.index.isin(list(known))]
     if len(twice):
         raise ProbeError(f"clips embedded twice: {_some(twice)}")
-    values, step = embeddings.to_numpy(), 4096  # in steps: the mask of a whole table would be a quarter of its size
-    finite = [np.isfinite(values[start : start + step]).all(axis=1) for start in range(0, len(values), step)]
+    # in steps: the mask of a whole table would be a quarter of its size
+    values, step = embeddings.to_numpy(), 4096
+    finite = [
+        np.isfinite(values[start : start + step]).all(axis=1)
+        for start in range(0, len(values), step)
+    ]
     broken = embeddings.index[~np.concatenate([np.empty(0, bool), *finite])]
     if len(broken):
-        raise ProbeError(f"embeddings with NaN or infinite values: {_some(broken)}; drop these rows, then probe")
+        raise ProbeError(
+            f"embeddings with NaN or infinite values: {_some(broken)}; drop these rows, then probe"
+        )
 
 
 def _check_clips(clips: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -125,18 +158,24 @@ def _check_clips(clips: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
         raise ProbeError(f"clips duplicated in the table: {_some(twice)}")
     for split in ("train", "validation"):
         if not (rows["split"] == split).any():
-            raise ProbeError(f"the clip table has no clip of split {split!r} that has a {columns[0]}")
+            raise ProbeError(
+                f"the clip table has no clip of split {split!r} that has a {columns[0]}"
+            )
     return rows
 
 
-def _without_missing(rows: pd.DataFrame, embedded: pd.Index, missing: str) -> tuple[pd.DataFrame, list[str]]:
+def _without_missing(
+    rows: pd.DataFrame, embedded: pd.Index, missing: str
+) -> tuple[pd.DataFrame, list[str]]:
     """The rows that have an embedding, and the clips that have none."""
     if missing not in ("exclude", "raise"):
         raise ProbeError(f"missing must be 'exclude' or 'raise', got {missing!r}")
     known = rows["clip_id"].isin(embedded)
     lost = rows.loc[~known, "clip_id"].tolist()
     if not known.any():
-        raise ProbeError(f"no clip of the table has an embedding (it has {_some(lost)}): do the ids of both belong together?")
+        raise ProbeError(
+            f"no clip of the table has an embedding (it has {_some(lost)}): do the ids of both belong together?"
+        )
     if lost and missing == "raise":
         raise ProbeError(f"{len(lost)} clips of the table have no embedding: {_some(lost)}")
     return rows[known], lost
@@ -147,7 +186,9 @@ def _chiral_rows(clips: pd.DataFrame) -> pd.DataFrame:
     rows = _check_clips(clips, ("group", "chiral_label"))
     wrong = rows.loc[~rows["chiral_label"].isin([0, 1]), "clip_id"]
     if len(wrong):
-        raise ProbeError(f"chiral_label must be 0 or 1 wherever there is a group; it is not for {_some(wrong)}")
+        raise ProbeError(
+            f"chiral_label must be 0 or 1 wherever there is a group; it is not for {_some(wrong)}"
+        )
     return rows.astype({"chiral_label": int, "group": str})
 
 
@@ -179,7 +220,9 @@ def probe_groups(
     rows, lost = _without_missing(_chiral_rows(clips), embeddings.index, missing)
     excluded, records, predictions = {}, [], []
     for group, members in rows.groupby("group", sort=True):
-        train, validation = (members[members["split"] == split] for split in ("train", "validation"))
+        train, validation = (
+            members[members["split"] == split] for split in ("train", "validation")
+        )
         reason = _why_not(train, validation)
         if reason:
             excluded[group] = reason
@@ -189,10 +232,19 @@ def probe_groups(
     return _collect(records, predictions, excluded, lost, probe, bootstrap, seed)
 
 
-def _answers(embeddings: pd.DataFrame, train: pd.DataFrame, validation: pd.DataFrame, probe: str | BaseEstimator) -> pd.DataFrame:
+def _answers(
+    embeddings: pd.DataFrame,
+    train: pd.DataFrame,
+    validation: pd.DataFrame,
+    probe: str | BaseEstimator,
+) -> pd.DataFrame:
     """What one probe, fitted to the training clips, says of the validation clips."""
-    x_train, x_validation = (embeddings.loc[part["clip_id"]].to_numpy(np.float64) for part in (train, validation))
-    predicted = _new_probe(probe).fit(x_train, train["chiral_label"].to_numpy()).predict(x_validation)
+    x_train, x_validation = (
+        embeddings.loc[part["clip_id"]].to_numpy(np.float64) for part in (train, validation)
+    )
+    predicted = (
+        _new_probe(probe).fit(x_train, train["chiral_label"].to_numpy()).predict(x_validation)
+    )
     part = validation[["clip_id", "group", "chiral_label"]].assign(predicted=predicted)
     return part.assign(correct=predicted == part["chiral_label"])
 
@@ -203,7 +255,10 @@ def _collect(
 ) -> GroupResults:  # fmt: skip
     """The results of all groups; `ProbeError` where there is none."""
     if not records:
-        raise ProbeError("no group can be scored: " + _some(f"{group}: {reason}" for group, reason in excluded.items()))
+        raise ProbeError(
+            "no group can be scored: "
+            + _some(f"{group}: {reason}" for group, reason in excluded.items())
+        )
     table, together = pd.DataFrame(records), pd.concat(predictions, ignore_index=True)
     correct = [part["correct"].to_numpy() for part in predictions]
     samples = resample_accuracies(correct, bootstrap, seed).mean(1)
@@ -234,14 +289,21 @@ def probe_folds(
     rows, lost = _without_missing(_fold_rows(clips), embeddings.index, missing)
     excluded, records, predictions = {}, [], []
     for group, members in rows.groupby("group", sort=True):
-        sides = [(members[members["fold"] != fold], held) for fold, held in members.groupby("fold", sort=True)]
+        sides = [
+            (members[members["fold"] != fold], held)
+            for fold, held in members.groupby("fold", sort=True)
+        ]
         sides = [(_first_labels(train, labels, seed), held) for train, held in sides]
         reason = next(filter(None, (_why_not(train, train) for train, _ in sides)), None)
         if reason:
             excluded[group] = f"in a fold {reason}"
             continue
-        predictions.append(pd.concat([_answers(embeddings, train, held, probe) for train, held in sides]))
-        records.append(_record(group, round(np.mean([len(train) for train, _ in sides])), predictions[-1]))
+        predictions.append(
+            pd.concat([_answers(embeddings, train, held, probe) for train, held in sides])
+        )
+        records.append(
+            _record(group, round(np.mean([len(train) for train, _ in sides])), predictions[-1])
+        )
     return _collect(records, predictions, excluded, lost, probe, bootstrap, seed)
 
 
@@ -255,7 +317,9 @@ def _fold_rows(clips: pd.DataFrame) -> pd.DataFrame:
     if len(homeless):
         raise ProbeError(f"clips of a group that are in no fold: {_some(homeless)}")
     if grouped["fold"].nunique() < 2:
-        raise ProbeError("the clips of groups are all in one fold: nothing is left to fit a probe to")
+        raise ProbeError(
+            "the clips of groups are all in one fold: nothing is left to fit a probe to"
+        )
     first = grouped["fold"] == grouped["fold"].iloc[0]
     return _chiral_rows(grouped.assign(split=np.where(first, "validation", "train")))
 
@@ -265,7 +329,6 @@ def _first_labels(train: pd.DataFrame, labels: int | None, seed: int) -> pd.Data
     if labels is None:
         return train
     return train.sample(frac=1, random_state=seed).groupby("chiral_label").head(labels)
-
 
 # %% ../nbs/09_probes.ipynb #998eb75d
 def compare_groups(a: GroupResults, b: GroupResults, bootstrap: int = 10000, seed: int = 0) -> dict:
@@ -309,19 +372,32 @@ def _paired(a: GroupResults, b: GroupResults) -> pd.DataFrame:
     if apart:
         raise ProbeError(f"groups scored in one of the two results only: {_some(sorted(apart))}")
     keys, suffixes = ["clip_id", "group", "chiral_label"], ("_a", "_b")
-    pairs = a.predictions.merge(b.predictions, on=keys, how="outer", suffixes=suffixes, indicator=True)
+    pairs = a.predictions.merge(
+        b.predictions, on=keys, how="outer", suffixes=suffixes, indicator=True
+    )
     lone = pairs.loc[pairs["_merge"] != "both", "clip_id"]
     if len(lone):
-        raise ProbeError(f"clips scored in one of the two results only: {_some(lone)}; probe both on the clips that they share")
+        raise ProbeError(
+            f"clips scored in one of the two results only: {_some(lone)}; probe both on the clips that they share"
+        )
     return pairs.assign(gain=pairs["correct_a"].astype(int) - pairs["correct_b"].astype(int))
 
 
-def compare_many(results: dict[str, GroupResults], reference: str, bootstrap: int = 10000, seed: int = 0) -> pd.DataFrame:
+def compare_many(
+    results: dict[str, GroupResults], reference: str, bootstrap: int = 10000, seed: int = 0
+) -> pd.DataFrame:
     """Every embedding against `reference`, one row each, with Holm's correction of the p-values for their number."""
     if reference not in results or len(results) < 2:
-        raise ProbeError(f"comparing with {reference!r} needs its results and at least one other; got {_some(results)}")
+        raise ProbeError(
+            f"comparing with {reference!r} needs its results and at least one other; got {_some(results)}"
+        )
     names = [name for name in results if name != reference]
-    rows = pd.DataFrame([{"method": n, **compare_groups(results[n], results[reference], bootstrap, seed)} for n in names])
+    rows = pd.DataFrame(
+        [
+            {"method": n, **compare_groups(results[n], results[reference], bootstrap, seed)}
+            for n in names
+        ]
+    )
     return rows.assign(p_value_holm=_holm(rows["p_value"].to_numpy()))
 
 
@@ -346,7 +422,8 @@ class _NormalEquations:
     def add(self, x: np.ndarray, codes: np.ndarray) -> None:
         """Take in clips `(n, D)` of classes `codes` `(n,)`."""
         x = x.astype(np.float64) - self.origin  # (n, D)
-        member = np.equal.outer(np.arange(len(self.class_count)), codes).astype(np.float64)  # (K, n)
+        # (K, n)
+        member = np.equal.outer(np.arange(len(self.class_count)), codes).astype(np.float64)
         self.total += x.sum(0)
         self.gram += x.T @ x  # (D, D)
         self.class_total += member @ x  # (K, D)
@@ -367,7 +444,8 @@ class _NormalEquations:
 class ClassResults:
     """A probe of many classes: every prediction, and what was left out."""
 
-    predictions: pd.DataFrame  # clip_id, label, predicted, rank (of the true label, 1 is best; 0: unknown to the probe)
+    # clip_id, label, predicted, rank (of the true label, 1 is best; 0: unknown to the probe)
+    predictions: pd.DataFrame
     classes: list[str]
     missing: list[str]  # clips of the table that have no embedding
     unseen: list[str]  # labels without a training clip: their validation clips count as wrong
@@ -385,14 +463,23 @@ class ClassResults:
         numbers["balanced"] = 100 * (rank == 1).groupby(self.predictions["label"]).mean().mean()
         counts = {"classes": len(self.classes), "n_train": self.n_train, "n_validation": len(rank)}
         left = {"missing_clips": len(self.missing), "unseen_labels": len(self.unseen)}
-        return {**{name: round(float(value), 3) for name, value in numbers.items()}, **counts, **left}
+        return {
+            **{name: round(float(value), 3) for name, value in numbers.items()},
+            **counts,
+            **left,
+        }
 
     def __repr__(self) -> str:
         return "\n".join(f"{name}: {value}" for name, value in self.summary().items())
 
     def save(self, folder: str | Path) -> None:
         """Write predictions.csv and summary.json."""
-        left = {"missing": self.missing, "unseen": self.unseen, "seed": self.seed, "bootstrap": self.bootstrap}
+        left = {
+            "missing": self.missing,
+            "unseen": self.unseen,
+            "seed": self.seed,
+            "bootstrap": self.bootstrap,
+        }
         _save(folder, {"predictions": self.predictions}, {**self.summary(), **left})
 
 # %% ../nbs/09_probes.ipynb #a1bc0012
@@ -416,31 +503,64 @@ def probe_classes(
         train = known[(rows.loc[known.index, "split"] == "train").to_numpy()]
         held.append(known.drop(index=train.index).astype(np.float32))
         if len(train):
-            equations = equations or _NormalEquations(train.to_numpy(np.float64).mean(0), len(classes))
+            equations = equations or _NormalEquations(
+                train.to_numpy(np.float64).mean(0), len(classes)
+            )
             equations.add(train.to_numpy(), classes.get_indexer(rows.loc[train.index, "label"]))
     lost = _without_missing(rows.reset_index(), pd.Index(list(seen)), missing)[1]
     used = np.zeros(0, bool) if equations is None else equations.class_count > 0
     if used.sum() < 2 or not sum(map(len, held)):
-        raise ProbeError(f"a probe needs training clips of 2 classes and validation clips; {used.sum()} classes have embeddings")
+        raise ProbeError(
+            f"a probe needs training clips of 2 classes and validation clips; {used.sum()} classes have embeddings"
+        )
     weights, intercepts = equations.solve(alpha)
     labels, solution = rows["label"], (classes[used], weights[:, used], intercepts[used])
-    predictions = pd.concat([_rank(part, labels.loc[part.index].to_numpy(), *solution) for part in held])
+    predictions = pd.concat(
+        [_rank(part, labels.loc[part.index].to_numpy(), *solution) for part in held]
+    )
     unseen = sorted(set(predictions["label"]) - set(classes[used]))
     count = int(equations.class_count.sum())
-    return ClassResults(predictions.reset_index(drop=True), list(classes[used]), lost, unseen, count, bootstrap, seed)
+    return ClassResults(
+        predictions.reset_index(drop=True),
+        list(classes[used]),
+        lost,
+        unseen,
+        count,
+        bootstrap,
+        seed,
+    )
 
 
-def _chunks(embeddings: pd.DataFrame | Iterable[pd.DataFrame], size: int = 4096) -> Iterator[pd.DataFrame]:
+def _chunks(
+    embeddings: pd.DataFrame | Iterable[pd.DataFrame], size: int = 4096
+) -> Iterator[pd.DataFrame]:
     """The tables given, none longer than `size` rows."""
     for table in [embeddings] if isinstance(embeddings, pd.DataFrame) else embeddings:
         yield from (table.iloc[start : start + size] for start in range(0, len(table), size))
 
 
-def _rank(part: pd.DataFrame, label: np.ndarray, classes: pd.Index, weights: np.ndarray, intercepts: np.ndarray) -> pd.DataFrame:
+def _rank(
+    part: pd.DataFrame,
+    label: np.ndarray,
+    classes: pd.Index,
+    weights: np.ndarray,
+    intercepts: np.ndarray,
+) -> pd.DataFrame:
     """The predicted class of each validation clip, and the rank of its true one."""
     scores = part.to_numpy(np.float64) @ weights + intercepts  # (n, K)
     code = classes.get_indexer(label)  # (n,), -1 for a label that was not trained
     own = scores[np.arange(len(scores)), code]  # (n,)
-    ahead = (scores > own[:, None]) | ((scores == own[:, None]) & (np.arange(len(classes)) < code[:, None]))  # (n, K)
-    rank = np.where(code < 0, 0, 1 + ahead.sum(1))  # (n,), of equal scores the first class wins, as in argmax
-    return pd.DataFrame({"clip_id": part.index, "label": label, "predicted": classes[scores.argmax(1)], "rank": rank})
+    # (n, K)
+    ahead = (scores > own[:, None]) | (
+        (scores == own[:, None]) & (np.arange(len(classes)) < code[:, None])
+    )
+    # (n,), of equal scores the first class wins, as in argmax
+    rank = np.where(code < 0, 0, 1 + ahead.sum(1))
+    return pd.DataFrame(
+        {
+            "clip_id": part.index,
+            "label": label,
+            "predicted": classes[scores.argmax(1)],
+            "rank": rank,
+        }
+    )

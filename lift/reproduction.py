@@ -29,7 +29,9 @@ def repository() -> Path:
     for folder in (here, *here.parents):
         if (folder / "Snakefile").is_file():
             return folder
-    raise FileNotFoundError(f"{here} lies in no checkout of lift (no Snakefile above it): clone the repository and start there")
+    raise FileNotFoundError(
+        f"{here} lies in no checkout of lift (no Snakefile above it): clone the repository and start there"
+    )
 
 # %% ../nbs/22_reproduction.ipynb #60da5696
 @dataclass(frozen=True)
@@ -73,7 +75,9 @@ class Run:
         """The path of a product; `FileNotFoundError` says which command makes it."""
         path = self.folder / name
         if not path.exists():
-            raise FileNotFoundError(f"{path}: not made yet; run make reproduce PROFILE={self.profile}")
+            raise FileNotFoundError(
+                f"{path}: not made yet; run make reproduce PROFILE={self.profile}"
+            )
         return path
 
     def level_clips(self, level: str) -> pd.DataFrame:
@@ -90,11 +94,14 @@ class Run:
         """Embeddings of every clip by one method, indexed by clip id; LiFT methods use this run's model by default."""
         ids = list(self.clips["clip_id"])
         model = (model or self.model) if method in LIFT_METHODS else None
-        return pd.DataFrame(embed_store(self.store, method, model, ids), index=pd.Index(ids, name="clip_id"))
+        return pd.DataFrame(
+            embed_store(self.store, method, model, ids), index=pd.Index(ids, name="clip_id")
+        )
 
     def backbone_parameters(self) -> int:
         """Parameters of the frozen backbone."""
-        from lift.backbones import create_backbone  # brings timm, which takes seconds and no other part of a run needs
+        # brings timm, which takes seconds and no other part of a run needs
+        from lift.backbones import create_backbone
 
         return create_backbone(self.store.description).parameter_count
 
@@ -123,5 +130,7 @@ def open_run(profile: str) -> Run:
     path = root / "config" / f"{profile}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
-        raise FileNotFoundError(f"no profile {profile!r}: {path} does not exist; the profiles are {known}")
+        raise FileNotFoundError(
+            f"no profile {profile!r}: {path} does not exist; the profiles are {known}"
+        )
     return Run(profile, root, read_config(path))

@@ -24,16 +24,23 @@ def _unit(embeddings: pd.DataFrame, what: str) -> np.ndarray:
     """Codes `(N, E)` float64 of length 1, or 0; `RetrievalError` for none, for ids twice and for values not finite."""
     values = embeddings.to_numpy(np.float64)
     finite = np.isfinite(values).all(1)
-    for fault, broken in (("are duplicated", embeddings.index.duplicated()), ("have NaN or infinite values", ~finite)):
+    for fault, broken in (
+        ("are duplicated", embeddings.index.duplicated()),
+        ("have NaN or infinite values", ~finite),
+    ):
         if broken.any():
-            raise RetrievalError(f"{what}: {broken.sum()} clips {fault}, the first is {embeddings.index[broken][0]!r}")
+            raise RetrievalError(
+                f"{what}: {broken.sum()} clips {fault}, the first is {embeddings.index[broken][0]!r}"
+            )
     if not len(values):
         raise RetrievalError(f"{what}: no clip to compare")
     length = np.linalg.norm(values, axis=1, keepdims=True)  # (N, 1)
     return np.divide(values, length, out=np.zeros_like(values), where=length > 0)
 
 
-def nearest(queries: pd.DataFrame, gallery: pd.DataFrame, k: int = 10, batch_size: int = 1024) -> pd.DataFrame:
+def nearest(
+    queries: pd.DataFrame, gallery: pd.DataFrame, k: int = 10, batch_size: int = 1024
+) -> pd.DataFrame:
     """The `k` most similar clips of `gallery` for each query by cosine: rows of `query`, `rank`, `clip_id`, `similarity`.
 
     Both are embeddings indexed by clip id. `RetrievalError` for a `k` beyond the gallery and codes that do not fit together.
@@ -42,18 +49,28 @@ def nearest(queries: pd.DataFrame, gallery: pd.DataFrame, k: int = 10, batch_siz
     own = gallery.index.get_indexer(queries.index)  # (Q,), -1 where the gallery lacks the query
     most = len(held) - int((own >= 0).any())
     if asked.shape[1] != held.shape[1]:
-        raise RetrievalError(f"queries of {asked.shape[1]} dimensions do not fit a gallery of {held.shape[1]}")
+        raise RetrievalError(
+            f"queries of {asked.shape[1]} dimensions do not fit a gallery of {held.shape[1]}"
+        )
     if not 1 <= k <= most:
         raise RetrievalError(f"k is {k}, a query has {most} clips to choose from")
     parts = []
     for start in range(0, len(asked), batch_size):
-        rows, places = np.arange(start, min(start + batch_size, len(asked))), own[start : start + batch_size]
+        rows, places = (
+            np.arange(start, min(start + batch_size, len(asked))),
+            own[start : start + batch_size],
+        )
         similarity = (asked[rows] @ held.T).round(9)  # (B, G), rounded so that equal codes are ties
         similarity[places >= 0, places[places >= 0]] = -np.inf
         order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]  # (B, k)
         values = np.take_along_axis(similarity, order, 1).ravel()
-        columns = {"query": queries.index[rows.repeat(k)], "rank": np.tile(np.arange(1, k + 1), len(rows))}
-        parts.append(pd.DataFrame({**columns, "clip_id": gallery.index[order.ravel()], "similarity": values}))
+        columns = {
+            "query": queries.index[rows.repeat(k)],
+            "rank": np.tile(np.arange(1, k + 1), len(rows)),
+        }
+        parts.append(
+            pd.DataFrame({**columns, "clip_id": gallery.index[order.ravel()], "similarity": values})
+        )
     return pd.concat(parts, ignore_index=True)
 
 # %% ../nbs/09_retrieval.ipynb #bc012a0e
@@ -70,22 +87,45 @@ class RetrievalResults:
 
     def precision(self, ks: Sequence[int] = (1, 5, 10)) -> pd.DataFrame:
         """One row per k: `precision` with its 95 % interval `low`, `high` over queries, `chance` and `ceiling`, in percent."""
-        ranked = self.neighbours.pivot(index="query", columns="rank", values="right").to_numpy(int)  # (Q, k)
+        # (Q, k)
+        ranked = self.neighbours.pivot(index="query", columns="rank", values="right").to_numpy(int)
         wrong = [k for k in ks if not 1 <= k <= ranked.shape[1]]
         if wrong:
-            raise RetrievalError(f"precision at {wrong[0]} needs that many neighbours; {ranked.shape[1]} were looked for")
+            raise RetrievalError(
+                f"precision at {wrong[0]} needs that many neighbours; {ranked.shape[1]} were looked for"
+            )
         chance = 100 * self.relevant.mean() / self.gallery
         rows = []
         for k in ks:
             hits = ranked[:, :k].sum(1)  # (Q,)
             low, high = middle_95(resample_precisions(hits, k, self.bootstrap, self.seed))
             ceiling = 100 * self.relevant.clip(upper=k).mean() / k
-            rows.append({"k": k, "precision": 100 * hits.mean() / k, "low": low, "high": high, "chance": chance, "ceiling": ceiling})
+            rows.append(
+                {
+                    "k": k,
+                    "precision": 100 * hits.mean() / k,
+                    "low": low,
+                    "high": high,
+                    "chance": chance,
+                    "ceiling": ceiling,
+                }
+            )
         return pd.DataFrame(rows).assign(queries=len(ranked))
 
     def __repr__(self) -> str:
-        lost = [f"{len(self.missing)} clips without an embedding, the first is {self.missing[0]!r}"] if self.missing else []
-        return "\n".join([self.precision(range(1, 1 + self.neighbours["rank"].max())).round(1).to_string(index=False), *lost])
+        lost = (
+            [f"{len(self.missing)} clips without an embedding, the first is {self.missing[0]!r}"]
+            if self.missing
+            else []
+        )
+        return "\n".join(
+            [
+                self.precision(range(1, 1 + self.neighbours["rank"].max()))
+                .round(1)
+                .to_string(index=False),
+                *lost,
+            ]
+        )
 
 # %% ../nbs/09_retrieval.ipynb #1f6f7a04
 def _chiral_clips(clips: pd.DataFrame) -> pd.DataFrame:
@@ -93,9 +133,13 @@ def _chiral_clips(clips: pd.DataFrame) -> pd.DataFrame:
     lacking = [name for name in ("clip_id", "split", "group", "chiral_label") if name not in clips]
     if lacking:
         raise RetrievalError(f"the clip table lacks the column {', '.join(lacking)}")
-    rows = clips[clips["split"].isin(["train", "validation"]) & clips["group"].notna()].set_index("clip_id")
+    rows = clips[clips["split"].isin(["train", "validation"]) & clips["group"].notna()].set_index(
+        "clip_id"
+    )
     if not rows.index.is_unique or not rows["chiral_label"].isin([0, 1]).all():
-        raise RetrievalError("the clip table needs each clip once, and a chiral_label of 0 or 1 wherever there is a group")
+        raise RetrievalError(
+            "the clip table needs each clip once, and a chiral_label of 0 or 1 wherever there is a group"
+        )
     return rows.astype({"chiral_label": int, "group": str})
 
 
@@ -112,12 +156,19 @@ def retrieve(
     asked = (rows["split"] == "validation") & rows.index.isin(ask.index)
     held = (rows["split"] == "train") & rows.index.isin(embeddings.index)
     if not asked.any() or not held.any():
-        raise RetrievalError(f"{asked.sum()} validation and {held.sum()} training clips have an embedding: do the ids belong together?")
+        raise RetrievalError(
+            f"{asked.sum()} validation and {held.sum()} training clips have an embedding: do the ids belong together?"
+        )
     queries, gallery = rows.index[asked], rows.index[held]
     found = nearest(ask.loc[queries], embeddings.loc[gallery], k)
     sign = (1 - rows["chiral_label"] if opposite else rows["chiral_label"]).astype(str)
-    wanted, shown = rows["group"] + "/" + sign, rows["group"] + "/" + rows["chiral_label"].astype(str)
+    wanted, shown = (
+        rows["group"] + "/" + sign,
+        rows["group"] + "/" + rows["chiral_label"].astype(str),
+    )
     right = wanted.loc[found["query"]].to_numpy() == shown.loc[found["clip_id"]].to_numpy()
     relevant = wanted.loc[queries].map(shown.loc[gallery].value_counts()).fillna(0).astype(int)
     lost = list(rows.index[~(asked | held)])
-    return RetrievalResults(found.assign(right=right), relevant, len(gallery), lost, bootstrap, seed)
+    return RetrievalResults(
+        found.assign(right=right), relevant, len(gallery), lost, bootstrap, seed
+    )

@@ -18,7 +18,9 @@ from matplotlib.lines import Line2D
 
 # %% ../nbs/20_scores.ipynb #55ebec17
 _CHANCE = Line2D([], [], color="#666666", linestyle="--", linewidth=1, label="chance")
-_CEILING = Line2D([], [], color="#666666", linestyle=":", linewidth=1.5, label="the most that can be had")
+_CEILING = Line2D(
+    [], [], color="#666666", linestyle=":", linewidth=1.5, label="the most that can be had"
+)
 
 
 def score_panels(table: pd.DataFrame, label: str, columns: int = 3) -> Figure:
@@ -29,20 +31,40 @@ def score_panels(table: pd.DataFrame, label: str, columns: int = 3) -> Figure:
     require_columns(table, "score_panels", "panel method score low high chance")
     twice = table[table.duplicated(["panel", "method"])]
     if len(twice):
-        raise InputError(f"score_panels: {twice['method'].iloc[0]!r} stands twice in the panel {twice['panel'].iloc[0]!r}")
+        raise InputError(
+            f"score_panels: {twice['method'].iloc[0]!r} stands twice in the panel {twice['panel'].iloc[0]!r}"
+        )
     names, styles = list(dict.fromkeys(table["panel"])), series_styles(table["method"])
     figure, axes = panels(len(names), columns, 3.2, 1.2 + 0.34 * len(styles))
-    figure.set_figwidth(figure.get_figwidth() + 0.08 * max(map(len, styles)))  # room for the names of the rows
+    # room for the names of the rows
+    figure.set_figwidth(figure.get_figwidth() + 0.08 * max(map(len, styles)))
     for place, (name, axis) in enumerate(zip(names, axes, strict=True)):
         rows = table[table["panel"] == name].set_index("method")
         for height, (method, style) in enumerate(styles.items()):
             if method in rows.index:
                 score, low, high = rows.loc[method, ["score", "low", "high"]].astype(float)
-                look = {"markersize": 7, "elinewidth": 1.4, "markeredgecolor": "#333333", "markeredgewidth": 0.5}
-                axis.errorbar(score, height, xerr=np.array([[score - low], [high - score]]).clip(0), **look, **style)
+                look = {
+                    "markersize": 7,
+                    "elinewidth": 1.4,
+                    "markeredgecolor": "#333333",
+                    "markeredgewidth": 0.5,
+                }
+                axis.errorbar(
+                    score,
+                    height,
+                    xerr=np.array([[score - low], [high - score]]).clip(0),
+                    **look,
+                    **style,
+                )
         for key in [_CHANCE, _CEILING] if "ceiling" in table else [_CHANCE]:
             at = rows["chance" if key is _CHANCE else "ceiling"].iloc[0]
-            axis.axvline(at, color=key.get_color(), linestyle=key.get_linestyle(), linewidth=key.get_linewidth(), zorder=1)
+            axis.axvline(
+                at,
+                color=key.get_color(),
+                linestyle=key.get_linestyle(),
+                linewidth=key.get_linewidth(),
+                zorder=1,
+            )
         list_rows(axis, list(styles) if place % columns == 0 else [""] * len(styles))
         axis.set(title=textwrap.fill(name, 30), xlabel=label, xlim=(-3, 103))
         axis.grid(axis="y")

@@ -40,7 +40,9 @@ def _write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     try:
         write_whole(path, write)
     except (OSError, SafetensorError) as error:
-        raise StoreError(f"{path}: could not be written ({error}); what was stored before is intact") from error
+        raise StoreError(
+            f"{path}: could not be written ({error}); what was stored before is intact"
+        ) from error
 
 
 def _read_json(path: Path) -> dict:
@@ -60,8 +62,14 @@ def _write_json(path: Path, content: dict) -> None:
 # %% ../nbs/05_store.ipynb #dbf20e8b
 def _differences(ours: dict, theirs: dict) -> str:
     """The fields that differ, with both values; where the same weights came from does not matter."""
-    names = sorted(name for name in (ours.keys() | theirs.keys()) - {"weights"} if ours.get(name) != theirs.get(name))
-    return "; ".join(f"{name}: {ours.get(name)!r} in the store, {theirs.get(name)!r} asked for" for name in names)
+    names = sorted(
+        name
+        for name in (ours.keys() | theirs.keys()) - {"weights"}
+        if ours.get(name) != theirs.get(name)
+    )
+    return "; ".join(
+        f"{name}: {ours.get(name)!r} in the store, {theirs.get(name)!r} asked for" for name in names
+    )
 
 # %% ../nbs/05_store.ipynb #5a0e51c1
 class ClipSource(NamedTuple):
@@ -77,7 +85,12 @@ class ClipSource(NamedTuple):
 
 _SOURCE_TYPES = (pa.string(), pa.float64(), pa.float64(), pa.int64(), pa.int64(), pa.string())
 _PART = pa.schema(
-    [("clip_id", pa.string()), ("shard", pa.string()), ("row", pa.int64()), *zip(ClipSource._fields, _SOURCE_TYPES, strict=True)]
+    [
+        ("clip_id", pa.string()),
+        ("shard", pa.string()),
+        ("row", pa.int64()),
+        *zip(ClipSource._fields, _SOURCE_TYPES, strict=True),
+    ]
 )
 
 
@@ -100,7 +113,10 @@ def _read_part(path: Path) -> list[_Entry]:
         if "path" not in columns:
             return [_Entry(*row, None) for row in rows]
         sources = map(ClipSource, *(columns[name] for name in ClipSource._fields))
-        return [_Entry(*row, source if source.path else None) for row, source in zip(rows, sources, strict=True)]
+        return [
+            _Entry(*row, source if source.path else None)
+            for row, source in zip(rows, sources, strict=True)
+        ]
     except (pa.ArrowException, KeyError, OSError) as error:
         remedy = "delete it and extract again: its clips will be redone"
         raise StoreError(f"{path}: not readable ({error}); {remedy}") from error
@@ -113,7 +129,9 @@ def _read_rows(path: Path, rows: list[int]) -> Tensor:
             return file.get_tensor("features")[rows]  # (n, T, D)
     except (SafetensorError, OSError, IndexError) as error:
         part = path.parents[1] / "index" / f"{path.stem}.parquet"
-        raise StoreError(f"{path}: not readable ({error}); delete it and {part}, then extract again") from error
+        raise StoreError(
+            f"{path}: not readable ({error}); delete it and {part}, then extract again"
+        ) from error
 
 # %% ../nbs/05_store.ipynb #712ac3d0
 _HEADER = ("description", "frames", "dim")
@@ -134,7 +152,12 @@ class FeatureStore:
 
     @classmethod
     def create(
-        cls, path: str | Path, description: dict, frames: int, dim: int, sampling: dict | None = None
+        cls,
+        path: str | Path,
+        description: dict,
+        frames: int,
+        dim: int,
+        sampling: dict | None = None,
     ) -> "FeatureStore":
         """A new store for features `(frames, dim)` of the backbone that `description` describes.
 
@@ -142,7 +165,9 @@ class FeatureStore:
         """
         path = Path(path)
         if (path / "store.json").exists():
-            raise StoreError(f"{path}: there is a feature store already; open it, or choose another folder")
+            raise StoreError(
+                f"{path}: there is a feature store already; open it, or choose another folder"
+            )
         for folder in (path / "shards", path / "index"):
             folder.mkdir(parents=True, exist_ok=True)
         header = {"description": description, "frames": frames, "dim": dim, "sampling": sampling}
@@ -154,15 +179,24 @@ class FeatureStore:
         """An existing store; `FileNotFoundError` where there is none, `StoreError` where it is damaged."""
         file = Path(path) / "store.json"
         if not file.is_file():
-            raise FileNotFoundError(f"{path}: no feature store here (no store.json); `lift extract` makes one")
+            raise FileNotFoundError(
+                f"{path}: no feature store here (no store.json); `lift extract` makes one"
+            )
         header = _read_json(file)
         if absent := [name for name in _HEADER if name not in header]:
-            raise StoreError(f"{file}: the header of a feature store, but without {', '.join(absent)}")
+            raise StoreError(
+                f"{file}: the header of a feature store, but without {', '.join(absent)}"
+            )
         return cls(Path(path), header)
 
     @classmethod
     def open_or_create(
-        cls, path: str | Path, description: dict, frames: int, dim: int, sampling: dict | None = None
+        cls,
+        path: str | Path,
+        description: dict,
+        frames: int,
+        dim: int,
+        sampling: dict | None = None,
     ) -> "FeatureStore":
         """The store at `path`, made if it is not there; `StoreMismatchError` if it holds other features than these."""
         if not (Path(path) / "store.json").is_file():
@@ -179,7 +213,9 @@ class FeatureStore:
             ours, wanted = {**ours, "sampling": self.sampling}, {**wanted, "sampling": sampling}
         differs = _differences(ours, json.loads(json.dumps(wanted)))
         if differs:
-            raise StoreMismatchError(f"{self.path} holds other features ({differs}): choose another store")
+            raise StoreMismatchError(
+                f"{self.path} holds other features ({differs}): choose another store"
+            )
 
     @property
     def description(self) -> dict:
@@ -234,7 +270,10 @@ class FeatureStore:
         self._latest[entry.clip_id] = part
         self._rows.pop(entry.clip_id, None)
         if entry.row is not None:
-            self._rows[entry.clip_id], self._sources[entry.clip_id] = (entry.shard, entry.row), entry.source
+            self._rows[entry.clip_id], self._sources[entry.clip_id] = (
+                (entry.shard, entry.row),
+                entry.source,
+            )
 
     def source(self, clip_id: str) -> ClipSource | None:
         """What the features of a clip were made of, None where that was not recorded; `KeyError` for an id that is not here."""
@@ -243,13 +282,20 @@ class FeatureStore:
 
     def _new_name(self) -> str:
         """A name that sorts behind those of all parts that are known."""
-        numbers = [int(stem.split("-")[0]) for stem in self._indexed if stem.split("-")[0].isdigit()]
+        numbers = [
+            int(stem.split("-")[0]) for stem in self._indexed if stem.split("-")[0].isdigit()
+        ]
         return f"{max(numbers, default=-1) + 1:06d}-{uuid.uuid4().hex[:8]}"
 
     def _write_part(self, name: str, entries: list[_Entry]) -> None:
         rows = [(*entry[:3], *(entry.source or ClipSource())) for entry in entries]
-        table = pa.Table.from_pylist([dict(zip(_PART.names, row, strict=True)) for row in rows], schema=_PART)
-        _write_atomically(self.path / "index" / f"{name}.parquet", lambda temporary: pq.write_table(table, temporary))
+        table = pa.Table.from_pylist(
+            [dict(zip(_PART.names, row, strict=True)) for row in rows], schema=_PART
+        )
+        _write_atomically(
+            self.path / "index" / f"{name}.parquet",
+            lambda temporary: pq.write_table(table, temporary),
+        )
 
     def withdraw(self, ids: list[str]) -> None:
         """From now on the clips `ids` are not in the store, so that they can be made anew; `KeyError` names one that is not."""
@@ -265,10 +311,15 @@ class FeatureStore:
         self.refresh()
         self._require(list(sources))
         if sources:
-            self._write_part(self._new_name(), [_Entry(i, *self._rows[i], source) for i, source in sources.items()])
+            self._write_part(
+                self._new_name(),
+                [_Entry(i, *self._rows[i], source) for i, source in sources.items()],
+            )
             self.refresh()
 
-    def append(self, ids: list[str], features: Tensor, sources: list[ClipSource] | None = None) -> None:
+    def append(
+        self, ids: list[str], features: Tensor, sources: list[ClipSource] | None = None
+    ) -> None:
         """Commit clips `ids` with features `(N, T, D)` as one shard, all or nothing; `sources` say what each was made of.
 
         `StoreError` for ids given twice or stored already, a wrong shape, values that are not finite, and a full disk.
@@ -276,9 +327,14 @@ class FeatureStore:
         self.refresh()
         half = self._checked(ids, features)  # (N, T, D)
         name = self._new_name()
-        shard, part = self.path / "shards" / f"{name}.safetensors", self.path / "index" / f"{name}.parquet"
+        shard, part = (
+            self.path / "shards" / f"{name}.safetensors",
+            self.path / "index" / f"{name}.parquet",
+        )
         pairs = zip(ids, sources or [None] * len(ids), strict=True)
-        entries = [_Entry(clip_id, name, row, source) for row, (clip_id, source) in enumerate(pairs)]
+        entries = [
+            _Entry(clip_id, name, row, source) for row, (clip_id, source) in enumerate(pairs)
+        ]
         try:
             _write_atomically(shard, lambda temporary: save_file({"features": half}, temporary))
             self._write_part(name, entries)
@@ -291,10 +347,15 @@ class FeatureStore:
 
     def _sweep(self, before: float) -> None:
         """Delete shards without an index part, and temporary files, last written `before` (Unix time)."""
-        shards = list((self.path / "shards").glob("*.safetensors"))  # listed first: a commit meanwhile is then seen
+        # listed first: a commit meanwhile is then seen
+        shards = list((self.path / "shards").glob("*.safetensors"))
         committed = {part.stem for part in (self.path / "index").glob("*.parquet")}
-        for path in [*(shard for shard in shards if shard.stem not in committed), *self.path.rglob(".*.part")]:
-            with contextlib.suppress(FileNotFoundError):  # another writer has just renamed or deleted it
+        for path in [
+            *(shard for shard in shards if shard.stem not in committed),
+            *self.path.rglob(".*.part"),
+        ]:
+            # another writer has just renamed or deleted it
+            with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime < before:
                     path.unlink()
         self._swept = True
@@ -302,17 +363,29 @@ class FeatureStore:
     def _checked(self, ids: list[str], features: Tensor) -> Tensor:
         if not ids or features.shape != (len(ids), self.frames, self.dim):
             shape = (len(ids), self.frames, self.dim)
-            raise StoreError(f"expected features {shape} for {len(ids)} clips, got {tuple(features.shape)}")
-        if nameless := [clip_id for clip_id in ids if not isinstance(clip_id, str) or clip_id.encode(errors="ignore").decode() != clip_id]:
+            raise StoreError(
+                f"expected features {shape} for {len(ids)} clips, got {tuple(features.shape)}"
+            )
+        if nameless := [
+            clip_id
+            for clip_id in ids
+            if not isinstance(clip_id, str) or clip_id.encode(errors="ignore").decode() != clip_id
+        ]:
             raise StoreError(f"clip ids are text that UTF-8 can hold, got {nameless[0]!r}")
         known = [clip_id for clip_id, times in Counter(ids).items() if times > 1 or clip_id in self]
         if known:
-            raise StoreError(f"{self.path}: stored already or given twice: {', '.join(map(str, known[:5]))}")
+            raise StoreError(
+                f"{self.path}: stored already or given twice: {', '.join(map(str, known[:5]))}"
+            )
         half = features.detach().to("cpu", torch.float16).contiguous()  # (N, T, D)
         finite = half.flatten(1).isfinite().all(1)  # (N,)
         if not finite.all():
-            wrong = [clip_id for clip_id, good in zip(ids, finite.tolist(), strict=True) if not good]
-            raise StoreError(f"features that are NaN, infinite or beyond float16 (65504): {', '.join(wrong[:5])}")
+            wrong = [
+                clip_id for clip_id, good in zip(ids, finite.tolist(), strict=True) if not good
+            ]
+            raise StoreError(
+                f"features that are NaN, infinite or beyond float16 (65504): {', '.join(wrong[:5])}"
+            )
         return half
 
     def read(self, ids: Iterable[str] | None = None) -> Tensor:
@@ -326,18 +399,24 @@ class FeatureStore:
         out = torch.empty(len(ids), self.frames, self.dim)  # (N, T, D)
         for shard, pairs in wanted.items():
             places, rows = zip(*pairs, strict=True)
-            out[list(places)] = _read_rows(self.path / "shards" / f"{shard}.safetensors", list(rows)).float()
+            out[list(places)] = _read_rows(
+                self.path / "shards" / f"{shard}.safetensors", list(rows)
+            ).float()
         return out
 
     def _require(self, ids: list[str]) -> None:
         missing = [clip_id for clip_id in ids if clip_id not in self._rows]
         if missing:
-            raise KeyError(f"{self.path}: {len(missing)} clips are not in the store, the first is {missing[0]!r}")
+            raise KeyError(
+                f"{self.path}: {len(missing)} clips are not in the store, the first is {missing[0]!r}"
+            )
 
     def batches(self, ids: Iterable[str], batch_size: int = 256) -> Iterator[Tensor]:
         """Features of the clips `ids`, `(B, T, D)` float32 at a time, in their order."""
         ids = list(ids)
-        return (self.read(ids[start : start + batch_size]) for start in range(0, len(ids), batch_size))
+        return (
+            self.read(ids[start : start + batch_size]) for start in range(0, len(ids), batch_size)
+        )
 
     def fingerprint(self, ids: Iterable[str]) -> str:
         """Short hash of the clips `ids`, in their order, and their features."""
@@ -345,7 +424,9 @@ class FeatureStore:
         features = (x.half().numpy().tobytes() for x in self.batches(ids))
         return short_hash(itertools.chain(["\n".join(ids)], features))
 
-    def statistics(self, ids: Iterable[str] | None = None, batch_size: int = 256) -> tuple[Tensor, Tensor]:
+    def statistics(
+        self, ids: Iterable[str] | None = None, batch_size: int = 256
+    ) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation `(D,)` of each feature over clips and frames, in bounded memory and float64."""
         ids = list(self._rows if ids is None else ids)
         if not ids:
@@ -360,7 +441,9 @@ class FeatureStore:
             squares += x.square().sum((0, 1))
         count = len(ids) * self.frames
         mean = total / count
-        return (mean + origin).float(), (squares / count - mean.square()).clamp(min=0).sqrt().float()
+        return (mean + origin).float(), (squares / count - mean.square()).clamp(
+            min=0
+        ).sqrt().float()
 
     @property
     def failures(self) -> dict[str, str]:
@@ -378,10 +461,14 @@ class FeatureStore:
 class StoreView(FeatureStore):
     """A part of the features of a store, to read from; `take` makes it out of the features `(N, T, D)`."""
 
-    def __init__(self, whole: FeatureStore, take: Callable[[Tensor], Tensor], description: dict | None = None):
+    def __init__(
+        self, whole: FeatureStore, take: Callable[[Tensor], Tensor], description: dict | None = None
+    ):
         _, frames, dim = take(torch.zeros(1, whole.frames, whole.dim)).shape
         description = {**(description or whole.description), "dim": dim}
-        super().__init__(whole.path, {**whole.header, "frames": frames, "dim": dim, "description": description})
+        super().__init__(
+            whole.path, {**whole.header, "frames": frames, "dim": dim, "description": description}
+        )
         self.whole, self.take = whole, take
 
     def read(self, ids: Iterable[str] | None = None) -> Tensor:

@@ -19,7 +19,9 @@ try:
     import matplotlib.pyplot as plt
     import seaborn
 except ImportError as error:
-    raise MissingExtraError('figures need matplotlib and seaborn: pip install "lift[repro]"') from error
+    raise MissingExtraError(
+        'figures need matplotlib and seaborn: pip install "lift[repro]"'
+    ) from error
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -46,13 +48,17 @@ def set_style() -> None:
 def save_figure(figure: Figure, folder: str | Path, name: str, caption: str) -> None:
     """Write `name.png` (150 dpi), `name.svg` (text kept as text) and `name.md` (the caption), reproducibly."""
     if not caption.strip() or Path(name).name != name:
-        raise InputError(f"figure {name!r}: give a plain file name and a caption that says what one sees")
+        raise InputError(
+            f"figure {name!r}: give a plain file name and a caption that says what one sees"
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     shown_at = figure.dpi
-    figure.set_dpi(150)  # the width of a text depends on the resolution: lay out for the one that is saved
+    # the width of a text depends on the resolution: lay out for the one that is saved
+    figure.set_dpi(150)
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # a second layout pass would move the axes by a fraction of a pixel
+    # a second layout pass would move the axes by a fraction of a pixel
+    figure.set_layout_engine("none")
     figure.set_dpi(shown_at)
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lift"}):
         figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
@@ -151,7 +157,9 @@ def gallery(folder: str | Path) -> Path:
         if section := _section(part):
             blocks += [f"## {part.name}", *section]
     if len(blocks) == 1:
-        raise FileNotFoundError(f"{folder} has no sub-folder with a figure or a table: run the notebooks first")
+        raise FileNotFoundError(
+            f"{folder} has no sub-folder with a figure or a table: run the notebooks first"
+        )
     page = folder / "README.md"
     write_text(page, "\n\n".join(blocks) + "\n")
     return page

@@ -24,7 +24,13 @@ from .io import InputError, MissingExtraError, write_json, write_text
 # %% ../nbs/21_tables.ipynb #ce3f0e27
 def _cell(value: Any, digits: int = 1) -> str:
     """Text of one cell: floats rounded to `digits`, a missing value as `-`."""
-    if value is None or value is pd.NA or value is pd.NaT or value != value or str(value).strip() == "":
+    if (
+        value is None
+        or value is pd.NA
+        or value is pd.NaT
+        or value != value
+        or str(value).strip() == ""
+    ):
         return "-"
     return f"{value:.{digits}f}" if isinstance(value, (float, np.floating)) else str(value)
 
@@ -47,13 +53,21 @@ def _markdown(cells: pd.DataFrame, align: list[str]) -> str:
     try:
         from tabulate import tabulate
     except ImportError as error:
-        raise MissingExtraError('Markdown tables need tabulate: pip install "lift[repro]"') from error
+        raise MissingExtraError(
+            'Markdown tables need tabulate: pip install "lift[repro]"'
+        ) from error
     clean = cells.map(lambda text: text.replace("|", r"\|").replace("\n", " "))
-    return tabulate(clean, [*cells], tablefmt="pipe", showindex=False, disable_numparse=True, colalign=align)
+    return tabulate(
+        clean, [*cells], tablefmt="pipe", showindex=False, disable_numparse=True, colalign=align
+    )
 
 # %% ../nbs/21_tables.ipynb #7a3ad83b
 def save_table(
-    frame: pd.DataFrame, folder: str | Path, name: str, caption: str, digits: int | Mapping[str, int] = 1
+    frame: pd.DataFrame,
+    folder: str | Path,
+    name: str,
+    caption: str,
+    digits: int | Mapping[str, int] = 1,
 ) -> None:
     """Write `name.md` (caption, GitHub table), `name.csv` (full precision) and `name.tex` (booktabs, caption, label).
 
@@ -65,7 +79,9 @@ def save_table(
         frame = frame.reset_index()
     frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
     decimals = digits if isinstance(digits, Mapping) else dict.fromkeys(frame, digits)
-    cells = pd.DataFrame({column: [_cell(v, decimals.get(column, 1)) for v in frame[column]] for column in frame})
+    cells = pd.DataFrame(
+        {column: [_cell(v, decimals.get(column, 1)) for v in frame[column]] for column in frame}
+    )
     numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in frame]
     folder, caption = Path(folder), caption.strip()
     text = _markdown(cells, ["right" if number else "left" for number in numeric])
@@ -73,7 +89,9 @@ def save_table(
     write_text(folder / f"{name}.csv", frame.to_csv(index=False, na_rep="nan", lineterminator="\n"))
     columns = "".join("r" if number else "l" for number in numeric)
     label = f"tab:{name}"
-    latex = cells.to_latex(index=False, escape=True, column_format=columns, caption=_latex(caption), label=label)
+    latex = cells.to_latex(
+        index=False, escape=True, column_format=columns, caption=_latex(caption), label=label
+    )
     write_text(folder / f"{name}.tex", latex)
 
 # %% ../nbs/21_tables.ipynb #174c9915
@@ -84,7 +102,9 @@ def reported(table: str | None = None, dataset: str | None = None) -> pd.DataFra
     for field, wanted in (("table", table), ("dataset", dataset)):
         known = sorted(facts[field].dropna().unique())
         if wanted is not None and wanted not in known:
-            raise InputError(f"no published numbers with {field} {wanted!r}; known: {', '.join(known)}")
+            raise InputError(
+                f"no published numbers with {field} {wanted!r}; known: {', '.join(known)}"
+            )
         facts = facts if wanted is None else facts[facts[field] == wanted]
     return facts.reset_index(drop=True)
 
@@ -93,7 +113,9 @@ def _published(table: str, dataset: str | None, metric: str | None) -> pd.DataFr
     """Published rows of one table, `source` marked as published; an unknown metric is refused."""
     facts = reported(table, dataset)
     if metric is not None and metric not in set(facts["metric"]):
-        raise InputError(f"table {table!r} has no metric {metric!r}; known: {', '.join(sorted(set(facts['metric'])))}")
+        raise InputError(
+            f"table {table!r} has no metric {metric!r}; known: {', '.join(sorted(set(facts['metric'])))}"
+        )
     facts = facts if metric is None else facts[facts["metric"] == metric]
     return facts.assign(source="published: " + facts["source"]).drop(columns=["table", "note"])
 
@@ -108,18 +130,33 @@ def _spread(both: pd.DataFrame, column: str) -> pd.DataFrame:
     """One column for each value of `column`, in order of appearance, holding `value` with its interval where known."""
     if "low" in both and "high" in both:
         known = both["low"].notna() & both["high"].notna()
-        text = [with_interval(*row) for row in both[["value", "low", "high"]].itertuples(index=False)]
-        both = both.assign(value=both["value"].astype(object).mask(known, pd.Series(text, both.index)))
+        text = [
+            with_interval(*row) for row in both[["value", "low", "high"]].itertuples(index=False)
+        ]
+        both = both.assign(
+            value=both["value"].astype(object).mask(known, pd.Series(text, both.index))
+        )
     both = both.drop(columns=[name for name in ("low", "high") if name in both])
     keys = [name for name in both if name not in (column, "value")]
     if both.duplicated([*keys, column]).any():
-        raise InputError(f"two rows share the same {', '.join([*keys, column])}: choose one metric or dataset first")
-    return both.set_index([*keys, column])["value"].unstack(sort=False).reset_index().rename_axis(columns=None)
+        raise InputError(
+            f"two rows share the same {', '.join([*keys, column])}: choose one metric or dataset first"
+        )
+    return (
+        both.set_index([*keys, column])["value"]
+        .unstack(sort=False)
+        .reset_index()
+        .rename_axis(columns=None)
+    )
 
 # %% ../nbs/21_tables.ipynb #5417f89d
 def beside_reported(
-    frame: pd.DataFrame, table: str, dataset: str | None = None, metric: str | None = None,
-    ours: str = "this run: synthetic benchmark", spread: str | None = None,
+    frame: pd.DataFrame,
+    table: str,
+    dataset: str | None = None,
+    metric: str | None = None,
+    ours: str = "this run: synthetic benchmark",
+    spread: str | None = None,
 ) -> pd.DataFrame:
     """Our rows, then the published rows of `table`, with a last column `source` that tells them apart.
 
@@ -127,8 +164,12 @@ def beside_reported(
     `spread` names a column (`dataset`, `metric`) whose values become columns of their own.
     """
     if missing := {"model", "value"} - set(frame):
-        raise InputError(f"beside_reported needs the columns model and value; missing: {', '.join(sorted(missing))}")
-    both = pd.concat([frame.assign(source=ours), _published(table, dataset, metric)], ignore_index=True)
+        raise InputError(
+            f"beside_reported needs the columns model and value; missing: {', '.join(sorted(missing))}"
+        )
+    both = pd.concat(
+        [frame.assign(source=ours), _published(table, dataset, metric)], ignore_index=True
+    )
     order = ["model", "dataset", "metric", "feature_dim", "params_m", "value", "low", "high"]
     extra = [name for name in frame if name not in (*order, "source")]
     both = both[[name for name in order if name in both] + extra + ["source"]]
@@ -137,8 +178,19 @@ def beside_reported(
     return _mark_missing(both.dropna(axis=1, how="all"), ours)
 
 # %% ../nbs/21_tables.ipynb #c9f199fb
-PACKAGES = ("lift", "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn", "lightning", "av",
-            "decord")
+PACKAGES = (
+    "lift",
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "scipy",
+    "pandas",
+    "scikit-learn",
+    "lightning",
+    "av",
+    "decord",
+)
 
 
 def _git(*arguments: str) -> str:
@@ -150,7 +202,8 @@ def _git(*arguments: str) -> str:
 def _commit() -> str:
     """Commit of the repository that holds `lift`, with `-dirty` when its sources differ; `unknown` outside git."""
     try:
-        _git("ls-files", "--error-unmatch", "reported.json")  # an installed copy may lie in another repository
+        # an installed copy may lie in another repository
+        _git("ls-files", "--error-unmatch", "reported.json")
         commit = _git("rev-parse", "HEAD")
         outputs = (":(top,exclude)figures",)
         changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *outputs)
@@ -169,7 +222,9 @@ def _version(package: str) -> str:
 
 def provenance(profile: str, seed: int) -> dict[str, Any]:
     """Profile, seed, commit and versions, equal for equal runs: no path, host or time."""
-    versions = {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES}
+    versions = {"python": platform.python_version()} | {
+        package: _version(package) for package in PACKAGES
+    }
     return {"profile": profile, "seed": int(seed), "commit": _commit(), "versions": versions}
 
 # %% ../nbs/21_tables.ipynb #c9e8be98
@@ -182,7 +237,9 @@ def _plain(value: Any, field: str) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{field}[{position}]") for position, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{field} is {value}, which JSON cannot hold: write None for a missing number")
+        raise InputError(
+            f"{field} is {value}, which JSON cannot hold: write None for a missing number"
+        )
     if value is None or isinstance(value, (str, int, float)):
         return value
     raise TypeError(f"{field} is a {type(value).__name__}, which JSON cannot hold")

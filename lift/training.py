@@ -53,10 +53,12 @@ class TrainingConfig(LossWeights):
     plateau_patience: int = 5  # ... after so many epochs without a lower validation loss
     standardise: str = "dimension"  # each feature by its own deviation | "none": raw, as published
     train_clips: int = 0  # of the training clips, drawn by the seed; 0: all
-    frames: int = 0  # of those stored, drawn again each time from a window of the clip; 0: all, as published
+    # of those stored, drawn again each time from a window of the clip; 0: all, as published
+    frames: int = 0
     window: float = 0.5  # the shortest window, as a part of the clip, where frames are drawn
     reversal: float = 0.0  # the probability that a training clip is played backwards
-    keep_every: int = 0  # epochs between checkpoints that are kept in checkpoints/kept; 0: only the best and the last
+    # epochs between checkpoints that are kept in checkpoints/kept; 0: only the best and the last
+    keep_every: int = 0
     validation_fraction: float = 0.1  # of the training clips, where no validation ids are given
     workers: int = 0  # processes that read the store
     devices: int = 1
@@ -67,19 +69,29 @@ class TrainingConfig(LossWeights):
         super().__post_init__()
         for name in ("epochs", "batch_size", "learning_rate", "devices"):
             if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"TrainingConfig.{name} must be above 0, got {getattr(self, name)}")
+                raise InputError(
+                    f"TrainingConfig.{name} must be above 0, got {getattr(self, name)}"
+                )
         for name in ("workers", "train_clips", "keep_every"):
             if getattr(self, name) < 0:
-                raise InputError(f"TrainingConfig.{name} must be at least 0, got {getattr(self, name)}")
+                raise InputError(
+                    f"TrainingConfig.{name} must be at least 0, got {getattr(self, name)}"
+                )
         if not 0 <= self.reversal <= 1:
             raise InputError(f"TrainingConfig.reversal must lie in [0, 1], got {self.reversal}")
         if self.standardise not in STANDARDISATIONS:
             known = ", ".join(STANDARDISATIONS)
-            raise InputError(f"TrainingConfig.standardise must be one of {known}, got {self.standardise!r}")
+            raise InputError(
+                f"TrainingConfig.standardise must be one of {known}, got {self.standardise!r}"
+            )
         if self.frames < 0 or not 0 < self.window <= 1:
-            raise InputError(f"TrainingConfig.frames must be at least 0 and window in (0, 1], got {self.frames} and {self.window}")
+            raise InputError(
+                f"TrainingConfig.frames must be at least 0 and window in (0, 1], got {self.frames} and {self.window}"
+            )
         if not 0 < self.validation_fraction < 1:
-            raise InputError(f"TrainingConfig.validation_fraction must lie in (0, 1), got {self.validation_fraction}")
+            raise InputError(
+                f"TrainingConfig.validation_fraction must lie in (0, 1), got {self.validation_fraction}"
+            )
 
 
 def split_recipe(fields: dict[str, object], feature_dim: int) -> tuple[LiFTConfig, TrainingConfig]:
@@ -87,11 +99,15 @@ def split_recipe(fields: dict[str, object], feature_dim: int) -> tuple[LiFTConfi
     parts = {}
     for kind in (LiFTConfig, TrainingConfig):
         own = {field.name: field.default for field in dataclasses.fields(kind)}
-        parts[kind] = {name: as_type(name, value, own[name]) for name, value in fields.items() if name in own}
+        parts[kind] = {
+            name: as_type(name, value, own[name]) for name, value in fields.items() if name in own
+        }
     unknown = [name for name in fields if not any(name in part for part in parts.values())]
     if unknown:
         raise InputError(f"no such field of LiFTConfig or TrainingConfig: {', '.join(unknown)}")
-    return LiFTConfig(**{"feature_dim": feature_dim, **parts[LiFTConfig]}), TrainingConfig(**parts[TrainingConfig])
+    return LiFTConfig(**{"feature_dim": feature_dim, **parts[LiFTConfig]}), TrainingConfig(
+        **parts[TrainingConfig]
+    )
 
 # %% ../nbs/07_training.ipynb #71b2664a
 class StoreDataset(Dataset):
@@ -113,7 +129,9 @@ class StoreDataset(Dataset):
 def draw_ids(ids: list[str], count: int, seed: int) -> list[str]:
     """`count` of the ids, drawn by `seed`, in their order; all where `count` is 0; `ValueError` where there are fewer."""
     if count > len(ids):
-        raise InputError(f"TrainingConfig.train_clips is {count}, but there are {len(ids)} training clips")
+        raise InputError(
+            f"TrainingConfig.train_clips is {count}, but there are {len(ids)} training clips"
+        )
     order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed)).tolist()
     return [ids[place] for place in sorted(order[: count or len(ids)])]
 
@@ -121,11 +139,15 @@ def draw_ids(ids: list[str], count: int, seed: int) -> list[str]:
 def split_ids(ids: list[str], validation_fraction: float, seed: int) -> tuple[list[str], list[str]]:
     """Training ids and at least one held-out id, drawn by `seed`; `ValueError` below 2 ids."""
     if len(ids) < 2:
-        raise InputError(f"training needs at least 2 clips (one is held out for the validation loss), got {len(ids)}")
+        raise InputError(
+            f"training needs at least 2 clips (one is held out for the validation loss), got {len(ids)}"
+        )
     order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed)).tolist()
     held_out = max(1, round(validation_fraction * len(ids)))
     chosen = set(order[:held_out])
-    return [i for n, i in enumerate(ids) if n not in chosen], [i for n, i in enumerate(ids) if n in chosen]
+    return [i for n, i in enumerate(ids) if n not in chosen], [
+        i for n, i in enumerate(ids) if n in chosen
+    ]
 
 # %% ../nbs/07_training.ipynb #576a7593
 def _epoch_seed(seed: int, epoch: int) -> int:
@@ -142,7 +164,9 @@ class _EpochOrder(Sampler[int]):
         return self.count
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(_epoch_seed(self.seed, self.trainer.current_epoch))
+        generator = torch.Generator().manual_seed(
+            _epoch_seed(self.seed, self.trainer.current_epoch)
+        )
         yield from torch.randperm(self.count, generator=generator).tolist()
 
 
@@ -154,7 +178,8 @@ def draw_frames(x: Tensor, frames: int, window: float) -> Tensor:
     part = window + (1 - window) * torch.rand(len(x), 1, device=x.device)  # (B, 1)
     start = (1 - part) * torch.rand(len(x), 1, device=x.device)  # (B, 1)
     jitter = torch.rand(len(x), frames, device=x.device) - 0.5  # (B, frames)
-    times = start + part * (torch.arange(frames, device=x.device) + 0.5 + jitter) / frames  # (B, frames), in [0, 1]
+    # (B, frames), in [0, 1]
+    times = start + part * (torch.arange(frames, device=x.device) + 0.5 + jitter) / frames
     places = (times * x.shape[1]).long().clamp(max=x.shape[1] - 1)  # (B, frames), sorted
     return x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
 
@@ -176,16 +201,22 @@ class LiFTModule(lightning.LightningModule):
     def training_step(self, batch: Tensor, index: int) -> Tensor:
         """The loss of clips `(B, T, D)`, of drawn frames where the recipe asks for them."""
         if self.training_config.frames:
-            batch = draw_frames(batch, self.training_config.frames, self.training_config.window)  # (B, frames, D)
+            # (B, frames, D)
+            batch = draw_frames(batch, self.training_config.frames, self.training_config.window)
         if self.training_config.reversal:
-            backwards = torch.rand(len(batch), 1, 1, device=batch.device) < self.training_config.reversal  # (B, 1, 1)
+            # (B, 1, 1)
+            backwards = (
+                torch.rand(len(batch), 1, 1, device=batch.device) < self.training_config.reversal
+            )
             batch = torch.where(backwards, reverse_time(batch), batch)  # (B, T, D)
         return self._step(batch, "train")
 
     def validation_step(self, batch: Tensor, index: int) -> Tensor:
         """The loss of clips `(B, T, D)`, of evenly spaced frames."""
         if self.training_config.frames:
-            places = torch.linspace(0, batch.shape[1] - 1, self.training_config.frames, dtype=torch.float64).long()
+            places = torch.linspace(
+                0, batch.shape[1] - 1, self.training_config.frames, dtype=torch.float64
+            ).long()
             batch = batch[:, places]  # (B, frames, D)
         return self._step(batch, "validation")
 
@@ -211,18 +242,33 @@ class LiFTModule(lightning.LightningModule):
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimiser, factor=training.plateau_factor, patience=training.plateau_patience
         )
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "monitor": "validation/loss"}}
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "monitor": "validation/loss"},
+        }
 
 # %% ../nbs/07_training.ipynb #2f3f6553
 def _recipe(
-    store: FeatureStore, config: LiFTConfig, training: TrainingConfig, train: list[str], validation: list[str]
+    store: FeatureStore,
+    config: LiFTConfig,
+    training: TrainingConfig,
+    train: list[str],
+    validation: list[str],
 ) -> dict[str, str]:
     """What makes two runs the same run, flat: `{"training.seed": "0", ...}`; more epochs continue a run."""
-    data = {**store.description, "clips": store.fingerprint(train), "validation_clips": store.fingerprint(validation)}
+    data = {
+        **store.description,
+        "clips": store.fingerprint(train),
+        "validation_clips": store.fingerprint(validation),
+    }
     parts = {"model": asdict(config), "training": asdict(training), "data": data}
     for name in ("epochs", "workers", "keep_every"):
         del parts["training"][name]
-    return {f"{part}.{name}": json.dumps(value) for part, fields in parts.items() for name, value in fields.items()}
+    return {
+        f"{part}.{name}": json.dumps(value)
+        for part, fields in parts.items()
+        for name, value in fields.items()
+    }
 
 
 class RecipeMismatchError(LiftError, ValueError):
@@ -243,13 +289,17 @@ def _check_resumable(out: Path, recipe: dict[str, str], replace: bool) -> None:
         before = dict(json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: is damaged ({error}); delete {out} to train again") from error
-    differs = sorted(name for name in recipe.keys() | before.keys() if recipe.get(name) != before.get(name))
+    differs = sorted(
+        name for name in recipe.keys() | before.keys() if recipe.get(name) != before.get(name)
+    )
     if differs and replace:
         for made in (out / name for name in _MADE):
             shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
         write_json(path, recipe)
     elif differs:
-        raise RecipeMismatchError(f"{out} holds a run with another {', '.join(differs)}: choose another folder or delete it")
+        raise RecipeMismatchError(
+            f"{out} holds a run with another {', '.join(differs)}: choose another folder or delete it"
+        )
 
 # %% ../nbs/07_training.ipynb #trn00002
 def _check_checkpoints(folder: Path) -> None:
@@ -273,9 +323,15 @@ def _read_checkpoint(path: Path) -> dict:
 
 # %% ../nbs/07_training.ipynb #a5fec916
 def _trainer(training: TrainingConfig, out: Path, progress: bool) -> lightning.Trainer:
-    checkpoints = ModelCheckpoint(out / "checkpoints", "best", monitor="validation/loss", save_last=True)
+    checkpoints = ModelCheckpoint(
+        out / "checkpoints", "best", monitor="validation/loss", save_last=True
+    )
     options = {"every_n_epochs": training.keep_every, "save_top_k": -1}
-    kept = [ModelCheckpoint(out / "checkpoints" / "kept", "{epoch}", **options)] if training.keep_every else []
+    kept = (
+        [ModelCheckpoint(out / "checkpoints" / "kept", "{epoch}", **options)]
+        if training.keep_every
+        else []
+    )
     return lightning.Trainer(
         max_epochs=training.epochs,
         devices=training.devices,
@@ -292,7 +348,9 @@ def _trainer(training: TrainingConfig, out: Path, progress: bool) -> lightning.T
 
 def losses_by_epoch(out: str | Path) -> pd.DataFrame:
     """The losses of a run of `fit`, one row an epoch: epoch, train/reconstruction, ..., validation/loss."""
-    logs = sorted(Path(out).glob("log/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime)
+    logs = sorted(
+        Path(out).glob("log/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime
+    )
     table = pd.concat([pd.read_csv(path) for path in logs])
     return table.groupby("epoch", as_index=False).last().drop(columns="step")
 
@@ -320,17 +378,27 @@ def fit(
     _check_checkpoints(out / "checkpoints")
     store = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
     if store.dim != config.feature_dim:
-        raise InputError(f"the store holds features of {store.dim} dimensions, LiFTConfig.feature_dim is {config.feature_dim}")
+        raise InputError(
+            f"the store holds features of {store.dim} dimensions, LiFTConfig.feature_dim is {config.feature_dim}"
+        )
     config = dataclasses.replace(config, backbone=store.description)
     train_ids = list(store.ids if train_ids is None else train_ids)
     train_ids = draw_ids(train_ids, training.train_clips, training.seed)
     if validation_ids is None:
-        train_ids, validation_ids = split_ids(train_ids, training.validation_fraction, training.seed)
-    _check_resumable(out, {"kind": kind.__name__, **_recipe(store, config, training, train_ids, validation_ids)}, replace)
+        train_ids, validation_ids = split_ids(
+            train_ids, training.validation_fraction, training.seed
+        )
+    _check_resumable(
+        out,
+        {"kind": kind.__name__, **_recipe(store, config, training, train_ids, validation_ids)},
+        replace,
+    )
     lightning.seed_everything(training.seed, workers=True, verbose=False)
     module = LiFTModule(_prepared(kind(config), training, store, train_ids), training)
     loss = _run(module, store, train_ids, validation_ids, out, progress)
-    return _save(module.model, loss, out, {"training_data": f"{len(train_ids)} clips", **(card or {})})
+    return _save(
+        module.model, loss, out, {"training_data": f"{len(train_ids)} clips", **(card or {})}
+    )
 
 # %% ../nbs/07_training.ipynb #a4d8014f
 def _prepared(model: LiFT, training: TrainingConfig, store: FeatureStore, ids: list[str]) -> LiFT:
@@ -341,20 +409,32 @@ def _prepared(model: LiFT, training: TrainingConfig, store: FeatureStore, ids: l
 
 
 def _run(
-    module: LiFTModule, store: FeatureStore, train: list[str], validation: list[str], out: Path, progress: bool
+    module: LiFTModule,
+    store: FeatureStore,
+    train: list[str],
+    validation: list[str],
+    out: Path,
+    progress: bool,
 ) -> float:
     """Train from the last checkpoint if there is one; the lowest validation loss, its weights in the module."""
     last = out / "checkpoints" / "last.ckpt"
     if not last.exists():
         shutil.rmtree(out / "log", ignore_errors=True)  # of a run that never got to a checkpoint
     training, trainer = module.training_config, _trainer(module.training_config, out, progress)
-    options = {"batch_size": training.batch_size, "num_workers": training.workers, "collate_fn": _same}
+    options = {
+        "batch_size": training.batch_size,
+        "num_workers": training.workers,
+        "collate_fn": _same,
+    }
     order = _EpochOrder(len(train), training.seed, trainer)
     # a generator of its own: the workers' seed would be drawn from dropout's
-    train_loader = DataLoader(StoreDataset(store, train), sampler=order, generator=torch.Generator(), **options)
+    train_loader = DataLoader(
+        StoreDataset(store, train), sampler=order, generator=torch.Generator(), **options
+    )
     validation_loader = DataLoader(StoreDataset(store, validation), **options)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")  # one read of the store is a whole batch
+        # one read of the store is a whole batch
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # inside Lightning
         warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # resuming is the point
         path = last if last.exists() else None
@@ -370,7 +450,9 @@ def _restore_best(module: LiFTModule, found: ModelCheckpoint, out: Path) -> floa
         )
     best = float(found.best_model_score)
     if not math.isfinite(best):
-        raise InputError(f"{out}: no epoch had a finite validation loss: choose a lower learning rate")
+        raise InputError(
+            f"{out}: no epoch had a finite validation loss: choose a lower learning rate"
+        )
     module.load_state_dict(_read_checkpoint(Path(found.best_model_path))["state_dict"])
     return best
 
@@ -382,6 +464,9 @@ def _same(batch: Tensor) -> Tensor:
 
 def _save(model: LiFT, loss: float, out: Path, card: dict[str, str]) -> LiFT:
     """Save a trained model with its card."""
-    (out / "README.md").unlink(missing_ok=True)  # an old card would be kept, with the numbers of an earlier end
-    model.eval().save_pretrained(out, model_card_kwargs={"metrics": f"validation loss {loss:.4f}", **card})
+    # an old card would be kept, with the numbers of an earlier end
+    (out / "README.md").unlink(missing_ok=True)
+    model.eval().save_pretrained(
+        out, model_card_kwargs={"metrics": f"validation loss {loss:.4f}", **card}
+    )
     return model

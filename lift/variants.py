@@ -107,4 +107,6 @@ def variant(name: str) -> type[LiFT]:
     """The class of LiFT whose encoder is one of `ENCODERS`, `LiFT` itself for "line"; `ValueError` for another name."""
     if name not in ENCODERS:
         raise InputError(f"no variant {name!r}: choose one of {', '.join(ENCODERS)}")
-    return LiFT if name == "line" else type(f"LiFT_{name}", (LiFT,), {"make_encoder": ENCODERS[name]})
+    return (
+        LiFT if name == "line" else type(f"LiFT_{name}", (LiFT,), {"make_encoder": ENCODERS[name]})
+    )

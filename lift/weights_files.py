@@ -15,7 +15,11 @@ def weights_fault(path: str | Path) -> str | None:
     """What is wrong with a file that should hold weights, and what to do; None where nothing is to be seen from outside."""
     path = Path(path)
     if not path.is_file():
-        return f"{path}: is a folder, not a file of weights" if path.is_dir() else f"{path}: no such file"
+        return (
+            f"{path}: is a folder, not a file of weights"
+            if path.is_dir()
+            else f"{path}: no such file"
+        )
     with open(path, "rb") as file:
         head = file.read(64).lstrip()
     if not head:

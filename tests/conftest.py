@@ -15,9 +15,14 @@ settings.load_profile("lift")
 @pytest.hookimpl(trylast=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Say the seed of the order: pytest-randomly does so in a header that `-q` leaves out."""
-    terminal, seed = session.config.pluginmanager.get_plugin("terminalreporter"), session.config.getoption("randomly_seed", None)
+    terminal, seed = (
+        session.config.pluginmanager.get_plugin("terminalreporter"),
+        session.config.getoption("randomly_seed", None),
+    )
     if terminal and seed is not None and not hasattr(session.config, "workerinput"):
-        terminal.write_line(f"order of the tests: pytest -p randomly --randomly-seed={seed} gives it again")
+        terminal.write_line(
+            f"order of the tests: pytest -p randomly --randomly-seed={seed} gives it again"
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +42,9 @@ def same_start() -> Iterator[None]:
         dict.update(matplotlib.rcParams, style)
     for name in os.environ.keys() - environment.keys():
         del os.environ[name]
-    os.environ.update({name: value for name, value in environment.items() if name != "PYTEST_CURRENT_TEST"})
+    os.environ.update(
+        {name: value for name, value in environment.items() if name != "PYTEST_CURRENT_TEST"}
+    )
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,11 @@ EPIC_VERBS = {"open": 3, "close": 4, "pick-up": 0, "put-down": 1, "wash": 2}
 EPIC_VERB_KEYS = ["take", "put", "wash", "open", "close"]
 EPIC_NOUNS = {"tap": 0, "spoon": 1, "plate": 2, "door": 3}
 EPIC_NOUN_KEYS = ["tap", "spoon", "plate", "cupboard"]
-CHARADES_HEADER = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length".split(",")
+CHARADES_HEADER = (
+    "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length".split(
+        ","
+    )
+)
 CHARADES_CLASSES = [  # code, text, object, verb
     ("c006", "Closing a door", "o008", "v001"),
     ("c008", "Opening a door", "o008", "v012"),
@@ -40,10 +44,14 @@ CHARADES_CLASSES = [  # code, text, object, verb
     ("c151", "Someone is going from standing to sitting", "o000", "v018"),
     ("c154", "Someone is standing up from somewhere", "o000", "v022"),
 ]
-CHARADES_VERBS = {"v001": "close", "v008": "hold", "v012": "open", "v016": "put", "v018": "sit", "v022": "stand"} | {
-    "v023": "take",
-    "v027": "turn",
-}
+CHARADES_VERBS = {
+    "v001": "close",
+    "v008": "hold",
+    "v012": "open",
+    "v016": "put",
+    "v018": "sit",
+    "v022": "stand",
+} | {"v023": "take", "v027": "turn"}
 CHARADES_OBJECTS = {"o000": "None", "o008": "door", "o021": "light", "o027": "pillow"}
 CHARADES_ACTIONS = (
     "c077 12.10 16.62;c079 2.00 6.50;c104 0.00 3.00;c105 20.00 23.10;c151 8.00 9.50;c154 25.00 27.00;c076 2.00 16.00;"
@@ -57,7 +65,9 @@ def write_csv(path: Path, header: list[str], rows: Iterable[Iterable[object]]) -
         csv.writer(stream).writerows([header, *rows])
 
 
-def make_video(path: Path, seconds: float, rate: float, codec: str = "libx264", real: bool = True) -> None:
+def make_video(
+    path: Path, seconds: float, rate: float, codec: str = "libx264", real: bool = True
+) -> None:
     """A grey ramp of 32 x 32 pixels; an empty file where `real` is false (a clip table opens no video)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not real:
@@ -70,7 +80,10 @@ def make_video(path: Path, seconds: float, rate: float, codec: str = "libx264", 
 
 def make_ssv2(root: Path, clips: int = 2, real: bool = False) -> Path:
     """Something-Something V2: `clips` a template and noun (pen, drawer, a bottle) in training, half in validation."""
-    classes = {template.replace("[", "").replace("]", ""): str(i) for i, template in enumerate(sorted(SSV2_TEMPLATES))}
+    classes = {
+        template.replace("[", "").replace("]", ""): str(i)
+        for i, template in enumerate(sorted(SSV2_TEMPLATES))
+    }
     (root / "labels").mkdir(parents=True)
     (root / "labels/labels.json").write_text(json.dumps(classes))
     number = 69700
@@ -80,11 +93,20 @@ def make_ssv2(root: Path, clips: int = 2, real: bool = False) -> Path:
             for noun in ["pen", "drawer", "a bottle"] * count:
                 number += 1
                 places = template.count("[")
-                label = template.replace("[something]", noun).replace("[one of many similar things on the table]", noun)
-                entries.append(
-                    {"id": str(number), "label": label.lower(), "template": template, "placeholders": [noun] * places}
+                label = template.replace("[something]", noun).replace(
+                    "[one of many similar things on the table]", noun
                 )
-                make_video(root / f"20bn-something-something-v2/{number}.webm", 2, 12, "libvpx-vp9", real)
+                entries.append(
+                    {
+                        "id": str(number),
+                        "label": label.lower(),
+                        "template": template,
+                        "placeholders": [noun] * places,
+                    }
+                )
+                make_video(
+                    root / f"20bn-something-something-v2/{number}.webm", 2, 12, "libvpx-vp9", real
+                )
         (root / f"labels/{split}.json").write_text(json.dumps(entries))
     (root / "labels/test.json").write_text(json.dumps([{"id": "1420"}]))
     return root
@@ -98,7 +120,10 @@ def make_epic(root: Path, clips: int = 6, real: bool = False, narrated: bool = T
     """EPIC-KITCHENS-100: long videos (50 and 59.94 frames a second); `clips` a verb, noun and split, a second each."""
     dropped = () if narrated else ("narration", "verb", "noun", "all_nouns")
     header = [name for name in EPIC_HEADER if name not in dropped]
-    for split, participant, video, rate in (("train", "P01", "P01_11", 59.94), ("validation", "P02", "P02_101", 50)):
+    for split, participant, video, rate in (
+        ("train", "P01", "P01_11", 59.94),
+        ("validation", "P02", "P02_101", 50),
+    ):
         rows, start = [], 0.0
         for verb, verb_class in EPIC_VERBS.items():
             for noun in ("door", "plate"):
@@ -121,13 +146,23 @@ def make_epic(root: Path, clips: int = 6, real: bool = False, narrated: bool = T
                         noun,
                     ]
                     row += [EPIC_NOUNS[noun], str([noun]), str([EPIC_NOUNS[noun]])]
-                    rows.append([cell for name, cell in zip(EPIC_HEADER, row, strict=True) if name in header])
+                    rows.append(
+                        [
+                            cell
+                            for name, cell in zip(EPIC_HEADER, row, strict=True)
+                            if name in header
+                        ]
+                    )
                     start += 1
         write_csv(root / f"EPIC_100_{split}.csv", header, rows)
-        make_video(root / f"{participant}/videos/{video}.MP4", start if real else 0, rate, real=real)
+        make_video(
+            root / f"{participant}/videos/{video}.MP4", start if real else 0, rate, real=real
+        )
     for kind, keys in (("verb", EPIC_VERB_KEYS), ("noun", EPIC_NOUN_KEYS)):
         rows = [(number, key, str([key]), "any") for number, key in enumerate(keys)]
-        write_csv(root / f"EPIC_100_{kind}_classes.csv", ["id", "key", "instances", "category"], rows)
+        write_csv(
+            root / f"EPIC_100_{kind}_classes.csv", ["id", "key", "instances", "category"], rows
+        )
     return root
 
 
@@ -162,7 +197,21 @@ def make_charades(root: Path, clips: int = 6, real: bool = False) -> Path:
                 ]
             )
             make_video(root / f"Charades_v1_480/{video}.mp4", 30, 12, real=real)
-        rows.append([f"{split[:2].upper()}XXX", "GVGA", "Bedroom", 6, 7, "Yes", "Nothing.", "", "", "", 30.5])
+        rows.append(
+            [
+                f"{split[:2].upper()}XXX",
+                "GVGA",
+                "Bedroom",
+                6,
+                7,
+                "Yes",
+                "Nothing.",
+                "",
+                "",
+                "",
+                30.5,
+            ]
+        )
         write_csv(root / f"Charades_v1_{split}.csv", CHARADES_HEADER, rows)
     return root
 
@@ -171,7 +220,9 @@ def make_ucf101(root: Path, real: bool = False) -> Path:
     """UCF101: two classes, three splits, avi files; lists with Windows line ends, as they come."""
     classes = ["ApplyEyeMakeup", "Archery"]
     root.mkdir(parents=True, exist_ok=True)
-    (root / "classInd.txt").write_bytes(b"".join(f"{i} {name}\r\n".encode() for i, name in enumerate(classes, 1)))
+    (root / "classInd.txt").write_bytes(
+        b"".join(f"{i} {name}\r\n".encode() for i, name in enumerate(classes, 1))
+    )
     for split in (1, 2, 3):
         for part, group in (("train", 7 + split), ("test", split)):
             lines = []
@@ -184,9 +235,15 @@ def make_ucf101(root: Path, real: bool = False) -> Path:
     return root
 
 
-def make_hmdb51(root: Path, real: bool = False, classes: Iterable[str] = ("brush_hair", "wave")) -> Path:
+def make_hmdb51(
+    root: Path, real: bool = False, classes: Iterable[str] = ("brush_hair", "wave")
+) -> Path:
     """HMDB51: some classes, names with brackets, `&`, `!` and spaces, and one video that the split does not use."""
-    names = ["April_09_u_nm_np1_ba_goo_0.avi", "Pay & [Brush] it!_nm_np1_fr_med_1.avi", "(1)_f_cm_np1_ri_bad_2.avi"]
+    names = [
+        "April_09_u_nm_np1_ba_goo_0.avi",
+        "Pay & [Brush] it!_nm_np1_fr_med_1.avi",
+        "(1)_f_cm_np1_ri_bad_2.avi",
+    ]
     root.mkdir(parents=True, exist_ok=True)
     for label in classes:
         for name in names:
@@ -203,12 +260,20 @@ def make_kinetics(root: Path, real: bool = False, more: int = 0) -> Path:
     """
     header = ["label", "youtube_id", "time_start", "time_end", "split"]
     for split, key in (("train", "t"), ("val", "v")):
-        rows = [("ski jumping", f"-{key}_aaaaaaa-", 10, 20, split), ("abseiling", f"{key}bbbbbbbbbb", 0, 10, split)]
+        rows = [
+            ("ski jumping", f"-{key}_aaaaaaa-", 10, 20, split),
+            ("abseiling", f"{key}bbbbbbbbbb", 0, 10, split),
+        ]
         for n in range(more):
-            rows += [("wrestling", f"{key}w{n:09d}", n, n + 10, split), ("abseiling", f"{key}d{n:09d}", n, n + 10, split)]
+            rows += [
+                ("wrestling", f"{key}w{n:09d}", n, n + 10, split),
+                ("abseiling", f"{key}d{n:09d}", n, n + 10, split),
+            ]
         for label, name, start, end, _ in rows:
             folder = label.replace(" ", "_") if split == "train" else label
-            make_video(root / split / folder / f"{name}_{start:06d}_{end:06d}.mp4", 1, 25, real=real)
+            make_video(
+                root / split / folder / f"{name}_{start:06d}_{end:06d}.mp4", 1, 25, real=real
+            )
         rows.append(("vault", f"{key}cccccccccc", 3, 13, split))
         write_csv(root / f"{split}.csv", header, rows)
     return root
@@ -219,7 +284,14 @@ def make_chirality_lists(
 ) -> Path:
     """One group in the columns of the authors, in `root/chirality-in-action`; `ids` by split and chiral label."""
     details = {
-        "ssv2": ("3f20f09b", "Moving [something] down", "Moving [something] up", "noun_abstract", "something", ""),
+        "ssv2": (
+            "3f20f09b",
+            "Moving [something] down",
+            "Moving [something] up",
+            "noun_abstract",
+            "something",
+            "",
+        ),
         "epic": ("ecff8160", "pick-up", "put-down", "noun_class", "plate", " plate"),
         "charades": ("a9be73ec", "take", "put", "noun", "pillow", " pillow"),
     }
@@ -248,7 +320,14 @@ def make_chirality_lists(
     folder = root / "chirality-in-action"
     for split in ("train", "validation"):
         sides = [ids[split, 1], ids[split, 0]]
-        header = ["triplet_id", "id_forward", "id_reverse", "verb_forward", "verb_reverse", noun_column]
+        header = [
+            "triplet_id",
+            "id_forward",
+            "id_reverse",
+            "verb_forward",
+            "verb_reverse",
+            noun_column,
+        ]
         row = [triplet, ";".join(sides[0]), ";".join(sides[1]), forward, reverse, noun]
         write_csv(folder / f"chiral_groups-{dataset}-{split}.csv", header, [row])
         rows = [
@@ -256,7 +335,11 @@ def make_chirality_lists(
             for i, verb in enumerate((forward, reverse))
             for id in sides[i]
         ]
-        write_csv(folder / f"cia-{dataset}-{split}.csv", ["id", "template", "chiral_label", "chiral_triplet_id"], rows)
+        write_csv(
+            folder / f"cia-{dataset}-{split}.csv",
+            ["id", "template", "chiral_label", "chiral_triplet_id"],
+            rows,
+        )
     return folder
 
 

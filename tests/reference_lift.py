@@ -13,7 +13,8 @@ from torch import nn
 class Positions(nn.Module):
     def __init__(self, dim: int, length: int):
         super().__init__()
-        position = np.arange(length, dtype=np.float32)[:, None]  # all in float32, as the release computes it
+        # all in float32, as the release computes it
+        position = np.arange(length, dtype=np.float32)[:, None]
         rate = np.exp(np.arange(0, dim, 2, dtype=np.float32) * np.float32(-math.log(10000.0) / dim))
         table = np.zeros((1, length, dim), np.float32)
         table[0, :, 0::2], table[0, :, 1::2] = np.sin(position * rate), np.cos(position * rate)
@@ -27,7 +28,9 @@ class Encoder(nn.Module):
         self.pos_encoder = Positions(dim, length)
         self.cls_static = nn.Parameter(torch.randn(1, 1, dim))
         self.cls_dynamic = nn.Parameter(torch.randn(1, 1, dim))
-        layer = nn.TransformerEncoderLayer(dim, 8, 4 * dim, dropout=0.1, activation="relu", batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(
+            dim, 8, 4 * dim, dropout=0.1, activation="relu", batch_first=True, norm_first=True
+        )
         self.transformer = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
         self.static_proj, self.dynamic_proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.static_norm, self.dynamic_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
@@ -35,9 +38,14 @@ class Encoder(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         frames = self.input_proj(x) + self.pos_encoder.pe[:, : x.shape[1]]
         batch = x.shape[0]
-        tokens = torch.cat([self.cls_static.repeat(batch, 1, 1), self.cls_dynamic.repeat(batch, 1, 1), frames], dim=1)
+        tokens = torch.cat(
+            [self.cls_static.repeat(batch, 1, 1), self.cls_dynamic.repeat(batch, 1, 1), frames],
+            dim=1,
+        )
         tokens = self.transformer(tokens)
-        return self.static_norm(self.static_proj(tokens[:, 0])), self.dynamic_norm(self.dynamic_proj(tokens[:, 1]))
+        return self.static_norm(self.static_proj(tokens[:, 0])), self.dynamic_norm(
+            self.dynamic_proj(tokens[:, 1])
+        )
 
 
 class Decoder(nn.Module):

@@ -20,7 +20,10 @@ def test_kinetics(kinetics):
         "val/abseiling/vbbbbbbbbbb_000000_000010.mp4",
     ]
     assert clips["label"].tolist() == ["ski jumping", "abseiling"] * 2
-    assert clips.attrs["missing"]["tcccccccccc_000003_000013"] == "train/vault/tcccccccccc_000003_000013.mp4"
+    assert (
+        clips.attrs["missing"]["tcccccccccc_000003_000013"]
+        == "train/vault/tcccccccccc_000003_000013.mp4"
+    )
     assert set(actions.kinetics_clips(kinetics, subset="temporal")["label"]) == {"ski jumping"}
     with pytest.raises(DatasetError, match="expected 'temporal'"):
         actions.kinetics_clips(kinetics, subset="32")
@@ -35,7 +38,8 @@ def test_flat_kinetics(kinetics):
 def test_unusable_kinetics_rows_are_named(kinetics):
     path = kinetics / "train.csv"
     path.write_text(
-        path.read_text() + "vault,x,5,5,train\n,y,1,2,train\nvault,z,one,2,train\nabseiling,tbbbbbbbbbb,0,10,train\n"
+        path.read_text()
+        + "vault,x,5,5,train\n,y,1,2,train\nvault,z,one,2,train\nabseiling,tbbbbbbbbbb,0,10,train\n"
     )
     clips = actions.kinetics_clips(kinetics)
     assert len(clips) == 4
@@ -52,14 +56,19 @@ def test_ucf101(tmp_path, split):
     clips = actions.ucf101_clips(make_ucf101(tmp_path), split)
     assert clips["split"].value_counts().to_dict() == {"train": 4, "test": 4}
     assert clips["label"].value_counts().to_dict() == {"ApplyEyeMakeup": 4, "Archery": 4}
-    assert clips.loc[clips["split"] == "test", "clip_id"].iloc[0] == f"v_ApplyEyeMakeup_g{split:02d}_c01"
+    assert (
+        clips.loc[clips["split"] == "test", "clip_id"].iloc[0]
+        == f"v_ApplyEyeMakeup_g{split:02d}_c01"
+    )
     assert clips["path"].str.startswith("UCF-101/").all()
 
 
 def test_ucf101_names_what_it_cannot_use(tmp_path):
     root = make_ucf101(tmp_path)
     (root / "UCF-101/Archery/v_Archery_g01_c01.avi").unlink()
-    (root / "testlist01.txt").write_bytes((root / "testlist01.txt").read_bytes() + b"Dancing/v_Dancing_g01_c01.avi\r\n")
+    (root / "testlist01.txt").write_bytes(
+        (root / "testlist01.txt").read_bytes() + b"Dancing/v_Dancing_g01_c01.avi\r\n"
+    )
     clips = actions.ucf101_clips(root)
     assert clips.attrs["missing"] == {"v_Archery_g01_c01": "UCF-101/Archery/v_Archery_g01_c01.avi"}
     assert list(clips.attrs["unusable"]) == ["testlist01.txt line 5"]
@@ -68,7 +77,9 @@ def test_ucf101_names_what_it_cannot_use(tmp_path):
 def test_hmdb51(tmp_path):
     clips = actions.hmdb51_clips(make_hmdb51(tmp_path))
     assert (
-        len(clips) == 4 and set(clips["label"]) == {"brush hair", "wave"} and set(clips["split"]) == {"train", "test"}
+        len(clips) == 4
+        and set(clips["label"]) == {"brush hair", "wave"}
+        and set(clips["split"]) == {"train", "test"}
     )
     assert "brush_hair/Pay & [Brush] it!_nm_np1_fr_med_1.avi" in set(clips["path"])
     assert not clips["path"].str.contains("(1)", regex=False).any(), "0 is not used"
@@ -80,19 +91,27 @@ def test_hmdb51_names_what_it_cannot_use(tmp_path):
     path.write_text(path.read_text() + "more.avi 7 \nmore.avi\n")
     clips = actions.hmdb51_clips(root)
     assert (
-        list(clips.attrs["unusable"]) == ["wave_test_split1.txt line 4", "wave_test_split1.txt line 5"]
+        list(clips.attrs["unusable"])
+        == ["wave_test_split1.txt line 4", "wave_test_split1.txt line 5"]
         and len(clips) == 4
     )
 
 
 def test_hmdb51_has_a_chiral_pair(tmp_path):
     root = make_hmdb51(tmp_path, classes=("brush_hair", "sit", "stand"))
-    (root / "sit_test_split1.txt").write_text((root / "sit_test_split1.txt").read_text() + "gone.avi 1 \nfaulty 7 \n")
+    (root / "sit_test_split1.txt").write_text(
+        (root / "sit_test_split1.txt").read_text() + "gone.avi 1 \nfaulty 7 \n"
+    )
     clips = actions.hmdb51_chiral_clips(root)
     signs = set(zip(clips["label"], clips["chiral_label"], strict=True))
     assert clips["group"].eq("sit_stand").all() and signs == {("sit", 0), ("stand", 1)}
-    assert clips.groupby("label")["split"].apply(sorted).to_dict() == {"sit": ["test", "train"], "stand": ["test", "train"]}
-    assert list(clips.attrs["missing"]) == ["sit/gone"] and list(clips.attrs["unusable"]) == ["sit_test_split1.txt line 5"]
+    assert clips.groupby("label")["split"].apply(sorted).to_dict() == {
+        "sit": ["test", "train"],
+        "stand": ["test", "train"],
+    }
+    assert list(clips.attrs["missing"]) == ["sit/gone"] and list(clips.attrs["unusable"]) == [
+        "sit_test_split1.txt line 5"
+    ]
     with pytest.raises(DatasetError, match="no usable clip of the class sit or stand"):
         actions.hmdb51_chiral_clips(make_hmdb51(tmp_path / "other"))
 

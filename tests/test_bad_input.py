@@ -66,7 +66,9 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize("fault", [cut, latin, binary, empty, html], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize(
+    "fault", [cut, latin, binary, empty, html], ids=lambda fault: fault.__name__
+)
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_broken_annotation_file_is_refused_in_a_line_or_its_rows_are_named(data, name, fault):
     fault(data / name)
@@ -100,10 +102,14 @@ def test_half_a_data_set_is_incomplete_and_the_list_is_named(data, name):
     for folder in ("ssv2", "epic", "charades") if "chirality" in name else ():
         make_chirality_lists(data / folder, folder)
     folder = name.split("/")[0]
-    assert not any("list" in line or "lacks" in line for line in DESCRIBED[folder](data / folder).missing)
+    assert not any(
+        "list" in line or "lacks" in line for line in DESCRIBED[folder](data / folder).missing
+    )
     (data / name).unlink()
     status = DESCRIBED[folder](data / folder)
-    assert not status.found and any(Path(name).name in line for line in status.missing), status.missing
+    assert not status.found and any(Path(name).name in line for line in status.missing), (
+        status.missing
+    )
 
 
 @pytest.mark.parametrize("name", ["ucf101/trainlist01.txt", "hmdb51/wave_test_split1.txt"])
@@ -119,10 +125,14 @@ def test_a_time_that_is_no_time_is_an_unusable_row(data, time):
     path = data / "charades/Charades_v1_train.csv"
     path.write_text(path.read_text().replace("c077 12.10 16.62", f"c077 12.10 {time}", 1))
     path = data / "epic/EPIC_100_train.csv"
-    path.write_text(path.read_text().replace("00:00:01.00,00:00:01.89", f"00:00:01.00,00:00:{time}", 1))
+    path.write_text(
+        path.read_text().replace("00:00:01.00,00:00:01.89", f"00:00:01.00,00:00:{time}", 1)
+    )
     told, run = notes(data)
     states = json.loads((run.folder / "clips" / "benchmarks.json").read_text())
-    assert list(states["cia-charades"]["unusable"]) == [f"Charades_v1_train.csv TR000 (c077 12.10 {time})"]
+    assert list(states["cia-charades"]["unusable"]) == [
+        f"Charades_v1_train.csv TR000 (c077 12.10 {time})"
+    ]
     assert list(states["cia-epic"]["unusable"]) == ["EPIC_100_train.csv row 3 (P01_11_1)"]
     assert "expected seconds from 0 up" in [*states["cia-charades"]["unusable"].values()][0]
 
@@ -131,7 +141,10 @@ def test_a_time_that_is_no_time_is_an_unusable_row(data, time):
 def test_a_class_index_that_is_none_is_refused_by_file_and_class(data, index):
     path = data / "ssv2/labels/labels.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "Holding something": index}))
-    with pytest.raises(DatasetError, match=r"labels\.json: class 'Holding something': index .* is not a whole number"):
+    with pytest.raises(
+        DatasetError,
+        match=r"labels\.json: class 'Holding something': index .* is not a whole number",
+    ):
         ssv2.read_annotations(data / "ssv2")
 
 
@@ -148,7 +161,9 @@ def test_a_clip_of_both_splits_is_named_and_not_scored(data):
     path, other = data / "epic/EPIC_100_train.csv", data / "epic/EPIC_100_validation.csv"
     other.write_text(other.read_text() + path.read_text().splitlines()[3] + "\n")
     clips = epic.chiral_clips(data / "epic")
-    assert clips.attrs["unusable"] == {"P01/videos/P01_11_2.0_2.9": "is in the lists of both splits"}
+    assert clips.attrs["unusable"] == {
+        "P01/videos/P01_11_2.0_2.9": "is in the lists of both splits"
+    }
     assert "P01/videos/P01_11_2.0_2.9" not in set(clips["clip_id"]) and len(clips) == 95
     path, other = data / "charades/Charades_v1_train.csv", data / "charades/Charades_v1_test.csv"
     other.write_text(other.read_text() + path.read_text().splitlines()[1] + "\n")
@@ -156,14 +171,25 @@ def test_a_clip_of_both_splits_is_named_and_not_scored(data):
     assert len(clips.attrs["unusable"]) == 8 and not clips["clip_id"].str.startswith("TR000").any()
 
 
-@pytest.mark.parametrize(("dataset", "make"), [("epic", epic), ("charades", charades), ("ssv2", ssv2)])
+@pytest.mark.parametrize(
+    ("dataset", "make"), [("epic", epic), ("charades", charades), ("ssv2", ssv2)]
+)
 def test_annotations_without_a_usable_row_are_refused_with_the_first_fault(data, dataset, make):
     for path in (data / dataset).rglob("*"):
         if path.suffix == ".csv" and "classes" not in path.name:
-            path.write_text(path.read_text().replace("00:00:", "zero:").replace("00:01:", "one:").replace("c0", "d0").replace("c1", "d1"))
+            path.write_text(
+                path.read_text()
+                .replace("00:00:", "zero:")
+                .replace("00:01:", "one:")
+                .replace("c0", "d0")
+                .replace("c1", "d1")
+            )
         if path.name in ("train.json", "validation.json"):
             path.write_text("[{}]")
-    with pytest.raises(DatasetError, match="no usable row; the first fault: (EPIC_100_train|Charades_v1_train|train).* "):
+    with pytest.raises(
+        DatasetError,
+        match="no usable row; the first fault: (EPIC_100_train|Charades_v1_train|train).* ",
+    ):
         make.read_annotations(data / dataset)
 
 
@@ -171,7 +197,11 @@ def test_a_label_that_no_file_can_have_costs_the_other_data_sets_nothing(data):
     path = data / "kinetics400/train.csv"
     path.write_text(path.read_text() + "a" * 300 + ",x,1,2,train\n")
     status = actions.describe_kinetics(data / "kinetics400")
-    assert not status.found and "File name too long" in status.missing[0] and "\n" not in status.missing[0]
+    assert (
+        not status.found
+        and "File name too long" in status.missing[0]
+        and "\n" not in status.missing[0]
+    )
 
 
 def test_broken_data_sets_get_a_line_each_and_cost_nothing_else(data):
@@ -196,14 +226,20 @@ def test_broken_data_sets_get_a_line_each_and_cost_nothing_else(data):
 def test_windows_line_ends_and_a_byte_order_mark_change_nothing(data, name):
     benchmark, path = BENCHMARKS[TEXTS[name]], data / name
     before = benchmark.make_clips(data / benchmark.folder)
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+    path.write_bytes(
+        b"\xef\xbb\xbf" + path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    )
     pd.testing.assert_frame_equal(benchmark.make_clips(data / benchmark.folder), before)
 
 
 def test_ids_with_spaces_and_ampersands(data):
     clips = BENCHMARKS["hmdb51"].make_clips(data / "hmdb51")
     assert "brush_hair/Pay & [Brush] it!_nm_np1_fr_med_1" in set(clips["clip_id"])
-    ids = {(split, sign): [f"{split} & {sign} [x]"] for split in ("train", "validation") for sign in (0, 1)}
+    ids = {
+        (split, sign): [f"{split} & {sign} [x]"]
+        for split in ("train", "validation")
+        for sign in (0, 1)
+    }
     make_chirality_lists(data / "ssv2", "ssv2", ids)
     for names in ids.values():
         (data / "ssv2/20bn-something-something-v2" / f"{names[0]}.webm").touch()
@@ -215,24 +251,36 @@ def test_zero_length_ranges_are_named_and_cost_nothing_else(data):
     path = data / "epic/EPIC_100_train.csv"
     path.write_text(path.read_text().replace("00:00:01.00,00:00:01.89", "00:00:01.00,00:00:01.00"))
     told, run = notes(data)
-    assert told["cia-epic"] == "95 clips; 0 without a video; 1 unusable rows (EPIC_100_train.csv row 3 (P01_11_1))"
+    assert (
+        told["cia-epic"]
+        == "95 clips; 0 without a video; 1 unusable rows (EPIC_100_train.csv row 3 (P01_11_1))"
+    )
     state = json.loads((run.folder / "clips" / "benchmarks.json").read_text())["cia-epic"]
     assert list(state["unusable"].values()) == ["ends (1 s) where it starts (1 s) or before"]
 
 
-@pytest.mark.parametrize(("make", "adapter", "start"), [(make_charades, charades, "TE000_99.0_103.5"), (make_epic, epic, None)])
-def test_an_annotation_past_the_end_of_its_video_is_a_failure_of_that_clip(tmp_path, make, adapter, start):
+@pytest.mark.parametrize(
+    ("make", "adapter", "start"),
+    [(make_charades, charades, "TE000_99.0_103.5"), (make_epic, epic, None)],
+)
+def test_an_annotation_past_the_end_of_its_video_is_a_failure_of_that_clip(
+    tmp_path, make, adapter, start
+):
     root = make(tmp_path / "data", real=True)
     if start:
         path = root / "Charades_v1_test.csv"
         path.write_text(path.read_text().replace("c079 2.00 6.50", "c079 99.00 103.50", 1))
     else:
         path = root / "EPIC_100_validation.csv"
-        path.write_text(path.read_text().replace("00:00:01.00,00:00:01.89", "01:00:01.00,01:00:01.89"))
+        path.write_text(
+            path.read_text().replace("00:00:01.00,00:00:01.89", "01:00:01.00,01:00:01.89")
+        )
     clips = adapter.chiral_clips(root, rule="all")
     late = start or "P02/videos/P02_101_3601.0_3601.9"
     some = clips[clips["path"] == clips.set_index("clip_id").at[late, "path"]]
     backbone = create_backbone("test_efficientnet", "random")
-    report = extract(some, tmp_path / "store", backbone, frames=2, workers=0, video_root=root, progress=False)
+    report = extract(
+        some, tmp_path / "store", backbone, frames=2, workers=0, video_root=root, progress=False
+    )
     assert list(report.failed) == [late] and report.done == len(some) - 1
     assert "past the end of the video" in report.failed[late] and "\n" not in report.failed[late]

@@ -44,18 +44,38 @@ def checkout(tmp_path_factory) -> Path:
     """A copy of the sources, with nothing made."""
     copy = tmp_path_factory.mktemp("checkout")
     for folder in ("lift", "nbs", "config", "tools"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+        shutil.copytree(
+            ROOT / folder,
+            copy / folder,
+            ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"),
+        )
     shutil.copy(ROOT / "Snakefile", copy / "Snakefile")
     return copy
 
 
 def snakemake(checkout: Path, profile: str, *arguments: str, data: Path | None = None) -> str:
     """Run Snakemake in the checkout as `make reproduce` does; what it printed."""
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(checkout), "IN_TEST": "1"}
+    environment = {
+        **os.environ,
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(checkout),
+        "IN_TEST": "1",
+    }
     environment = {name: value for name, value in environment.items() if name != "LIFT_DATA"}
     environment |= {"LIFT_DATA": str(data)} if data else {}
-    command = [BIN / "snakemake", "--cores", "2", "--configfile", f"config/{profile}.yaml", "--scheduler", "greedy", "--nolock"]
-    result = subprocess.run([*command, *arguments], cwd=checkout, env=environment, capture_output=True, text=True)
+    command = [
+        BIN / "snakemake",
+        "--cores",
+        "2",
+        "--configfile",
+        f"config/{profile}.yaml",
+        "--scheduler",
+        "greedy",
+        "--nolock",
+    ]
+    result = subprocess.run(
+        [*command, *arguments], cwd=checkout, env=environment, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout + result.stderr
 
@@ -63,9 +83,17 @@ def snakemake(checkout: Path, profile: str, *arguments: str, data: Path | None =
 @pytest.mark.parametrize("profile", ["smoke", "demo", "full", "droid", "mini", "paper"])
 def test_the_whole_dag_is_shown_without_data(checkout, profile):
     shown = snakemake(checkout, profile, "-n", "-p")
-    names = {line.split(":")[0].split()[-1] for line in shown.splitlines() if re.match(r"(local)?rule \w+:", line)}
+    names = {
+        line.split(":")[0].split()[-1]
+        for line in shown.splitlines()
+        if re.match(r"(local)?rule \w+:", line)
+    }
     assert {"notebook", "gallery"} <= names
-    assert names >= ({"real"} if profile in ("droid", "mini", "paper") else {"clips", "features", "model", "code"})
+    assert names >= (
+        {"real"}
+        if profile in ("droid", "mini", "paper")
+        else {"clips", "features", "model", "code"}
+    )
     assert not (checkout / "runs").exists()
 
 
@@ -91,18 +119,31 @@ def test_every_job_runs_on_miniature_copies_of_all_data_sets(made, data):
         packaged = summary["method"] == "packaged"
         scored = summary[~packaged]
         assert scored["value"].between(0, 100).all() and scored["reason"].isna().all(), summary
-        assert summary.loc[packaged, "reason"].str.contains("made by a backbone with name 'test_efficientnet'").all()
+        assert (
+            summary.loc[packaged, "reason"]
+            .str.contains("made by a backbone with name 'test_efficientnet'")
+            .all()
+        )
     sit = read_summary(run, "chiral").query("benchmark == 'cia-hmdb51' and method == 'equivariant'")
     assert sit["groups"].tolist() == [1] and sit["n_validation"].tolist() == [2]
-    ablations = [pd.read_csv(path) for path in (checkout / "runs" / "mini" / "figures").glob("ablation_*/ablation.csv")]
-    assert len(ablations) == 8 and all(len(table) >= 2 for table in ablations), "one row per variant"
+    ablations = [
+        pd.read_csv(path)
+        for path in (checkout / "runs" / "mini" / "figures").glob("ablation_*/ablation.csv")
+    ]
+    assert len(ablations) == 8 and all(len(table) >= 2 for table in ablations), (
+        "one row per variant"
+    )
     page = (checkout / "runs" / "mini" / "gallery" / "README.md").read_text()
     assert all(notebook in page for notebook in NOTEBOOKS) and "random weights" in page
     assert not re.search(r"\bnan\b", page)
-    left_out = json.loads((checkout / "runs/mini/figures/table4_real_benchmark_statistics/left_out.json").read_text())
+    left_out = json.loads(
+        (checkout / "runs/mini/figures/table4_real_benchmark_statistics/left_out.json").read_text()
+    )
     assert len(left_out["kinetics400"]["missing"]) == 2
     assert "48 were there" in run_step(run, "features", progress=False)
-    assert "Nothing to be done" in snakemake(checkout, "mini", "-n", data=data), "a second call does nothing"
+    assert "Nothing to be done" in snakemake(checkout, "mini", "-n", data=data), (
+        "a second call does nothing"
+    )
 
 
 def test_what_reruns_is_what_depends_on_a_change(made, data):
@@ -143,12 +184,22 @@ def test_absent_data_sets_are_rows_and_the_needed_one_is_named_in_a_line(bare, c
     for step in ("clips", *STEPS):
         told = run_step(bare, step, bare.root / "data", progress=False)
         if step in ("model", "embeddings"):
-            assert "training clips of K400 in the folder kinetics400" in told and told.count("\n") == 0
+            assert (
+                "training clips of K400 in the folder kinetics400" in told and told.count("\n") == 0
+            )
     for notebook in NOTEBOOKS:
         execute(notebook, "mini")
     figures = bare.folder / "figures"
-    tables = ["table4_real_benchmark_statistics/chiral", "table4_real_benchmark_statistics/clips", "table5_real_chiral_accuracy/accuracy"]
-    for path in [*tables, "table6_standard_benchmarks/top1", "figure5_group_size_noise/least_difference"]:
+    tables = [
+        "table4_real_benchmark_statistics/chiral",
+        "table4_real_benchmark_statistics/clips",
+        "table5_real_chiral_accuracy/accuracy",
+    ]
+    for path in [
+        *tables,
+        "table6_standard_benchmarks/top1",
+        "figure5_group_size_noise/least_difference",
+    ]:
         table = pd.read_csv(figures / f"{path}.csv", keep_default_na=False, dtype=str)
         ours = table[~table.apply(lambda row: "published" in " ".join(row), axis=1)]
         assert len(ours) and (ours == "not available here").any(axis=1).all(), path
@@ -161,7 +212,10 @@ def test_a_relative_data_folder_is_below_the_checkout(bare, monkeypatch):
     make_charades(bare.root / "data" / "charades")
     monkeypatch.setenv("LIFT_DATA", "data")
     told = run_step(bare, "clips", "data")
-    assert "cia-charades: 96 clips" in told and f"ssv2: {bare.root / 'data' / 'ssv2'}: no such folder" in told
+    assert (
+        "cia-charades: 96 clips" in told
+        and f"ssv2: {bare.root / 'data' / 'ssv2'}: no such folder" in told
+    )
     (bare.root / "nbs" / "paper").mkdir(parents=True)
     monkeypatch.chdir(bare.root / "nbs" / "paper")  # where papermill runs the notebook
     execute("table4_real_benchmark_statistics", "mini")
@@ -181,8 +235,13 @@ def test_a_data_set_without_features_says_so(bare):
     summary = read_summary(bare, "chiral").set_index("benchmark")
     assert summary.loc["cia-charades", "reason"].eq("no video of it could be read").all()
     execute("figure5_group_size_noise", "mini")
-    least = pd.read_csv(bare.folder / "figures" / "figure5_group_size_noise" / "least_difference.csv")
-    assert least["dataset"].tolist() == ["SSv2", "EPIC", "Charades"] and least["groups"].eq("not available here").all()
+    least = pd.read_csv(
+        bare.folder / "figures" / "figure5_group_size_noise" / "least_difference.csv"
+    )
+    assert (
+        least["dataset"].tolist() == ["SSv2", "EPIC", "Charades"]
+        and least["groups"].eq("not available here").all()
+    )
 
 
 def test_kinetics_without_training_clips_costs_only_the_model(bare):
@@ -206,7 +265,10 @@ def test_embeddings_come_batch_by_batch(bare):
     write_embeddings(bare.folder / "embeddings" / "ssv2" / "lift_static.parquet", ids, array)
     tables = list(_embeddings(bare, store, "lift_static", ids[5:9000]))
     assert len(tables) == 3 and max(map(len, tables)) <= 4096
-    assert pd.concat(tables).index.tolist() == ids[5:9000] and (pd.concat(tables).to_numpy() == array[5:9000]).all()
+    assert (
+        pd.concat(tables).index.tolist() == ids[5:9000]
+        and (pd.concat(tables).to_numpy() == array[5:9000]).all()
+    )
 
 
 def test_scores_of_data_that_moved_away_are_not_shown(bare):
@@ -214,14 +276,22 @@ def test_scores_of_data_that_moved_away_are_not_shown(bare):
     for step in ("clips", "features", "results"):
         run_step(bare, step, bare.root / "data", progress=False)
     baselines = [name for name in bare.parameters["real"]["methods"]["chiral"] if name in BASELINES]
-    assert set(read_group_results(bare, "cia-charades")) == set(baselines) and "unit_slope" in baselines
+    assert (
+        set(read_group_results(bare, "cia-charades")) == set(baselines)
+        and "unit_slope" in baselines
+    )
     (bare.root / "data" / "charades").rename(bare.root / "moved")
     for step in ("clips", "features", "results"):
         run_step(bare, step, bare.root / "data", progress=False)
     assert read_group_results(bare, "cia-charades") == {}
     execute("figure5_group_size_noise", "mini")
-    least = pd.read_csv(bare.folder / "figures" / "figure5_group_size_noise" / "least_difference.csv")
-    assert least["dataset"].tolist() == ["SSv2", "EPIC", "Charades"] and least["groups"].eq("not available here").all()
+    least = pd.read_csv(
+        bare.folder / "figures" / "figure5_group_size_noise" / "least_difference.csv"
+    )
+    assert (
+        least["dataset"].tolist() == ["SSv2", "EPIC", "Charades"]
+        and least["groups"].eq("not available here").all()
+    )
 
 
 @pytest.mark.parametrize(
@@ -250,8 +320,12 @@ def test_a_synthetic_profile_has_no_real_benchmarks():
 def test_mined_counts_stand_beside_the_published(shared):
     if not (shared / "annotations" / "epic100").is_dir():
         pytest.skip("the EPIC annotations are absent")
-    counts = mining_counts({"epic": shared / "annotations" / "epic100", "ssv2": None}).set_index(["dataset", "rule"])
-    found = counts.loc[("EPIC", "published-like"), ["groups", "validation", "known_found", "of_known"]].astype(int)
+    counts = mining_counts({"epic": shared / "annotations" / "epic100", "ssv2": None}).set_index(
+        ["dataset", "rule"]
+    )
+    found = counts.loc[
+        ("EPIC", "published-like"), ["groups", "validation", "known_found", "of_known"]
+    ].astype(int)
     assert found.tolist() == [66, 3115, 53, 55]
     assert counts.loc["SSv2", "note"].eq("annotations not available here").all()
 
@@ -261,8 +335,17 @@ def test_parameters_are_those_that_the_steps_take(profile):
     parameters = open_run(profile).parameters
     assert parameters["real"]["train_on"] in BENCHMARKS
     methods = {method for methods in parameters["real"]["methods"].values() for method in methods}
-    assert {"baseline", "lift", "equivariant", "packaged"} <= {split_method(method)[0] for method in methods}
-    assert {"unit_slope", "unit_last_minus_first", "unit_late_minus_early", "unit_concatenation", "equivariant", "packaged"} <= methods
+    assert {"baseline", "lift", "equivariant", "packaged"} <= {
+        split_method(method)[0] for method in methods
+    }
+    assert {
+        "unit_slope",
+        "unit_last_minus_first",
+        "unit_late_minus_early",
+        "unit_concatenation",
+        "equivariant",
+        "packaged",
+    } <= methods
     assert set(run_benchmarks(open_run(profile))) <= set(BENCHMARKS)
 
 
@@ -270,8 +353,17 @@ def test_the_paper_is_trained_as_far_as_it_is_known():
     parameters = open_run("paper").parameters
     model, training = split_recipe(parameters["model"], 384)
     features = parameters["features"]
-    assert (features["backbone"], features["frames"], model.latent_dim) == ("dinov2_vits14_reg", 16, 384)
-    assert (training.batch_size, training.epochs, training.weight_decay, training.standardise) == (128, 459, 1e-5, "none")
+    assert (features["backbone"], features["frames"], model.latent_dim) == (
+        "dinov2_vits14_reg",
+        16,
+        384,
+    )
+    assert (training.batch_size, training.epochs, training.weight_decay, training.standardise) == (
+        128,
+        459,
+        1e-5,
+        "none",
+    )
 
 
 def test_the_parts_of_a_feature(tmp_path):
@@ -280,14 +372,25 @@ def test_the_parts_of_a_feature(tmp_path):
     store.append(["a", "b"], whole)
     for part, columns in (("global", slice(0, 2)), ("cells", slice(2, 10)), ("all", slice(0, 10))):
         view = feature_part(store, part)
-        assert torch.equal(view.read(["b", "a"]), whole[[1, 0]][..., columns]) and view.dim == view.description["dim"]
+        assert (
+            torch.equal(view.read(["b", "a"]), whole[[1, 0]][..., columns])
+            and view.dim == view.description["dim"]
+        )
         assert torch.equal(view.statistics(["a"])[0], whole[:1, :, columns].mean((0, 1)))
-    assert "part" not in feature_part(store, "global").description and feature_part(store, "cells").description["part"] == "cells"
+    assert (
+        "part" not in feature_part(store, "global").description
+        and feature_part(store, "cells").description["part"] == "cells"
+    )
     maps = torch.randn(2, 3, 2 + 49 * 3).half().float()
-    deep = FeatureStore.create(tmp_path / "deep", {"name": "any", "middle": 1, "middle_channels": 3, "dim": 149}, 3, 149)
+    deep = FeatureStore.create(
+        tmp_path / "deep", {"name": "any", "middle": 1, "middle_channels": 3, "dim": 149}, 3, 149
+    )
     deep.append(["a", "b"], maps)
-    first = maps[..., 2:].unflatten(-1, (7, 7, 3))[:, :, :4, :4].mean((2, 3))  # the upper left quarter
-    torch.testing.assert_close(feature_part(deep, "middle").read()[..., [0, 4, 8]], first, atol=1e-5, rtol=0)
+    # the upper left quarter
+    first = maps[..., 2:].unflatten(-1, (7, 7, 3))[:, :, :4, :4].mean((2, 3))
+    torch.testing.assert_close(
+        feature_part(deep, "middle").read()[..., [0, 4, 8]], first, atol=1e-5, rtol=0
+    )
     assert torch.equal(feature_part(deep, "global").read(), maps[..., :2])
     with pytest.raises(EmbeddingError, match="features.middle"):
         feature_part(store, "middle")
@@ -297,7 +400,9 @@ def test_the_parts_of_a_feature(tmp_path):
         feature_part(plain, "cells")
 
 
-@pytest.mark.parametrize("name", ["slop", "unit_slope@quarters", "lift@cells", "packaged@cells", ""])
+@pytest.mark.parametrize(
+    "name", ["slop", "unit_slope@quarters", "lift@cells", "packaged@cells", ""]
+)
 def test_a_method_that_is_none(name):
     with pytest.raises(ValueError, match="no method"):
         split_method(name)
@@ -306,7 +411,11 @@ def test_a_method_that_is_none(name):
 def jobs(checkout: Path, profile: str, data: Path | None = None) -> set[str]:
     """The names of the rules that would run."""
     shown = snakemake(checkout, profile, "-n", data=data)
-    return {line.split(":")[0].split()[-1] for line in shown.splitlines() if re.match(r"(local)?rule \w+:", line)}
+    return {
+        line.split(":")[0].split()[-1]
+        for line in shown.splitlines()
+        if re.match(r"(local)?rule \w+:", line)
+    }
 
 
 @pytest.mark.parametrize(

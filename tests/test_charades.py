@@ -13,7 +13,9 @@ def root(tmp_path):
 
 
 def names(rows):
-    return set(rows[["verb_forward", "verb_reverse", "group_noun"]].itertuples(index=False, name=None))
+    return set(
+        rows[["verb_forward", "verb_reverse", "group_noun"]].itertuples(index=False, name=None)
+    )
 
 
 def test_mined_groups_are_counted_by_action_instance(root):
@@ -32,7 +34,12 @@ def test_mined_groups_are_counted_by_action_instance(root):
         "o027",
         "v016",
     )
-    assert (row["id_base"], row["start_time"], row["end_time"], row["cls_id"]) == ("TR000", 12.1, 16.62, "c077")
+    assert (row["id_base"], row["start_time"], row["end_time"], row["cls_id"]) == (
+        "TR000",
+        12.1,
+        16.62,
+        "c077",
+    )
 
 
 def test_a_range_with_both_signs_is_left_out(root):
@@ -62,7 +69,9 @@ def test_the_authors_lists_win(root):
 def test_missing_videos_are_named(root):
     (root / "Charades_v1_480/TR000.mp4").unlink()
     clips = charades.chiral_clips(root)
-    assert len(clips) == 88 and set(clips.attrs["missing"].values()) == {"Charades_v1_480/TR000.mp4"}
+    assert len(clips) == 88 and set(clips.attrs["missing"].values()) == {
+        "Charades_v1_480/TR000.mp4"
+    }
     status = charades.describe(root)
     assert (
         not status.found
@@ -74,7 +83,9 @@ def test_missing_videos_are_named(root):
 def test_unusable_actions_are_named_and_cost_nothing_else(root):
     path = root / "Charades_v1_train.csv"
     path.write_text(
-        path.read_text().replace(CHARADES_ACTIONS, "c077 5.00 5.00;c999 1.00 2.00;c077;c077 1 x;c079 2.00 6.50", 1)
+        path.read_text().replace(
+            CHARADES_ACTIONS, "c077 5.00 5.00;c999 1.00 2.00;c077;c077 1 x;c079 2.00 6.50", 1
+        )
     )
     table = charades.read_annotations(root)
     assert table.attrs["unusable"] == {
@@ -84,15 +95,27 @@ def test_unusable_actions_are_named_and_cost_nothing_else(root):
         "Charades_v1_train.csv TR000 (c077 1 x)": "is not of the form class start end",
     }
     assert table.loc[table["id_base"] == "TR000", "id"].tolist() == ["TR000_2.0_6.5"]
-    assert charades.chiral_clips(root, rule="all").attrs["unusable"] == table.attrs["unusable"], "mined lists keep the names"
+    assert charades.chiral_clips(root, rule="all").attrs["unusable"] == table.attrs["unusable"], (
+        "mined lists keep the names"
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "old", "new", "told"),
     [
         ("Charades_v1_mapping.txt", "c077 o027 v016\n", "", "class c077 has no verb or object"),
-        ("Charades_v1_classes.txt", "c077 Putting a pillow somewhere", "c077", "line 4: expected a code and its text"),
-        ("Charades_v1_test.csv", "actions", "deeds", r"Charades_v1_test\.csv: lacks the column actions"),
+        (
+            "Charades_v1_classes.txt",
+            "c077 Putting a pillow somewhere",
+            "c077",
+            "line 4: expected a code and its text",
+        ),
+        (
+            "Charades_v1_test.csv",
+            "actions",
+            "deeds",
+            r"Charades_v1_test\.csv: lacks the column actions",
+        ),
     ],
 )
 def test_broken_files_are_refused(root, name, old, new, told):

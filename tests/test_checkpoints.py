@@ -26,16 +26,29 @@ def small() -> LiFT:
 
 def lightning_checkpoint(reference: ReferenceLiFT, path):
     state = {f"model.{key}": value for key, value in reference.state_dict().items()}
-    torch.save({"state_dict": state, "epoch": 458, "global_step": 834003, "pytorch-lightning_version": "2.4.0"}, path)
+    torch.save(
+        {
+            "state_dict": state,
+            "epoch": 458,
+            "global_step": 834003,
+            "pytorch-lightning_version": "2.4.0",
+        },
+        path,
+    )
     return path
 
 
-@pytest.mark.parametrize("shape", [{"feature_dim": 384, "dim": 384, "depth": 4}, {"feature_dim": 40, "dim": 16, "depth": 1}])
+@pytest.mark.parametrize(
+    "shape",
+    [{"feature_dim": 384, "dim": 384, "depth": 4}, {"feature_dim": 40, "dim": 16, "depth": 1}],
+)
 @pytest.mark.parametrize("frames", [16, 700])
 def test_parity_with_the_reference_through_the_official_checkpoint(tmp_path, shape, frames):
     torch.manual_seed(1)
     reference = ReferenceLiFT(**shape, length=5000).eval()
-    model = LiFT.from_official_checkpoint(lightning_checkpoint(reference, tmp_path / "released.ckpt"))
+    model = LiFT.from_official_checkpoint(
+        lightning_checkpoint(reference, tmp_path / "released.ckpt")
+    )
     x = torch.randn(3, frames, shape["feature_dim"])
     with torch.no_grad():
         static, dynamic, reconstruction = reference(x)
@@ -43,15 +56,33 @@ def test_parity_with_the_reference_through_the_official_checkpoint(tmp_path, sha
     torch.testing.assert_close(output.static, static, atol=1e-5, rtol=0)
     torch.testing.assert_close(output.dynamic, dynamic, atol=1e-5, rtol=0)
     torch.testing.assert_close(output.reconstruction, reconstruction, atol=1e-5, rtol=0)
-    torch.testing.assert_close(model.embed(x), torch.cat([static, dynamic], dim=1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        model.embed(x), torch.cat([static, dynamic], dim=1), atol=1e-5, rtol=0
+    )
 
 
-def table(dim: int, length: int = 5000, base: float = 10000, dtype: type = np.float32, first: int = 0, power: bool = False):
+def table(
+    dim: int,
+    length: int = 5000,
+    base: float = 10000,
+    dtype: type = np.float32,
+    first: int = 0,
+    power: bool = False,
+):
     """Position encodings `(1, length, dim)` by the formula of the release, all steps in `dtype`."""
-    position, index = np.arange(first, first + length).astype(dtype)[:, None], np.arange(0, dim, 2).astype(dtype)
-    rate = dtype(base) ** (-index / dtype(dim)) if power else np.exp(index * dtype(-math.log(base) / dim))
+    position, index = (
+        np.arange(first, first + length).astype(dtype)[:, None],
+        np.arange(0, dim, 2).astype(dtype),
+    )
+    rate = (
+        dtype(base) ** (-index / dtype(dim))
+        if power
+        else np.exp(index * dtype(-math.log(base) / dim))
+    )
     angle = position * rate
-    return torch.from_numpy(np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(1, length, dim).astype(np.float32))
+    return torch.from_numpy(
+        np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(1, length, dim).astype(np.float32)
+    )
 
 
 def official_with_table(path: Path, positions: torch.Tensor) -> Path:
@@ -62,9 +93,13 @@ def official_with_table(path: Path, positions: torch.Tensor) -> Path:
 
 
 @pytest.mark.parametrize("dim", [64, 256, 384, 768])
-@pytest.mark.parametrize("how", [{}, {"power": True}, {"dtype": np.float64}], ids=["exp", "power", "float64"])
+@pytest.mark.parametrize(
+    "how", [{}, {"power": True}, {"dtype": np.float64}], ids=["exp", "power", "float64"]
+)
 def test_the_sinusoidal_table_is_accepted_however_it_was_rounded(tmp_path, dim, how):
-    model = LiFT.from_official_checkpoint(official_with_table(tmp_path / "released.ckpt", table(dim, **how)))
+    model = LiFT.from_official_checkpoint(
+        official_with_table(tmp_path / "released.ckpt", table(dim, **how))
+    )
     ours = sinusoidal_positions(5000, dim, model.config.max_frames)
     torch.testing.assert_close(ours[:16], table(dim, **how)[0, :16], atol=3e-6, rtol=0)
     torch.testing.assert_close(ours, table(dim, **how)[0], atol=1.5e-3, rtol=0)
@@ -81,7 +116,8 @@ def one_wrong_row(positions: torch.Tensor) -> torch.Tensor:
         lambda: table(64, base=9990),
         lambda: table(64, first=1),
         lambda: table(64).unflatten(-1, (32, 2)).flip(-1).flatten(2),  # cosine first
-        lambda: torch.cat([table(64)[..., 0::2], table(64)[..., 1::2]], dim=-1),  # all sines, then all cosines
+        # all sines, then all cosines
+        lambda: torch.cat([table(64)[..., 0::2], table(64)[..., 1::2]], dim=-1),
         lambda: table(64).half().float(),
         lambda: one_wrong_row(table(64)),
         lambda: torch.full((1, 50, 64), torch.nan),
@@ -107,9 +143,14 @@ def test_official_checkpoint_with_wrong_keys_lists_them(tmp_path):
     reference = ReferenceLiFT(24, 16, 2, length=50)
     path = lightning_checkpoint(reference, tmp_path / "broken.ckpt")
     checkpoint = torch.load(path, weights_only=True)
-    checkpoint["state_dict"]["model.encoder.extra.weight"] = checkpoint["state_dict"].pop("model.encoder.cls_static")
+    checkpoint["state_dict"]["model.encoder.extra.weight"] = checkpoint["state_dict"].pop(
+        "model.encoder.cls_static"
+    )
     torch.save(checkpoint, path)
-    with pytest.raises(ValueError, match=r"missing keys \['model.encoder.cls_static'\].*\['model.encoder.extra.weight'\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"missing keys \['model.encoder.cls_static'\].*\['model.encoder.extra.weight'\]",
+    ):
         LiFT.from_official_checkpoint(path)
     torch.save({"state_dict": {"head.weight": torch.zeros(2)}}, path)
     with pytest.raises(ValueError, match="not a LiFT checkpoint"):
@@ -118,7 +159,9 @@ def test_official_checkpoint_with_wrong_keys_lists_them(tmp_path):
 
 def broken_official(path: Path, change) -> Path:
     """A released checkpoint whose state dict was changed."""
-    checkpoint = torch.load(lightning_checkpoint(ReferenceLiFT(24, 16, 2, length=50), path), weights_only=True)
+    checkpoint = torch.load(
+        lightning_checkpoint(ReferenceLiFT(24, 16, 2, length=50), path), weights_only=True
+    )
     change(checkpoint["state_dict"])
     torch.save(checkpoint, path)
     return path
@@ -127,10 +170,22 @@ def broken_official(path: Path, change) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: state.pop("model.encoder.pos_encoder.pe"), r"missing keys \['model.encoder.pos_encoder.pe'\]"),
-        (lambda state: state["model.encoder.pos_encoder.pe"].normal_(), "sinusoidal position encodings"),
-        (lambda state: state.update({"model.encoder.cls_static": torch.zeros(1, 1, 9)}), "broken.ckpt.*size mismatch"),
-        (lambda state: state.update({"model.encoder.transformer.layers.x.y": torch.zeros(1)}), "unexpected keys|missing keys"),
+        (
+            lambda state: state.pop("model.encoder.pos_encoder.pe"),
+            r"missing keys \['model.encoder.pos_encoder.pe'\]",
+        ),
+        (
+            lambda state: state["model.encoder.pos_encoder.pe"].normal_(),
+            "sinusoidal position encodings",
+        ),
+        (
+            lambda state: state.update({"model.encoder.cls_static": torch.zeros(1, 1, 9)}),
+            "broken.ckpt.*size mismatch",
+        ),
+        (
+            lambda state: state.update({"model.encoder.transformer.layers.x.y": torch.zeros(1)}),
+            "unexpected keys|missing keys",
+        ),
     ],
 )
 def test_official_checkpoints_of_another_model_are_refused(tmp_path, change, message):
@@ -139,7 +194,11 @@ def test_official_checkpoints_of_another_model_are_refused(tmp_path, change, mes
         LiFT.from_official_checkpoint(path)
 
 
-@pytest.mark.parametrize("write", [lambda path: path.write_text("hello"), lambda path: torch.save([1, 2], path)], ids=["text", "list"])
+@pytest.mark.parametrize(
+    "write",
+    [lambda path: path.write_text("hello"), lambda path: torch.save([1, 2], path)],
+    ids=["text", "list"],
+)
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path, write):
     write(tmp_path / "page.ckpt")
     with pytest.raises(ValueError, match="page.ckpt: not a checkpoint of weights alone"):
@@ -178,8 +237,14 @@ def test_models_without_a_counterpart_are_not_exported(small):
 def test_save_and_load(small, tmp_path):
     small.set_feature_statistics(torch.randn(24), torch.rand(24) + 1)
     small.config.backbone = {"name": "made-up", "weights_hash": "0"}
-    small.save_pretrained(tmp_path / "model", model_card_kwargs={"training_data": "forty made-up clips"})
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    small.save_pretrained(
+        tmp_path / "model", model_card_kwargs={"training_data": "forty made-up clips"}
+    )
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
     loaded = LiFT.from_pretrained(tmp_path / "model")
     x = torch.randn(2, 8, 24)
     assert torch.equal(loaded.embed(x), small.embed(x))
@@ -199,10 +264,15 @@ def test_pushing_to_the_hub_uploads_weights_config_and_card(small, monkeypatch):
             return SimpleNamespace(repo_id=repo_id)
 
         def upload_folder(self, repo_id, folder_path, **_):
-            uploaded[repo_id] = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
+            uploaded[repo_id] = {
+                path.name: path.read_bytes() for path in Path(folder_path).iterdir()
+            }
 
     monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Hub)
-    small.push_to_hub("someone/lift", model_card_kwargs={"training_data": "forty made-up clips", "profile": "smoke"})
+    small.push_to_hub(
+        "someone/lift",
+        model_card_kwargs={"training_data": "forty made-up clips", "profile": "smoke"},
+    )
     files = uploaded["someone/lift"]
     assert sorted(files) == ["README.md", "config.json", "model.safetensors"]
     assert b"forty made-up clips" in files["README.md"] and b"smoke" in files["README.md"]
@@ -245,7 +315,11 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 @pytest.mark.parametrize(
     "spoil, words",
-    [(lambda whole: POINTER, "git lfs pull"), (lambda whole: b"", "again"), (lambda whole: whole[: len(whole) // 2], "again")],
+    [
+        (lambda whole: POINTER, "git lfs pull"),
+        (lambda whole: b"", "again"),
+        (lambda whole: whole[: len(whole) // 2], "again"),
+    ],
     ids=["pointer", "empty", "cut"],
 )
 def test_files_that_are_no_model_are_named_in_a_line(small, tmp_path, name, spoil, words):
@@ -257,7 +331,13 @@ def test_files_that_are_no_model_are_named_in_a_line(small, tmp_path, name, spoi
 
 
 @pytest.mark.parametrize(
-    "content, words", [(POINTER, "git lfs pull"), (b"", "is empty"), (b"<!DOCTYPE html>", "web page"), (b"PK\3\4half", "not a checkpoint")]
+    "content, words",
+    [
+        (POINTER, "git lfs pull"),
+        (b"", "is empty"),
+        (b"<!DOCTYPE html>", "web page"),
+        (b"PK\3\4half", "not a checkpoint"),
+    ],
 )
 def test_checkpoints_that_are_none_are_named(tmp_path, content, words):
     (tmp_path / "x.ckpt").write_bytes(content)
@@ -270,8 +350,13 @@ def test_a_mistyped_folder_is_no_folder_and_no_model_of_the_hub(monkeypatch, ref
     def unreachable(*_, **__):
         raise OSError("no network")
 
-    monkeypatch.setattr("huggingface_hub.utils.get_session", lambda: SimpleNamespace(head=unreachable))
-    with pytest.raises(FileNotFoundError, match=f"{reference}: there is no such folder here, and no model of this name"):
+    monkeypatch.setattr(
+        "huggingface_hub.utils.get_session", lambda: SimpleNamespace(head=unreachable)
+    )
+    with pytest.raises(
+        FileNotFoundError,
+        match=f"{reference}: there is no such folder here, and no model of this name",
+    ):
         LiFT.from_pretrained(reference)
 
 
@@ -287,12 +372,19 @@ def test_the_model_that_ships_still_loads():
     assert (model.config.latent_dim, model.feature_dim) == (128, 1280)
     code = load_model()
     assert sum(code.code_dims) <= 768 and code.feature_dim == code.backbone["dim"]
-    with pytest.raises(ValueError, match="holds an EquivariantCode, not a LiFT; open it with lift.load_model"):
+    with pytest.raises(
+        ValueError, match="holds an EquivariantCode, not a LiFT; open it with lift.load_model"
+    ):
         LiFT.from_pretrained(PACKAGED_MODEL)
 
 
-@pytest.mark.parametrize("field, value", [("symmetry", "equivariant"), ("degree", 2), ("encoder", "lstm"), ("straightening", "none")])
-def test_a_model_of_an_earlier_version_loads_if_it_is_a_lift_and_is_named_if_not(small, tmp_path, field, value):
+@pytest.mark.parametrize(
+    "field, value",
+    [("symmetry", "equivariant"), ("degree", 2), ("encoder", "lstm"), ("straightening", "none")],
+)
+def test_a_model_of_an_earlier_version_loads_if_it_is_a_lift_and_is_named_if_not(
+    small, tmp_path, field, value
+):
     small.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     old = {"encoder": "transformer", "degree": 1, "straightening": "line", "symmetry": "none"}

@@ -1,6 +1,5 @@
 """Chiral groups: the authors' lists are read or refused by row, mining keeps its rules, both meet in one clip table."""
 
-
 import os
 
 import pandas as pd
@@ -51,7 +50,13 @@ def actions(counts: dict[tuple[str, str, str], int]) -> pd.DataFrame:
     """Rows of (split, verb, noun) to number of clips."""
     return pd.DataFrame(
         [
-            {"id": f"{split}-{verb}-{noun}-{i}", "split": split, "verb": verb, "group_noun": noun, "template": verb}
+            {
+                "id": f"{split}-{verb}-{noun}-{i}",
+                "split": split,
+                "verb": verb,
+                "group_noun": noun,
+                "template": verb,
+            }
             for (split, verb, noun), clips in counts.items()
             for i in range(clips)
         ]
@@ -67,14 +72,20 @@ def test_lists_are_read_with_sign_verb_and_label(lists):
         ("validation", 1): 1,
     }
     up = table[table["id"] == "69713"].iloc[0]
-    assert (up["chiral_label"], up["verb"], up["label"]) == (0, "Moving [something] up", "Moving [something] up")
+    assert (up["chiral_label"], up["verb"], up["label"]) == (
+        0,
+        "Moving [something] up",
+        "Moving [something] up",
+    )
     assert table["group"].unique().tolist() == ["Moving [something] down / Moving [something] up"]
 
 
 def test_lists_with_windows_line_ends_and_a_byte_order_mark(lists):
     expected = read_lists(lists, "ssv2")
     for path in lists.iterdir():
-        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+        path.write_bytes(
+            b"\xef\xbb\xbf" + path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        )
     pd.testing.assert_frame_equal(read_lists(lists, "ssv2"), expected)
 
 
@@ -89,10 +100,18 @@ def test_lists_without_the_clip_files(lists):
     [
         ("id_reverse", "id_backward", r"train\.csv: lacks the column id_reverse"),
         ("noun_abstract", "thing", "lacks the column noun_abstract, noun or noun_class"),
-        ("69707;69708", "69707;69707", r"row 2 \(3f20f09b\): column id_forward has an id twice \(69707\)"),
+        (
+            "69707;69708",
+            "69707;69707",
+            r"row 2 \(3f20f09b\): column id_forward has an id twice \(69707\)",
+        ),
         ("69707;69708", "69707;69713", r"row 2 \(3f20f09b\): has an id on both sides.*\(69713\)"),
         ("69707;69708", "69707;", r"row 2 \(3f20f09b\): column id_forward has an empty id"),
-        ("69707;69708", "69707;69752", r"id 69752 is in both splits .*train\.csv row 2 and .*validation\.csv row 2"),
+        (
+            "69707;69708",
+            "69707;69752",
+            r"id 69752 is in both splits .*train\.csv row 2 and .*validation\.csv row 2",
+        ),
         ("Moving [something] up", " ", r"row 2 \(3f20f09b\): column verb_reverse is empty"),
     ],
 )
@@ -114,12 +133,15 @@ def test_a_group_that_is_there_twice_is_refused(lists):
 def test_files_that_contradict_each_other_are_refused(lists):
     edit(lists / "cia-ssv2-train.csv", "1.0", "0.0")
     with pytest.raises(
-        DatasetError, match=r"cia-ssv2-train\.csv: row 2 \(69707\): chiral_label '0.0', but .* row 2 says 1"
+        DatasetError,
+        match=r"cia-ssv2-train\.csv: row 2 \(69707\): chiral_label '0.0', but .* row 2 says 1",
     ):
         read_lists(lists, "ssv2")
 
 
-@pytest.mark.parametrize(("old", "new"), [("Moving [something] up", "Moving [something] away"), (",something", ",thing")])
+@pytest.mark.parametrize(
+    ("old", "new"), [("Moving [something] up", "Moving [something] away"), (",something", ",thing")]
+)
 def test_a_group_that_is_another_in_the_other_list_is_refused(lists, old, new):
     edit(lists / "chiral_groups-ssv2-validation.csv", old, new)
     told = r"group 3f20f09b has other verbs .*groups-ssv2-train\.csv row 2 and chiral_groups-ssv2-validation\.csv row 2"
@@ -128,7 +150,9 @@ def test_a_group_that_is_another_in_the_other_list_is_refused(lists, old, new):
 
 
 def test_lists_of_an_earlier_mining_do_not_stay(tmp_path, monkeypatch):
-    counts = {(split, verb, "box"): 2 for split in ("train", "validation") for verb in ("open", "close")}
+    counts = {
+        (split, verb, "box"): 2 for split in ("train", "validation") for verb in ("open", "close")
+    }
     rows = form_groups(sign_rows(actions(counts), chiral_pairs("epic")), "epic")
     write_lists(rows, tmp_path, "epic")
     other = tmp_path / "chiral_groups-ssv2-train.csv"
@@ -155,7 +179,9 @@ def test_a_clip_file_with_a_clip_twice_is_refused(lists):
         read_lists(lists, "ssv2")
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00\x01\x02", "triplet_id\ncaf\xe9".encode("latin-1"), b'a,b\n"1,2\n3'])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00\x01\x02", "triplet_id\ncaf\xe9".encode("latin-1"), b'a,b\n"1,2\n3']
+)
 def test_a_broken_list_is_refused_in_one_line(lists, content):
     (lists / "chiral_groups-ssv2-train.csv").write_bytes(content)
     with pytest.raises(DatasetError, match=r"chiral_groups-ssv2-train\.csv: ") as refused:
@@ -181,12 +207,17 @@ def test_one_clip_in_two_groups_gets_two_clip_ids(tmp_path):
     folder, other = (tmp_path / name / "chirality-in-action" for name in "ab")
     for path in folder.iterdir():
         path.write_text(
-            path.read_text() + "".join(line + "\n" for line in (other / path.name).read_text().splitlines()[1:])
+            path.read_text()
+            + "".join(line + "\n" for line in (other / path.name).read_text().splitlines()[1:])
         )
     table = read_lists(folder, "charades")
-    clips = resolve_clips(table, tmp_path, lambda id: {"path": "v.mp4", "start": 0, "end": 1, "looked_for": "v.mp4"})
+    clips = resolve_clips(
+        table, tmp_path, lambda id: {"path": "v.mp4", "start": 0, "end": 1, "looked_for": "v.mp4"}
+    )
     assert clips["clip_id"].is_unique and len(clips) == 10 and clips["group"].nunique() == 2
-    assert "TE000_2.0_6.5" in set(clips["clip_id"]) and "TE000_2.0_6.5@22222222" in set(clips["clip_id"])
+    assert "TE000_2.0_6.5" in set(clips["clip_id"]) and "TE000_2.0_6.5@22222222" in set(
+        clips["clip_id"]
+    )
 
 
 def test_groups_of_one_name_stay_two(tmp_path):
@@ -204,17 +235,30 @@ def test_groups_of_one_name_stay_two(tmp_path):
     assert names == {"take / put: pillow (a9be73ec)", "take / put: pillow (22222222)"}
 
 
-@pytest.mark.parametrize(("adapter", "dataset"), [(ssv2, "ssv2"), (epic, "epic"), (charades, "charades")])
+@pytest.mark.parametrize(
+    ("adapter", "dataset"), [(ssv2, "ssv2"), (epic, "epic"), (charades, "charades")]
+)
 def test_what_is_written_is_what_is_read(tmp_path, adapter, dataset):
-    counts = {(split, verb, "box"): 3 for split in ("train", "validation") for verb in ("open", "close")}
+    counts = {
+        (split, verb, "box"): 3 for split in ("train", "validation") for verb in ("open", "close")
+    }
     rows = form_groups(sign_rows(actions(counts), chiral_pairs("epic")), dataset)
     written = write_lists(rows, tmp_path, dataset)
     assert {path.name for path in written} == {
-        f"{kind}-{dataset}-{split}.csv" for kind in ("chiral_groups", "cia") for split in ("train", "validation")
+        f"{kind}-{dataset}-{split}.csv"
+        for kind in ("chiral_groups", "cia")
+        for split in ("train", "validation")
     }
     read = read_lists(tmp_path, dataset)
-    expected = set(rows[["id", "split", "chiral_triplet_id", "chiral_label"]].itertuples(index=False, name=None))
-    assert set(read[["id", "split", "triplet_id", "chiral_label"]].itertuples(index=False, name=None)) == expected
+    expected = set(
+        rows[["id", "split", "chiral_triplet_id", "chiral_label"]].itertuples(
+            index=False, name=None
+        )
+    )
+    assert (
+        set(read[["id", "split", "triplet_id", "chiral_label"]].itertuples(index=False, name=None))
+        == expected
+    )
 
 
 def test_an_id_that_would_break_the_list_is_refused(tmp_path):
@@ -257,8 +301,14 @@ def test_twice_annotated_is_one_clip_and_a_contradiction_none():
 
 def test_alternatives_take_the_name_of_the_first():
     pairs = pd.DataFrame({"forward": ["take|grasp"], "reverse": ["put"]})
-    rows = sign_rows(actions({("train", verb, "cup"): 1 for verb in ("take", "grasp", "put", "hold")}), pairs)
-    assert rows["verb_forward"].unique().tolist() == ["take"] and rows["chiral_label"].tolist() == [1, 1, 0]
+    rows = sign_rows(
+        actions({("train", verb, "cup"): 1 for verb in ("take", "grasp", "put", "hold")}), pairs
+    )
+    assert rows["verb_forward"].unique().tolist() == ["take"] and rows["chiral_label"].tolist() == [
+        1,
+        1,
+        0,
+    ]
 
 
 def test_pairs_and_nouns_can_be_extended(tmp_path):
@@ -282,7 +332,14 @@ def test_package_lists_are_sound():
         )
         named = set(zip(pairs["forward"].str.split("|").str[0], pairs["reverse"], strict=True))
         assert set(zip(known["forward"], known["reverse"], strict=True)) <= named
-    assert set(noun_groups("ssv2").values()) == {"object", "bottle", "drawer", "book", "door", "purse"}
+    assert set(noun_groups("ssv2").values()) == {
+        "object",
+        "bottle",
+        "drawer",
+        "book",
+        "door",
+        "purse",
+    }
 
 
 def test_group_ids_do_not_change():
@@ -292,7 +349,9 @@ def test_group_ids_do_not_change():
 
 @given(st.integers(0, 40000), st.integers(1, 600))
 def test_a_range_id_says_its_range(start, length):
-    video, first, last = parse_range(range_id("P01/videos/P01_11", start / 10, (start + length) / 10))
+    video, first, last = parse_range(
+        range_id("P01/videos/P01_11", start / 10, (start + length) / 10)
+    )
     assert (video, first, last) == ("P01/videos/P01_11", start / 10, (start + length) / 10)
 
 
@@ -301,7 +360,9 @@ def test_range_ids_are_the_authors():
     assert range_id("YSKX3", 12.1, 16.62) == "YSKX3_12.1_16.6"
 
 
-@pytest.mark.parametrize("id", ["P01_11", "P01_11_a_b", "P01_11_2.0_2.0", "P01_11_3.0_2.0", "", "_1_2"])
+@pytest.mark.parametrize(
+    "id", ["P01_11", "P01_11_a_b", "P01_11_2.0_2.0", "P01_11_3.0_2.0", "", "_1_2"]
+)
 def test_an_id_that_is_no_range(id):
     with pytest.raises(ValueError):
         parse_range(id)
@@ -309,7 +370,9 @@ def test_an_id_that_is_no_range(id):
 
 def test_statistics_of_table_1(lists):
     table = read_lists(lists, "ssv2")
-    assert statistics(table).to_dict("records") == [{"groups": 1, "videos_per_group": 5.0, "train": 3, "validation": 2}]
+    assert statistics(table).to_dict("records") == [
+        {"groups": 1, "videos_per_group": 5.0, "train": 3, "validation": 2}
+    ]
     with pytest.raises(DatasetError, match="no column group"):
         statistics(table.drop(columns="group"))
 
@@ -329,7 +392,11 @@ def test_read_table_keeps_text(tmp_path):
     assert read_table(path, ["id"]).values.tolist() == [["007", "None"], ["1e5", "NA"]]
     path.write_text("id,noun\n1,a,\n2,,\n3\n")
     assert read_table(path, ["id"]).to_numpy().tolist() == [["1", "a"], ["2", ""], ["3", ""]]
-    for surplus in ("id,noun\n1,a cup, red\n", "id,noun\n1,a cup, red\n2,b\n", "id,noun\n1,a\n2,b,c\n"):
+    for surplus in (
+        "id,noun\n1,a cup, red\n",
+        "id,noun\n1,a cup, red\n2,b\n",
+        "id,noun\n1,a\n2,b,c\n",
+    ):
         path.write_text(surplus)
         with pytest.raises(DatasetError, match=r"t\.csv: is not a CSV table"):
             read_table(path, ["id"])
@@ -340,21 +407,34 @@ def test_read_table_keeps_text(tmp_path):
 
 def test_read_json_refuses_what_it_cannot_use(tmp_path):
     path = tmp_path / "t.json"
-    for text, told in (('[{"id":', "line 1 is not JSON"), ("{}", "holds a dict, expected a list"), ("", "is not JSON")):
+    for text, told in (
+        ('[{"id":', "line 1 is not JSON"),
+        ("{}", "holds a dict, expected a list"),
+        ("", "is not JSON"),
+    ):
         path.write_text(text)
         with pytest.raises(DatasetError, match=told):
             read_json(path, list)
 
 
 def test_status_says_what_to_do(tmp_path):
-    about = {"name": "X", "lists": ("train.csv", "val.csv"), "layout": "a\nb", "source": "the site", "licence": "MIT", "size": "1 GB"}
+    about = {
+        "name": "X",
+        "lists": ("train.csv", "val.csv"),
+        "layout": "a\nb",
+        "source": "the site",
+        "licence": "MIT",
+        "size": "1 GB",
+    }
 
     def make_clips(root):
         raise DatasetError(f"{root}: lacks train.csv")
 
     status = examine(tmp_path, make_clips, **about)
     assert not status.found and status.missing == [f"{tmp_path}: lacks train.csv"]
-    assert all(text in str(status) for text in ("lacks train.csv", "the site", "MIT", "1 GB", "    b"))
+    assert all(
+        text in str(status) for text in ("lacks train.csv", "the site", "MIT", "1 GB", "    b")
+    )
     table = pd.DataFrame({"clip_id": ["1", "2"], "split": ["train", "test"]})
     table.attrs = {"missing": {}, "unusable": {}}
     complete = examine(tmp_path, lambda root: table, **about)

@@ -53,7 +53,18 @@ def store(folder, benchmark) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder, benchmark, store) -> Path:
-    options = ("--latent-dim", 16, "--depth=1", "--heads", 2, "--epochs", 2, "--learning-rate", "1e-3", "--no-progress")
+    options = (
+        "--latent-dim",
+        16,
+        "--depth=1",
+        "--heads",
+        2,
+        "--epochs",
+        2,
+        "--learning-rate",
+        "1e-3",
+        "--no-progress",
+    )
     succeed("train", store, folder / "model", "--clips", benchmark / "clips.csv", *options)
     return folder / "model"
 
@@ -61,9 +72,23 @@ def model(folder, benchmark, store) -> Path:
 def test_the_whole_way_from_nothing_to_a_result(folder, benchmark, store, model):
     clips = pd.read_csv(benchmark / "clips.csv")
     embedded = succeed("embed", store, "--out", folder / "all.parquet", "--model", model, "--json")
-    assert embedded["embedded"] == len(clips) and embedded["dimension"] == 32 and embedded["failed"] == {}
-    summary = succeed("probe", folder / "all.parquet", benchmark / "clips.csv", "--out", folder / "results", "--json")
-    assert summary["groups"] == clips["group"].nunique() and 0 <= summary["low"] <= summary["mean"] <= summary["high"] <= 100
+    assert (
+        embedded["embedded"] == len(clips)
+        and embedded["dimension"] == 32
+        and embedded["failed"] == {}
+    )
+    summary = succeed(
+        "probe",
+        folder / "all.parquet",
+        benchmark / "clips.csv",
+        "--out",
+        folder / "results",
+        "--json",
+    )
+    assert (
+        summary["groups"] == clips["group"].nunique()
+        and 0 <= summary["low"] <= summary["mean"] <= summary["high"] <= 100
+    )
     assert list((folder / "results").iterdir())
 
 
@@ -83,15 +108,27 @@ def test_embed_with_the_packaged_model(folder, benchmark):
     result = succeed("embed", video, "--out", folder / "one.parquet", "--json")
     table = pd.read_parquet(folder / "one.parquet")
     assert list(table.columns) == ["clip_id", "embedding"] and table["clip_id"][0] == str(video)
-    assert np.isfinite(table["embedding"][0]).all() and len(table["embedding"][0]) == result["dimension"]
+    assert (
+        np.isfinite(table["embedding"][0]).all()
+        and len(table["embedding"][0]) == result["dimension"]
+    )
 
 
 def test_embed_names_what_it_cannot_read_and_does_the_rest(folder, tmp_path):
-    write_video(tmp_path / "good.mp4", np.random.default_rng(0).integers(0, 255, (20, 64, 64, 3), dtype=np.uint8))
+    write_video(
+        tmp_path / "good.mp4",
+        np.random.default_rng(0).integers(0, 255, (20, 64, 64, 3), dtype=np.uint8),
+    )
     (tmp_path / "broken.mp4").write_bytes(b"this is no video")
     result = lift("embed", tmp_path, "--out", tmp_path / "out.parquet")
-    assert result.returncode == 1 and "broken.mp4" in result.stderr and "Traceback" not in result.stderr
-    assert [Path(name).name for name in pd.read_parquet(tmp_path / "out.parquet")["clip_id"]] == ["good.mp4"]
+    assert (
+        result.returncode == 1
+        and "broken.mp4" in result.stderr
+        and "Traceback" not in result.stderr
+    )
+    assert [Path(name).name for name in pd.read_parquet(tmp_path / "out.parquet")["clip_id"]] == [
+        "good.mp4"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +144,11 @@ def test_embed_names_what_it_cannot_read_and_does_the_rest(folder, tmp_path):
 def test_errors_are_one_line_that_names_the_cause(arguments, words, tmp_path):
     result = lift(*arguments, cwd=tmp_path)
     assert result.returncode == 1
-    assert result.stderr.startswith("lift: ") and result.stderr.count("\n") == 1 and words in result.stderr
+    assert (
+        result.stderr.startswith("lift: ")
+        and result.stderr.count("\n") == 1
+        and words in result.stderr
+    )
 
 
 def listing(folder: Path) -> set[Path]:
@@ -115,8 +156,13 @@ def listing(folder: Path) -> set[Path]:
 
 
 @pytest.mark.parametrize("command", ["synth", "extract", "train", "embed", "probe", "mine"])
-@pytest.mark.parametrize("place, words", [("file/below", "a file"), ("/proc/below/it", "nothing can be written"), ("wrong", "")])
-def test_a_place_that_cannot_be_written_is_found_before_any_work(monkeypatch, capsys, tmp_path, command, place, words):
+@pytest.mark.parametrize(
+    "place, words",
+    [("file/below", "a file"), ("/proc/below/it", "nothing can be written"), ("wrong", "")],
+)
+def test_a_place_that_cannot_be_written_is_found_before_any_work(
+    monkeypatch, capsys, tmp_path, command, place, words
+):
     """No input is read but the one that says what to do: the libraries that work are not there."""
     from lift import cli
 
@@ -127,7 +173,11 @@ def test_a_place_that_cannot_be_written_is_found_before_any_work(monkeypatch, ca
     store = FeatureStore.create(tmp_path / "store", {"name": "made up"}, frames=2, dim=8)
     place = tmp_path / place
     if words == "":  # a folder where a file belongs, and the other way round
-        place, words = (tmp_path / "folder", "is a folder") if command == "embed" else (tmp_path / "file", "a file")
+        place, words = (
+            (tmp_path / "folder", "is a folder")
+            if command == "embed"
+            else (tmp_path / "file", "a file")
+        )
     arguments = {
         "synth": [place],
         "extract": [tmp_path / "clips.csv", place],
@@ -138,12 +188,21 @@ def test_a_place_that_cannot_be_written_is_found_before_any_work(monkeypatch, ca
     }[command]
     before = listing(tmp_path)
     monkeypatch.setattr(sys, "argv", ["lift", command, *map(str, arguments)])
-    for name in ("lift.backbones.create_backbone", "lift.model.LiFT.from_pretrained", "lift.training.fit"):
+    for name in (
+        "lift.backbones.create_backbone",
+        "lift.model.LiFT.from_pretrained",
+        "lift.training.fit",
+    ):
         monkeypatch.setattr(name, lambda *_, **__: pytest.fail("work was begun"))
     with pytest.raises(SystemExit) as caught:
         cli.main()
     error = capsys.readouterr().err
-    assert caught.value.code == 1 and error.count("\n") == 1 and words in error and listing(tmp_path) == before
+    assert (
+        caught.value.code == 1
+        and error.count("\n") == 1
+        and words in error
+        and listing(tmp_path) == before
+    )
 
 
 def test_a_full_disk_is_found_before_any_work(monkeypatch, tmp_path):
@@ -153,16 +212,23 @@ def test_a_full_disk_is_found_before_any_work(monkeypatch, tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(cli.os, "fsync", full)
-    with pytest.raises(OSError, match=r"new/deep: nothing can be written there \(No space left on device\)"):
+    with pytest.raises(
+        OSError, match=r"new/deep: nothing can be written there \(No space left on device\)"
+    ):
         cli._check_folder(tmp_path / "new" / "deep")
     assert not listing(tmp_path), "what was made to find out is taken away"
 
 
-def test_features_are_kept_when_the_table_cannot_be_written_and_when_the_work_is_interrupted(monkeypatch, capsys, tmp_path):
+def test_features_are_kept_when_the_table_cannot_be_written_and_when_the_work_is_interrupted(
+    monkeypatch, capsys, tmp_path
+):
     from lift import cli, embedding, extraction
 
     for n in range(2):
-        write_video(tmp_path / f"{n}.mp4", np.random.default_rng(n).integers(0, 255, (20, 64, 64, 3), dtype=np.uint8))
+        write_video(
+            tmp_path / f"{n}.mp4",
+            np.random.default_rng(n).integers(0, 255, (20, 64, 64, 3), dtype=np.uint8),
+        )
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
 
@@ -174,13 +240,28 @@ def test_features_are_kept_when_the_table_cannot_be_written_and_when_the_work_is
         raise KeyboardInterrupt
 
     finish = extraction._Writer.finish
-    for owner, name, fault in ((embedding.pq, "write_table", full), (extraction._Writer, "finish", interrupted)):
+    for owner, name, fault in (
+        (embedding.pq, "write_table", full),
+        (extraction._Writer, "finish", interrupted),
+    ):
         with monkeypatch.context() as patch:
             if name == "write_table":
                 patch.setattr(embedding, "write_whole", fault)
             else:
                 patch.setattr(owner, name, fault)
-            patch.setattr(sys, "argv", ["lift", "embed", str(tmp_path), "--out", str(tmp_path / "out.parquet"), "--workers", "0"])
+            patch.setattr(
+                sys,
+                "argv",
+                [
+                    "lift",
+                    "embed",
+                    str(tmp_path),
+                    "--out",
+                    str(tmp_path / "out.parquet"),
+                    "--workers",
+                    "0",
+                ],
+            )
             with pytest.raises(SystemExit) as caught:
                 cli.main()
         assert caught.value.code in (1, 130)
@@ -211,11 +292,21 @@ def test_embed_takes_what_ffmpeg_reads_through_links_and_names_what_it_passes_ov
         names.append("caf\\xe9.mp4")
     result = lift("embed", folder, "--out", tmp_path / "out.parquet", "--json", "--timeout", 60)
     told = json.loads(result.stdout)
-    found = [str(Path(name).relative_to(folder)) for name in pd.read_parquet(tmp_path / "out.parquet")["clip_id"]]
+    found = [
+        str(Path(name).relative_to(folder))
+        for name in pd.read_parquet(tmp_path / "out.parquet")["clip_id"]
+    ]
     assert sorted(found) == sorted(names) and told["embedded"] == len(names)
-    assert result.returncode == 1 and list(told["failed"]) == [str(folder / "gone.mp4")] and "gone.mp4: no such file" in result.stderr
+    assert (
+        result.returncode == 1
+        and list(told["failed"]) == [str(folder / "gone.mp4")]
+        and "gone.mp4: no such file" in result.stderr
+    )
     assert sorted(Path(name).name for name in told["passed_over"]) == ["a.txt", "b.csv", "loop"]
-    assert "3 files are no videos by name and passed over: " in result.stderr and "b.csv" in result.stderr
+    assert (
+        "3 files are no videos by name and passed over: " in result.stderr
+        and "b.csv" in result.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -245,13 +336,31 @@ def test_training_and_probing_name_the_clips_that_are_lacking(store, benchmark, 
     pd.concat([table, extra]).to_csv(tmp_path / "clips.csv", index=False)
     options = ("--latent-dim", 8, "--depth", 1, "--heads", 2, "--epochs", 1, "--no-progress")
     result = lift("train", store, tmp_path / "out", "--clips", tmp_path / "clips.csv", *options)
-    assert result.returncode == 0 and "2 of " in result.stderr and "not-there-1, not-there-2" in result.stderr
-    assert f"{(table['split'] == 'train').sum()} clips of the split train" in (tmp_path / "out" / "README.md").read_text()
+    assert (
+        result.returncode == 0
+        and "2 of " in result.stderr
+        and "not-there-1, not-there-2" in result.stderr
+    )
+    assert (
+        f"{(table['split'] == 'train').sum()} clips of the split train"
+        in (tmp_path / "out" / "README.md").read_text()
+    )
     table.assign(clip_id=table["clip_id"] + "-other").to_csv(tmp_path / "others.csv", index=False)
     result = lift("train", store, tmp_path / "none", "--clips", tmp_path / "others.csv", *options)
-    assert result.returncode == 1 and "others.csv: none of the" in result.stderr and not (tmp_path / "none").exists()
+    assert (
+        result.returncode == 1
+        and "others.csv: none of the" in result.stderr
+        and not (tmp_path / "none").exists()
+    )
     succeed("embed", store, "--out", tmp_path / "all.parquet", "--model", model)
-    result = lift("probe", tmp_path / "all.parquet", tmp_path / "clips.csv", "--out", tmp_path / "results", "--json")
+    result = lift(
+        "probe",
+        tmp_path / "all.parquet",
+        tmp_path / "clips.csv",
+        "--out",
+        tmp_path / "results",
+        "--json",
+    )
     assert "2 clips of " in result.stderr and "not-there-1, not-there-2" in result.stderr
 
 
@@ -259,7 +368,11 @@ def test_embed_names_the_clips_that_the_store_could_not_get(store, tmp_path):
     shutil.copytree(store, tmp_path / "store")
     FeatureStore.open(tmp_path / "store").record_failures({"lost-1": "truncated"})
     result = lift("embed", tmp_path / "store", "--out", tmp_path / "e.parquet", "--method", "mean")
-    assert result.returncode == 0 and "1 clips could not be extracted into the store and have no embedding: lost-1" in result.stderr
+    assert (
+        result.returncode == 0
+        and "1 clips could not be extracted into the store and have no embedding: lost-1"
+        in result.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -274,7 +387,9 @@ def test_embed_names_the_clips_that_the_store_could_not_get(store, tmp_path):
 )
 def test_a_wrong_training_option_is_named(store, tmp_path, option, words):
     result = lift("train", store, tmp_path / "out", *option)
-    assert result.returncode in (1, 2) and words in result.stderr and not (tmp_path / "out").exists()
+    assert (
+        result.returncode in (1, 2) and words in result.stderr and not (tmp_path / "out").exists()
+    )
     assert "Traceback" not in result.stderr
 
 
@@ -286,39 +401,73 @@ def test_help_lists_every_field_of_the_recipe_with_its_default():
 
     text = lift("train", "--help").stdout
     fields = [field for kind in (LiFTConfig, TrainingConfig) for field in dataclasses.fields(kind)]
-    missing = [f.name for f in fields if f"--{f.name.replace('_', '-')}" not in text and f.name not in ("feature_dim", "backbone")]
+    missing = [
+        f.name
+        for f in fields
+        if f"--{f.name.replace('_', '-')}" not in text and f.name not in ("feature_dim", "backbone")
+    ]
     assert not missing and "layers of the encoder (default: 4)" in text
 
 
 def test_a_section_is_read_whole_and_an_unknown_field_of_it_is_named(store, tmp_path):
     path = tmp_path / "tiny.yaml"
     recipe = "model: {latent_dim: 8, heads: 2, depth: 1, epochs: 1}"
-    path.write_text(f"seed: 7\n{recipe}\nwrong: {{latnt_dim: 8}}\nsynthetic: {{clips: 1, colour: red}}\n")
-    succeed("train", store, tmp_path / "out", "--config", path, "--section", "model", "--no-progress")
+    path.write_text(
+        f"seed: 7\n{recipe}\nwrong: {{latnt_dim: 8}}\nsynthetic: {{clips: 1, colour: red}}\n"
+    )
+    succeed(
+        "train", store, tmp_path / "out", "--config", path, "--section", "model", "--no-progress"
+    )
     recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
     assert (recipe["training.seed"], recipe["model.depth"]) == ("7", "1")
-    wrong = [("train", "wrong", "latnt_dim"), ("train", "modle", "no section 'modle'"), ("synth", "synthetic", "colour")]
+    wrong = [
+        ("train", "wrong", "latnt_dim"),
+        ("train", "modle", "no section 'modle'"),
+        ("synth", "synthetic", "colour"),
+    ]
     for command, section, words in wrong:
         places = (store, tmp_path / "x") if command == "train" else (tmp_path / "x",)
         result = lift(command, *places, "--config", path, "--section", section)
-        assert result.returncode == 1 and words in result.stderr and "Traceback" not in result.stderr
+        assert (
+            result.returncode == 1 and words in result.stderr and "Traceback" not in result.stderr
+        )
     assert not (tmp_path / "x").exists()
 
 
 def test_another_recipe_is_refused_and_replaced_where_that_is_asked(store, tmp_path):
-    base = ("train", store, tmp_path / "out", "--latent-dim", 8, "--heads", 2, "--depth", 1, "--epochs", 1, "--no-progress")
+    base = (
+        "train",
+        store,
+        tmp_path / "out",
+        "--latent-dim",
+        8,
+        "--heads",
+        2,
+        "--depth",
+        1,
+        "--epochs",
+        1,
+        "--no-progress",
+    )
     succeed(*base)
     (tmp_path / "out" / "notes.txt").write_text("mine")
     refused = lift(*base, "--dropout", 0.0)
     assert refused.returncode == 1 and "another model.dropout" in refused.stderr
     succeed(*base, "--dropout", 0.0, "--replace")
-    assert (tmp_path / "out" / "notes.txt").read_text() == "mine", "only what the command made is deleted"
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine", (
+        "only what the command made is deleted"
+    )
 
 
 def test_fit_makes_an_equivariant_code(store, tmp_path):
     succeed("fit", store, tmp_path / "code")
-    result = succeed("embed", store, "--out", tmp_path / "e.parquet", "--model", tmp_path / "code", "--json")
-    assert result["embedded"] == len(FeatureStore.open(store)) and (tmp_path / "code" / "model.safetensors").is_file()
+    result = succeed(
+        "embed", store, "--out", tmp_path / "e.parquet", "--model", tmp_path / "code", "--json"
+    )
+    assert (
+        result["embedded"] == len(FeatureStore.open(store))
+        and (tmp_path / "code" / "model.safetensors").is_file()
+    )
 
 
 def test_a_fault_of_our_own_keeps_its_traceback(store, tmp_path, monkeypatch):
@@ -328,14 +477,25 @@ def test_a_fault_of_our_own_keeps_its_traceback(store, tmp_path, monkeypatch):
         raise ValueError("of numpy, say")
 
     monkeypatch.setattr(embedding, "embed_store", fault)
-    monkeypatch.setattr(sys, "argv", ["lift", "embed", str(store), "--out", str(tmp_path / "e.parquet")])
+    monkeypatch.setattr(
+        sys, "argv", ["lift", "embed", str(store), "--out", str(tmp_path / "e.parquet")]
+    )
     with pytest.raises(ValueError, match="of numpy, say"):
         cli.main()
 
 
 def test_a_config_file_and_an_option_that_wins_over_it(store, tmp_path):
     (tmp_path / "recipe.yaml").write_text("latent_dim: 8\nheads: 2\ndepth: 1\nepochs: 1\n")
-    succeed("train", store, tmp_path / "out", "--config", tmp_path / "recipe.yaml", "--latent-dim", 16, "--no-progress")
+    succeed(
+        "train",
+        store,
+        tmp_path / "out",
+        "--config",
+        tmp_path / "recipe.yaml",
+        "--latent-dim",
+        16,
+        "--no-progress",
+    )
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert (config["latent_dim"], config["depth"]) == (16, 1)
 
@@ -344,35 +504,73 @@ def test_a_config_file_and_an_option_that_wins_over_it(store, tmp_path):
 def test_a_config_file_that_is_none_is_named(store, tmp_path, content):
     (tmp_path / "recipe.yaml").write_bytes(content)
     result = lift("train", store, tmp_path / "out", "--config", tmp_path / "recipe.yaml")
-    assert result.returncode == 1 and "recipe.yaml: " in result.stderr and result.stderr.count("\n") == 1
+    assert (
+        result.returncode == 1
+        and "recipe.yaml: " in result.stderr
+        and result.stderr.count("\n") == 1
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_device_that_is_not_there_is_one_line(benchmark, tmp_path):
     result = lift("extract", benchmark / "clips.csv", tmp_path / "store", "--device", "cuda")
-    assert result.returncode == 1 and "device 'cuda' cannot be used here" in result.stderr and result.stderr.count("\n") == 1
+    assert (
+        result.returncode == 1
+        and "device 'cuda' cannot be used here" in result.stderr
+        and result.stderr.count("\n") == 1
+    )
 
 
 def test_extract_tells_what_it_does_anew_and_has_a_limit(store, benchmark, tmp_path):
     table = pd.read_csv(benchmark / "clips.csv").iloc[:2].assign(start=[0.0, 0.0], end=[0.5, 0.5])
     table["path"] = [str(benchmark / path) for path in table["path"]]
     table.to_csv(tmp_path / "clips.csv", index=False)
-    assert succeed("extract", tmp_path / "clips.csv", tmp_path / "store", "--frames", 4, "--verify", "hash", "--json")["done"] == 2
+    assert (
+        succeed(
+            "extract",
+            tmp_path / "clips.csv",
+            tmp_path / "store",
+            "--frames",
+            4,
+            "--verify",
+            "hash",
+            "--json",
+        )["done"]
+        == 2
+    )
     table.assign(end=[0.5, 0.4]).to_csv(tmp_path / "clips.csv", index=False)
-    result = lift("extract", tmp_path / "clips.csv", tmp_path / "store", "--frames", 4, "--timeout", 60)
+    result = lift(
+        "extract", tmp_path / "clips.csv", tmp_path / "store", "--frames", 4, "--timeout", 60
+    )
     assert result.returncode == 0 and "1 clips done" in result.stdout
     told = f"1 done again because their file or range had changed:\n  {table['clip_id'][1]}: end is 0.4 s, was 0.5 s"
     assert told in result.stdout
     for option, value in (("--verify", "size"), ("--timeout", "0")):
-        result = lift("extract", tmp_path / "clips.csv", tmp_path / "store", "--frames", 4, option, value)
-        assert result.returncode == 1 and option.removeprefix("--") in result.stderr and result.stderr.count("\n") == 1
+        result = lift(
+            "extract", tmp_path / "clips.csv", tmp_path / "store", "--frames", 4, option, value
+        )
+        assert (
+            result.returncode == 1
+            and option.removeprefix("--") in result.stderr
+            and result.stderr.count("\n") == 1
+        )
 
 
 def test_a_store_of_another_backbone_is_refused(store, tmp_path):
     before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
-    result = lift("extract", store.parent / "benchmark" / "clips.csv", store, "--frames", 8, "--backbone", "efficientnet_lite1")
+    result = lift(
+        "extract",
+        store.parent / "benchmark" / "clips.csv",
+        store,
+        "--frames",
+        8,
+        "--backbone",
+        "efficientnet_lite1",
+    )
     assert result.returncode == 1 and result.stderr.count("\n") == 1
-    assert "name: 'efficientnet_lite0' in the store, 'efficientnet_lite1' asked for" in result.stderr
+    assert (
+        "name: 'efficientnet_lite0' in the store, 'efficientnet_lite1' asked for" in result.stderr
+    )
     assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
 
 
@@ -394,15 +592,38 @@ def test_mine_takes_pairs_and_nouns_of_ones_own_and_says_what_it_left_out(tmp_pa
     row = path.read_text().splitlines()[3]
     path.write_text(path.read_text() + row.replace("open", "close") + "\n")
     (tmp_path / "pairs.csv").write_text("dataset,forward,reverse\nepic,open,close\n")
-    (tmp_path / "nouns.csv").write_text("dataset,group,noun\nepic,thing,plate\nepic,thing,cupboard\n")
+    (tmp_path / "nouns.csv").write_text(
+        "dataset,group,noun\nepic,thing,plate\nepic,thing,cupboard\n"
+    )
     result = lift("mine", "epic", root, tmp_path / "all", "--json")
     assert json.loads(result.stdout)["groups"] == 4
-    result = lift("mine", "epic", root, tmp_path / "own", "--json", "--pairs", tmp_path / "pairs.csv", "--nouns", tmp_path / "nouns.csv")
+    result = lift(
+        "mine",
+        "epic",
+        root,
+        tmp_path / "own",
+        "--json",
+        "--pairs",
+        tmp_path / "pairs.csv",
+        "--nouns",
+        tmp_path / "nouns.csv",
+    )
     told = json.loads(result.stdout)
-    assert told["groups"] == 1 and told["contradictions"] == 1 and list(told["unusable"]) == ["EPIC_100_train.csv row 3 (P01_11_1)"]
-    assert "1 rows unusable, the first: EPIC_100_train.csv row 3 (P01_11_1): timestamp 'soon'" in result.stderr
+    assert (
+        told["groups"] == 1
+        and told["contradictions"] == 1
+        and list(told["unusable"]) == ["EPIC_100_train.csv row 3 (P01_11_1)"]
+    )
+    assert (
+        "1 rows unusable, the first: EPIC_100_train.csv row 3 (P01_11_1): timestamp 'soon'"
+        in result.stderr
+    )
     assert "1 clips left out: they have both signs" in result.stderr
-    epic = next(status for status in succeed("doctor", "--data", tmp_path, "--json")["datasets"] if status["name"].startswith("EPIC"))
+    epic = next(
+        status
+        for status in succeed("doctor", "--data", tmp_path, "--json")["datasets"]
+        if status["name"].startswith("EPIC")
+    )
     assert epic["unusable"] == 1
 
 
@@ -425,14 +646,37 @@ def test_doctor_tells_found_incomplete_and_absent_apart(tmp_path):
     (tmp_path / "hmdb51" / "wave" / "April_09_u_nm_np1_ba_goo_0.avi").unlink()
     result = lift("doctor", "--data", tmp_path)
     assert result.returncode == 0, result.stderr
-    rows = {line.split()[0]: line for line in result.stdout.split("data sets\n")[1].splitlines()[1:7]}
-    states = {"UCF101": "found", "HMDB51": "incomplete", "Charades": "absent", "Kinetics-400": "absent"}
+    rows = {
+        line.split()[0]: line for line in result.stdout.split("data sets\n")[1].splitlines()[1:7]
+    }
+    states = {
+        "UCF101": "found",
+        "HMDB51": "incomplete",
+        "Charades": "absent",
+        "Kinetics-400": "absent",
+    }
     assert all(state in rows[name] for name, state in states.items())
-    assert "about 7 GB" in rows["UCF101"] and "crcv.ucf.edu" in rows["UCF101"] and " 8 " in rows["UCF101"]
-    assert "wave/April_09_u_nm_np1_ba_goo_0.avi" in result.stdout and "Charades_v1_480/{id}.mp4" in result.stdout
+    assert (
+        "about 7 GB" in rows["UCF101"]
+        and "crcv.ucf.edu" in rows["UCF101"]
+        and " 8 " in rows["UCF101"]
+    )
+    assert (
+        "wave/April_09_u_nm_np1_ba_goo_0.avi" in result.stdout
+        and "Charades_v1_480/{id}.mp4" in result.stdout
+    )
 
 
 def test_benchmark_steps_refuse_in_a_line(tmp_path):
-    result = subprocess.run([LIFT, "benchmark", "clips", "mini", "--data", tmp_path / "none"], capture_output=True, text=True, cwd=ROOT)
-    assert result.returncode == 1 and result.stderr.startswith("lift: ") and result.stderr.count("\n") == 1
+    result = subprocess.run(
+        [LIFT, "benchmark", "clips", "mini", "--data", tmp_path / "none"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert (
+        result.returncode == 1
+        and result.stderr.startswith("lift: ")
+        and result.stderr.count("\n") == 1
+    )
     assert "no such folder" in result.stderr

@@ -39,7 +39,11 @@ def test_order_types_and_extra_columns(table):
     clips = check_clips(table[table.columns[::-1]].set_index(pd.Index([7, 7, 9])))
     assert clips.columns.tolist() == [*CLIP_COLUMNS, "participant"]
     assert clips.index.tolist() == [0, 1, 2]
-    assert clips.chiral_label.dtype == "Int64" and clips.start.dtype == float and clips.end.dtype == float
+    assert (
+        clips.chiral_label.dtype == "Int64"
+        and clips.start.dtype == float
+        and clips.end.dtype == float
+    )
 
 
 def test_the_given_table_is_not_changed(table):
@@ -110,7 +114,11 @@ def test_all_faults_come_at_once(table):
 def test_long_lists_are_cut(table):
     many = pd.concat([table.iloc[[0]]] * 300)
     message = refused(many)
-    assert message.startswith("299 faults") and "and 289 more" in message and len(message.splitlines()) == 12
+    assert (
+        message.startswith("299 faults")
+        and "and 289 more" in message
+        and len(message.splitlines()) == 12
+    )
 
 
 def test_round_trip(table, tmp_path):
@@ -128,7 +136,9 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), min_si
 def test_any_identifier_survives(tmp_path_factory, names):
     names = [name for name in names if name.strip()] or ["x"]
     path = tmp_path_factory.mktemp("any") / "clips.csv"
-    write_clips(pd.DataFrame({"clip_id": names, "path": "v.mp4", "split": "train", "label": "l"}), path)
+    write_clips(
+        pd.DataFrame({"clip_id": names, "path": "v.mp4", "split": "train", "label": "l"}), path
+    )
     assert read_clips(path).clip_id.tolist() == names
 
 
@@ -182,7 +192,10 @@ def test_blanks_around_commas_do_not_count(tmp_path, text):
 def test_a_comma_at_the_end_of_each_row_shifts_nothing(tmp_path):
     path = tmp_path / "clips.csv"
     path.write_text("clip_id,path,split,label\na,b.mp4,train,l,\nc,d.mp4,train,l,\n")
-    assert read_clips(path)[["clip_id", "path", "label"]].to_numpy().tolist() == [["a", "b.mp4", "l"], ["c", "d.mp4", "l"]]
+    assert read_clips(path)[["clip_id", "path", "label"]].to_numpy().tolist() == [
+        ["a", "b.mp4", "l"],
+        ["c", "d.mp4", "l"],
+    ]
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -25,18 +25,31 @@ PAGE = (
     "<!DOCTYPE html>\n<html>\n<body>\n<script>\n    const videos = [\n{lines}"
     "\n    ];\n    const state = JSON.parse(text);\n</script>\n</body>\n</html>\n"
 )
-WANTED = ["Open the drawer", "Close the drawer", "Put the pen in the cup", "Take the pen out of the cup"] + [
-    "Wipe the table",
-    "Open it, then close it",
-]
+WANTED = [
+    "Open the drawer",
+    "Close the drawer",
+    "Put the pen in the cup",
+    "Take the pen out of the cup",
+] + ["Wipe the table", "Open it, then close it"]
 
 
 def line(text: str, source: str) -> str:
     """One line of data as the page has it."""
     info = f"{text}<br><br>Industrial office / Other / Open"
     poster = source.replace(".mp4", ".jpg")
-    entry = {"info": info, "object_id": "object-10", "poster": poster, "scene_id": "scene-1", "src": source, "task_id": "task-6"}
-    return "      JSON.parse('" + json.dumps(entry).replace("<", "\\u003c").replace(">", "\\u003e").replace("'", "\\u0027") + "'),"
+    entry = {
+        "info": info,
+        "object_id": "object-10",
+        "poster": poster,
+        "scene_id": "scene-1",
+        "src": source,
+        "task_id": "task-6",
+    }
+    return (
+        "      JSON.parse('"
+        + json.dumps(entry).replace("<", "\\u003c").replace(">", "\\u003e").replace("'", "\\u0027")
+        + "'),"
+    )
 
 
 def make_droid(root: Path, wanted: list[str] = WANTED, labs: int = 10, copies: int = 2) -> Path:
@@ -56,7 +69,10 @@ def make_droid(root: Path, wanted: list[str] = WANTED, labs: int = 10, copies: i
     ("instruction", "action"),
     [
         ("Open the left door of the second upper cabinet from the left", Action("open", 1, "door")),
-        ("Close the bottom drawer of the file cabinet on  the right side", Action("open", 0, "drawer")),
+        (
+            "Close the bottom drawer of the file cabinet on  the right side",
+            Action("open", 0, "drawer"),
+        ),
         ("Close the open drawer.", Action("open", 0, "drawer")),
         ("Push the open drawer closed", Action("open", 0, "drawer")),
         ("Open the tap", Action("open", 1, "other")),
@@ -67,7 +83,10 @@ def make_droid(root: Path, wanted: list[str] = WANTED, labs: int = 10, copies: i
         ("Take the lid off the pot on the right and put it on the stove", Action("cover", 0, "")),
         ("Put the pen in the cup[", Action("put in", 1, "cup")),
         ("Take the bottle from table and put it in the bowl", Action("put in", 1, "bowl")),
-        ("Remove all the objects from the plastic bag and put them on the table", Action("put in", 0, "box")),
+        (
+            "Remove all the objects from the plastic bag and put them on the table",
+            Action("put in", 0, "box"),
+        ),
         ("Pick the marker in the cup and put it on the table", Action("put in", 0, "cup")),
         ("Move the block on the far right to the left", Action("move right", 0, "")),
         ("Move the white mug from right to left.", Action("move right", 0, "")),
@@ -82,12 +101,24 @@ def make_droid(root: Path, wanted: list[str] = WANTED, labs: int = 10, copies: i
         ("Close the tap then open it", "several steps"),
         ("Open the microwave and take out the bowl", "several steps"),
         ("Remove the pen from the drawer and close it", "several steps"),
-        ("Put the pot on the stove, then transfer the blocks and put the li...", "cut short on the page"),
-        ("Take the watermelon toy out of the drawer and put it in the basket", "two actions or both signs"),
-        ("Pick up some of the objects in the bowl and put it in the cup", "two actions or both signs"),
+        (
+            "Put the pot on the stove, then transfer the blocks and put the li...",
+            "cut short on the page",
+        ),
+        (
+            "Take the watermelon toy out of the drawer and put it in the basket",
+            "two actions or both signs",
+        ),
+        (
+            "Pick up some of the objects in the bowl and put it in the cup",
+            "two actions or both signs",
+        ),
         ("Move the basket forward towards the right", "two actions or both signs"),
         ("Put the marker in the mug on the table", "a place that can be read in two ways"),
-        ("Get the sauce bottle that's furthest from the orange cup and put it on the right side of it", "no verb of a pair"),
+        (
+            "Get the sauce bottle that's furthest from the orange cup and put it on the right side of it",
+            "no verb of a pair",
+        ),
         ("Remove the white cloth from the glass panel", "no verb of a pair"),
         ("Turn the faucet to the left", "no verb of a pair"),
         ("Use the sponge to wipe the counter", "no verb of a pair"),
@@ -99,22 +130,45 @@ def test_the_rule(instruction, action):
 
 def test_a_small_copy(tmp_path):
     clips = chiral_clips(make_droid(tmp_path))
-    assert len(clips) == 120 and clips["clip_id"].iloc[0] == "00000000/2023-07-01/Sat_Jul__1_10:00:00_2023/20103212"
-    assert clips["path"].iloc[0] == "visualizer/videos/00000000/2023-07-01/Sat_Jul__1_10:00:00_2023/20103212.mp4"
+    assert (
+        len(clips) == 120
+        and clips["clip_id"].iloc[0] == "00000000/2023-07-01/Sat_Jul__1_10:00:00_2023/20103212"
+    )
+    assert (
+        clips["path"].iloc[0]
+        == "visualizer/videos/00000000/2023-07-01/Sat_Jul__1_10:00:00_2023/20103212.mp4"
+    )
     grouped = clips[clips["group"].notna()]
-    assert set(grouped["group"]) == {"open / close: drawer", "put in / take out: cup"} and set(grouped["split"]) == {"validation"}
-    assert set(clips.loc[clips["group"].isna(), "split"]) == {"train"} and set(grouped["verb"]) == {"open", "close", "put in", "take out"}
-    assert clips.groupby("lab")["fold"].nunique().eq(1).all() and grouped["fold"].value_counts().tolist() == [16] * 5
+    assert set(grouped["group"]) == {"open / close: drawer", "put in / take out: cup"} and set(
+        grouped["split"]
+    ) == {"validation"}
+    assert set(clips.loc[clips["group"].isna(), "split"]) == {"train"} and set(grouped["verb"]) == {
+        "open",
+        "close",
+        "put in",
+        "take out",
+    }
+    assert (
+        clips.groupby("lab")["fold"].nunique().eq(1).all()
+        and grouped["fold"].value_counts().tolist() == [16] * 5
+    )
     assert count_groups(clips)["clips"].tolist() == [20] * 4
-    assert dict(count_reasons(clips)[["reason", "clips"]].itertuples(index=False)) == {"no verb of a pair": 20, "several steps": 20}
+    assert dict(count_reasons(clips)[["reason", "clips"]].itertuples(index=False)) == {
+        "no verb of a pair": 20,
+        "several steps": 20,
+    }
 
 
 def test_one_fold_is_an_ordinary_table(tmp_path):
     root = make_droid(tmp_path)
     whole, part = chiral_clips(root), chiral_clips(root, fold=2)
     held = part[part["split"] == "validation"]
-    assert set(held["clip_id"]) == set(whole.loc[(whole["fold"] == 2) & whole["group"].notna(), "clip_id"])
-    assert not set(held["lab"]) & set(part.loc[part["split"] == "train", "lab"]), "no lab on both sides"
+    assert set(held["clip_id"]) == set(
+        whole.loc[(whole["fold"] == 2) & whole["group"].notna(), "clip_id"]
+    )
+    assert not set(held["lab"]) & set(part.loc[part["split"] == "train", "lab"]), (
+        "no lab on both sides"
+    )
     with pytest.raises(DatasetError, match="fold 5"):
         chiral_clips(root, fold=5)
 
@@ -123,7 +177,12 @@ def test_the_signs_are_levelled_where_one_is_ahead(tmp_path):
     clips = chiral_clips(make_droid(tmp_path, [*WANTED, "Open the drawer", "Open the top drawer"]))
     assert count_groups(clips)["clips"].tolist() == [20] * 4
     assert (clips["reason"] == "its sign has more clips than the other").sum() == 40
-    counts = clips[clips["group"] == "open / close: drawer"].groupby(["fold", "chiral_label"]).size().unstack()
+    counts = (
+        clips[clips["group"] == "open / close: drawer"]
+        .groupby(["fold", "chiral_label"])
+        .size()
+        .unstack()
+    )
     assert (counts[0] == counts[1]).all(), "level in each fold, as far as that can be"
 
 
@@ -136,8 +195,16 @@ def test_few_clips_make_no_group(tmp_path):
 
 
 def test_kinds_of_things_that_are_few_go_together(tmp_path):
-    clips = chiral_clips(make_droid(tmp_path, ["Open the drawer", "Close the oven", "Open the tap", "Close the book"], copies=1))
-    assert clips["group"].unique().tolist() == ["open / close: other things"] and set(clips["noun"]) == {"other things"}
+    clips = chiral_clips(
+        make_droid(
+            tmp_path,
+            ["Open the drawer", "Close the oven", "Open the tap", "Close the book"],
+            copies=1,
+        )
+    )
+    assert clips["group"].unique().tolist() == ["open / close: other things"] and set(
+        clips["noun"]
+    ) == {"other things"}
 
 
 def test_missing_videos_and_faulty_lines_are_named(tmp_path):
@@ -145,17 +212,32 @@ def test_missing_videos_and_faulty_lines_are_named(tmp_path):
     gone = next((root / "visualizer" / "videos").rglob("*.mp4"))
     gone.unlink()
     text = (root / INDEX).read_text().splitlines()
-    broken, empty = "      JSON.parse('{\"info\": broken'),", "      JSON.parse('{\"info\": \"Open it\"}'),"
-    text[6:6] = [broken, empty, text[5], "  JSON.parse('{\"info\": \"cut"]
+    broken, empty = (
+        "      JSON.parse('{\"info\": broken'),",
+        '      JSON.parse(\'{"info": "Open it"}\'),',
+    )
+    text[6:6] = [broken, empty, text[5], '  JSON.parse(\'{"info": "cut']
     (root / INDEX).write_text("\n".join(text))
     clips = chiral_clips(root)
-    assert len(clips) == 119 and list(clips.attrs["missing"].values()) == [str(gone.relative_to(root))]
+    assert len(clips) == 119 and list(clips.attrs["missing"].values()) == [
+        str(gone.relative_to(root))
+    ]
     faults = clips.attrs["unusable"]
     assert list(faults) == [f"index.html line {number}" for number in (7, 8, 9, 10)]
-    for fault, words in zip(faults.values(), ("is not JSON", "has no info, or no src", "is there already", "is cut off"), strict=True):
+    for fault, words in zip(
+        faults.values(),
+        ("is not JSON", "has no info, or no src", "is there already", "is cut off"),
+        strict=True,
+    ):
         assert words in fault
     status = describe(root)
-    assert not status.found and status.clips == 119 and status.unusable == 4 and "git clone" in str(status) and "CC BY 4.0" in str(status)
+    assert (
+        not status.found
+        and status.clips == 119
+        and status.unusable == 4
+        and "git clone" in str(status)
+        and "CC BY 4.0" in str(status)
+    )
 
 
 def test_a_folder_without_the_layout(tmp_path):
@@ -190,9 +272,13 @@ def test_every_clip_is_scored_once_by_the_other_folds(tmp_path):
     signs = 2 * clips["chiral_label"].fillna(0).to_numpy(float) - 1
     embeddings = pd.DataFrame({"sign": signs, "fold": clips["fold"]}).set_axis(clips["clip_id"])
     results = probe_folds(embeddings, clips, "ridge_balanced", bootstrap=50)
-    assert sorted(results.predictions["clip_id"]) == sorted(clips.loc[clips["group"].notna(), "clip_id"])
+    assert sorted(results.predictions["clip_id"]) == sorted(
+        clips.loc[clips["group"].notna(), "clip_id"]
+    )
     assert results.summary()["mean"] == 100 and results.table["n_train"].eq(32).all()
-    noise = pd.DataFrame(np.random.default_rng(0).normal(size=(len(clips), 4)), index=embeddings.index)
+    noise = pd.DataFrame(
+        np.random.default_rng(0).normal(size=(len(clips), 4)), index=embeddings.index
+    )
     assert 25 < probe_folds(noise, clips, "ridge_balanced").summary()["mean"] < 75
     with pytest.raises(ProbeError, match="in no fold"):
         probe_folds(embeddings, clips.assign(fold=None))

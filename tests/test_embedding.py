@@ -42,7 +42,9 @@ DESCRIPTION = {"name": "tiny", "weights": "none", "weights_hash": "abc", "dim": 
 
 def tiny_model(dim=6, backbone=DESCRIPTION, **fields):
     torch.manual_seed(0)
-    return LiFT(LiFTConfig(feature_dim=dim, latent_dim=8, depth=1, heads=2, backbone=backbone, **fields)).eval()
+    return LiFT(
+        LiFTConfig(feature_dim=dim, latent_dim=8, depth=1, heads=2, backbone=backbone, **fields)
+    ).eval()
 
 
 @pytest.fixture
@@ -61,7 +63,9 @@ def store(tmp_path, features):
 def test_baselines_are_what_their_names_say(features):
     x = features.numpy()
     time = np.linspace(0, 1, 5)
-    slope = np.polynomial.polynomial.polyfit(time, x.transpose(1, 0, 2).reshape(5, -1), 1)[1].reshape(10, 6)
+    slope = np.polynomial.polynomial.polyfit(time, x.transpose(1, 0, 2).reshape(5, -1), 1)[
+        1
+    ].reshape(10, 6)
     expected = {
         "mean": x.mean(1),
         "concatenation": x.reshape(10, 30),
@@ -71,7 +75,9 @@ def test_baselines_are_what_their_names_say(features):
         "moments": np.hstack([x.mean(1), slope]),
     }
     for name in ("concatenation", "last_minus_first", "late_minus_early", "slope"):
-        expected[f"unit_{name}"] = expected[name] / np.linalg.norm(expected[name], axis=1, keepdims=True)
+        expected[f"unit_{name}"] = expected[name] / np.linalg.norm(
+            expected[name], axis=1, keepdims=True
+        )
     assert set(expected) == set(BASELINES)
     for method, values in expected.items():
         embedding = embed_features(features, method)
@@ -81,7 +87,9 @@ def test_baselines_are_what_their_names_say(features):
 
 def test_the_lift_methods_are_the_models_codes(features):
     model = tiny_model()
-    static, dynamic = (embed_features(features, f"lift_{code}", model) for code in ("static", "dynamic"))
+    static, dynamic = (
+        embed_features(features, f"lift_{code}", model) for code in ("static", "dynamic")
+    )
     both = embed_features(features, "lift", model)
     assert both.shape == (10, 16) and both.dtype == np.float32
     np.testing.assert_array_equal(both, np.hstack([static, dynamic]))
@@ -90,18 +98,25 @@ def test_the_lift_methods_are_the_models_codes(features):
         unit = codes / np.linalg.norm(codes, axis=1, keepdims=True)
         np.testing.assert_allclose(embed_features(features, f"unit_{name}", model), unit, atol=1e-6)
     odd = embed_features(features, "lift_dynamic_odd", model)
-    np.testing.assert_allclose(2 * odd, dynamic - embed_features(features.flip(1), "lift_dynamic", model), atol=1e-5)
+    np.testing.assert_allclose(
+        2 * odd, dynamic - embed_features(features.flip(1), "lift_dynamic", model), atol=1e-5
+    )
 
 
 def test_a_polynomial_code_is_embedded_whole(features):
-    model = variant("polynomial_3")(LiFTConfig(feature_dim=features.shape[-1], latent_dim=8, depth=1, heads=2))
+    model = variant("polynomial_3")(
+        LiFTConfig(feature_dim=features.shape[-1], latent_dim=8, depth=1, heads=2)
+    )
     assert embed_features(features, "lift", model).shape[1] == sum(model.code_dims) == 32
     assert embed_features(features, "lift_dynamic", model).shape[1] == 24
 
 
 def test_time_reversal_of_every_method(features):
     equivariant = EquivariantCode(static_dim=4, dynamic_dim=4).fit(features)
-    forward, backward = ({m: embed_features(x, m, equivariant) for m in METHODS} for x in (features, features.flip(1)))
+    forward, backward = (
+        {m: embed_features(x, m, equivariant) for m in METHODS}
+        for x in (features, features.flip(1))
+    )
     for method in ("mean", "lift_static"):
         np.testing.assert_allclose(forward[method], backward[method], atol=1e-5)
     odd = ("slope", "last_minus_first", "late_minus_early", "lift_dynamic", "lift_dynamic_odd")
@@ -113,7 +128,9 @@ def test_time_reversal_of_every_method(features):
 
 def test_a_clip_that_does_not_move_has_a_unit_slope_of_zeros(features):
     still = features[:1, :1].expand(1, 5, 6)
-    np.testing.assert_array_equal(embed_features(still, "unit_last_minus_first"), np.zeros((1, 6), np.float32))
+    np.testing.assert_array_equal(
+        embed_features(still, "unit_last_minus_first"), np.zeros((1, 6), np.float32)
+    )
 
 
 def test_a_model_in_training_embeds_without_dropout_and_stays_in_training(features):
@@ -126,14 +143,25 @@ def test_a_model_in_training_embeds_without_dropout_and_stays_in_training(featur
 @pytest.mark.parametrize("stage", [0, 3])
 def test_a_map_of_any_stage_counts_also_of_the_first(tmp_path, stage):
     """Stage 0 is false in Python, and a stage all the same."""
-    parts = {"name": "tiny", "weights_hash": "1", "dim": 6 + 49 * 2, "grid": 0, "middle": stage, "middle_channels": 2}
+    parts = {
+        "name": "tiny",
+        "weights_hash": "1",
+        "dim": 6 + 49 * 2,
+        "grid": 0,
+        "middle": stage,
+        "middle_channels": 2,
+    }
     store = FeatureStore.create(tmp_path / "store", parts, 4, parts["dim"])
     store.append(["a"], torch.randn(1, 4, parts["dim"]))
     plain = {"name": "tiny", "weights_hash": "1", "dim": 6}
-    assert embed_store(store, "lift", tiny_model(backbone=plain)).shape == (1, 16), "the whole frame is read"
+    assert embed_store(store, "lift", tiny_model(backbone=plain)).shape == (1, 16), (
+        "the whole frame is read"
+    )
     other = FeatureStore.create(tmp_path / "plain", plain, 4, 6)
     other.append(["a"], torch.randn(1, 4, 6))
-    code = EquivariantCode(static_dim=2, dynamic_dim=2, backbone=parts).fit(torch.randn(5, 4, parts["dim"]))
+    code = EquivariantCode(static_dim=2, dynamic_dim=2, backbone=parts).fit(
+        torch.randn(5, 4, parts["dim"])
+    )
     with pytest.raises(EmbeddingError, match=f"--middle {stage}"):
         embed_store(other, "lift", code)
 
@@ -162,9 +190,13 @@ def test_a_store_is_embedded_in_the_order_asked_whatever_the_batch(store, featur
     ids = ["c8", "c0", "c3"]
     model = tiny_model()
     whole = embed_store(store, "lift", model, ids)
-    np.testing.assert_allclose(whole, embed_features(features[[8, 0, 3]].half(), "lift", model), atol=1e-5)
+    np.testing.assert_allclose(
+        whole, embed_features(features[[8, 0, 3]].half(), "lift", model), atol=1e-5
+    )
     for batch_size in (1, 2, 100):
-        np.testing.assert_allclose(embed_store(store, "lift", model, ids, batch_size), whole, atol=1e-5)
+        np.testing.assert_allclose(
+            embed_store(store, "lift", model, ids, batch_size), whole, atol=1e-5
+        )
     assert embed_store(store, "mean").shape == (10, 6)
     tables = list(stream_embeddings(store, "lift", model, ids, batch_size=2))
     assert [list(table.index) for table in tables] == [["c8", "c0"], ["c3"]]
@@ -173,7 +205,9 @@ def test_a_store_is_embedded_in_the_order_asked_whatever_the_batch(store, featur
 
 def test_no_more_than_a_batch_is_read_at_once(store, monkeypatch):
     sizes, read = [], FeatureStore.read
-    monkeypatch.setattr(FeatureStore, "read", lambda self, ids=None: sizes.append(len(ids)) or read(self, ids))
+    monkeypatch.setattr(
+        FeatureStore, "read", lambda self, ids=None: sizes.append(len(ids)) or read(self, ids)
+    )
     embed_store(store, "mean", batch_size=4)
     assert sizes == [4, 4, 2]
 
@@ -191,19 +225,33 @@ def test_a_store_of_another_backbone_is_refused(store):
         embed_store(store, "mean", ids=[])
     with pytest.raises(EmbeddingError, match="'lift' needs a LiFT model"):
         stream_embeddings(store, "lift")
-    assert embed_store(store, "mean", tiny_model(dim=7)).shape == (10, 6), "a baseline does not care about the model"
+    assert embed_store(store, "mean", tiny_model(dim=7)).shape == (10, 6), (
+        "a baseline does not care about the model"
+    )
 
 
 def test_the_table_of_embeddings_goes_to_disk_and_back(tmp_path):
     array = np.random.default_rng(0).normal(size=(9000, 3)).astype(np.float32)
     ids = [f"{n:05d}" for n in range(9000)]
-    write_embeddings(tmp_path / "new" / "e.parquet", ids, array, {"method": "lift", "model": "packaged"})
+    write_embeddings(
+        tmp_path / "new" / "e.parquet", ids, array, {"method": "lift", "model": "packaged"}
+    )
     table = read_embeddings(tmp_path / "new" / "e.parquet")
     np.testing.assert_array_equal(table.to_numpy(), array)
-    assert table.index.tolist() == ids and table.index.name == "clip_id" and (table.dtypes == np.float32).all()
-    assert table.attrs["method"] == "lift" and table.attrs["model"] == "packaged" and "lift" in table.attrs["versions"]
+    assert (
+        table.index.tolist() == ids
+        and table.index.name == "clip_id"
+        and (table.dtypes == np.float32).all()
+    )
+    assert (
+        table.attrs["method"] == "lift"
+        and table.attrs["model"] == "packaged"
+        and "lift" in table.attrs["versions"]
+    )
     stored = pq.read_schema(tmp_path / "new" / "e.parquet")
-    assert stored.field("embedding").type == pa.list_(pa.float32(), 3) and b"lift" in stored.metadata
+    assert (
+        stored.field("embedding").type == pa.list_(pa.float32(), 3) and b"lift" in stored.metadata
+    )
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
@@ -212,7 +260,11 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     before = path.read_bytes()
     for ids, array, words in (
         (["a", "a"], np.ones((2, 2)), "1 ids are duplicated, the first is 'a'"),
-        (["a", "b"], np.array([[1, 2], [np.nan, 1]]), "NaN or infinite values: 1 clips, among them b"),
+        (
+            ["a", "b"],
+            np.array([[1, 2], [np.nan, 1]]),
+            "NaN or infinite values: 1 clips, among them b",
+        ),
         (["a"], np.ones((2, 2)), "do not fit together"),
         (["a"], np.ones((1, 0)), "do not fit together"),
     ):
@@ -225,7 +277,9 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr(pq, "write_table", full)
     with pytest.raises(OSError, match="no space"):
         write_embeddings(path, ["b"], np.ones((1, 2)))
-    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["e.parquet"]
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == [
+        "e.parquet"
+    ]
 
 
 def test_a_file_that_is_no_table_of_embeddings_is_named(tmp_path):
@@ -260,7 +314,11 @@ class TinyBackbone(torch.nn.Module):
 def loads(monkeypatch):
     """The backbone is fake; every time it is made is noted."""
     made = []
-    monkeypatch.setattr(lift.backbones, "create_backbone", lambda description, **_: made.append(description) or TinyBackbone())
+    monkeypatch.setattr(
+        lift.backbones,
+        "create_backbone",
+        lambda description, **_: made.append(description) or TinyBackbone(),
+    )
     return made
 
 
@@ -284,15 +342,25 @@ def test_the_embedder_is_lazy_and_loads_once(loads, videos):
     embedder.transform(videos[:1])
     assert loads == [DESCRIPTION]
     embedder.set_params(model=tiny_model(max_frames=3))
-    assert not np.allclose(embedder.transform(videos), rows), "a new model is loaded, not the old one kept"
+    assert not np.allclose(embedder.transform(videos), rows), (
+        "a new model is loaded, not the old one kept"
+    )
 
 
 def test_batches_workers_and_containers_change_nothing(loads, videos):
     embedder = LiFTEmbedder(tiny_model(), frames=5)
     rows = embedder.fit_transform(videos)
-    for changed in (clone(embedder).set_params(batch_size=1), clone(embedder).set_params(workers=2, batch_size=3)):
+    for changed in (
+        clone(embedder).set_params(batch_size=1),
+        clone(embedder).set_params(workers=2, batch_size=3),
+    ):
         np.testing.assert_allclose(changed.transform(videos), rows, atol=1e-5)
-    for container in (np.array(videos), pd.Series(videos), pd.DataFrame({"path": videos}), tuple(videos)):
+    for container in (
+        np.array(videos),
+        pd.Series(videos),
+        pd.DataFrame({"path": videos}),
+        tuple(videos),
+    ):
         np.testing.assert_allclose(embedder.transform(container), rows, atol=1e-6)
     np.testing.assert_allclose(embedder.transform(videos[::-1]), rows[::-1], atol=1e-5)
 
@@ -365,7 +433,9 @@ def _raise():
 def test_whatever_stops_a_video_is_its_own_failure(loads, videos, monkeypatch, act, workers, cause):
     whole = LiFTEmbedder(tiny_model(), frames=5).transform(videos)
     monkeypatch.setattr(TinyBackbone, "transform", Harmful(act, 4))
-    embedder = LiFTEmbedder(tiny_model(), frames=5, workers=workers, batch_size=32, timeout=2, on_error="nan")
+    embedder = LiFTEmbedder(
+        tiny_model(), frames=5, workers=workers, batch_size=32, timeout=2, on_error="nan"
+    )
     with pytest.warns(UserWarning, match=f"no embedding: .*4.mp4: .*{cause}"):
         rows = embedder.transform(videos)
     assert np.isnan(rows[4]).all()
@@ -393,15 +463,32 @@ print(LiFTEmbedder(tiny_model(), workers=2, batch_size=32).transform([sys.argv[2
 
 def test_a_small_shared_memory_does_not_matter(tmp_path):
     """A container has 64 MB, a batch of 32 clips takes 77 MB; here there is 1 MB."""
-    if subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/dev/shm"], capture_output=True).returncode:
+    if subprocess.run(
+        ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/dev/shm"], capture_output=True
+    ).returncode:
         pytest.skip("mounting needs root")
-    command = ["unshare", "-m", "sh", "-c", SMALL_SHM, sys.executable, str(Path(__file__).parent), str(tmp_path / "v.mp4")]
+    command = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        SMALL_SHM,
+        sys.executable,
+        str(Path(__file__).parent),
+        str(tmp_path / "v.mp4"),
+    ]
     result = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert result.stdout.strip() == "(40, 16)", result.stderr
 
 
 def test_senseless_parameters_and_paths_are_refused(loads, videos):
-    for parameter, value in (("frames", 0), ("batch_size", 0), ("workers", -1), ("on_error", "ignore"), ("timeout", 0)):
+    for parameter, value in (
+        ("frames", 0),
+        ("batch_size", 0),
+        ("workers", -1),
+        ("on_error", "ignore"),
+        ("timeout", 0),
+    ):
         with pytest.raises(ValueError, match=parameter):
             LiFTEmbedder(**{parameter: value}).fit(videos)
     for paths in ([], videos[0], pd.DataFrame({"a": videos, "b": videos})):

@@ -14,7 +14,9 @@ def root(tmp_path):
 
 
 def names(rows):
-    return set(rows[["verb_forward", "verb_reverse", "group_noun"]].itertuples(index=False, name=None))
+    return set(
+        rows[["verb_forward", "verb_reverse", "group_noun"]].itertuples(index=False, name=None)
+    )
 
 
 def test_mined_groups_by_noun_class(root):
@@ -26,7 +28,9 @@ def test_mined_groups_by_noun_class(root):
     } | {("pick-up", "put-down", "plate")}
     row = rows[rows["narration_id"] == "P01_11_30"].iloc[0]
     assert (
-        row["id"] == "P01/videos/P01_11_30.0_30.9" and row["template"] == "pick-up plate" and row["chiral_label"] == 1
+        row["id"] == "P01/videos/P01_11_30.0_30.9"
+        and row["template"] == "pick-up plate"
+        and row["chiral_label"] == 1
     )
     assert (row["start_sec"], row["stop_sec"]) == (30.0, 30.89)
 
@@ -34,7 +38,9 @@ def test_mined_groups_by_noun_class(root):
 def test_lists_without_narrations_go_by_class(tmp_path):
     rows = epic.mine(make_epic(tmp_path, narrated=False))
     assert names(rows) == {
-        (a, b, noun) for a, b in (("open", "close"), ("take", "put")) for noun in ("cupboard", "plate")
+        (a, b, noun)
+        for a, b in (("open", "close"), ("take", "put"))
+        for noun in ("cupboard", "plate")
     }
     (tmp_path / "EPIC_100_verb_classes.csv").unlink()
     with pytest.raises(DatasetError, match="need EPIC_100_verb_classes.csv"):
@@ -48,13 +54,18 @@ def test_without_the_class_list_a_noun_is_named_as_spoken(root):
 
 def test_a_noun_class_that_nobody_spoke_is_called_by_its_number(tmp_path):
     root, other = make_epic(tmp_path / "epic"), make_epic(tmp_path / "other", narrated=False)
-    (root / "EPIC_100_validation.csv").write_text((other / "EPIC_100_validation.csv").read_text().replace(",2,[2]", ",77,[77]"))
+    (root / "EPIC_100_validation.csv").write_text(
+        (other / "EPIC_100_validation.csv").read_text().replace(",2,[2]", ",77,[77]")
+    )
     (root / "EPIC_100_noun_classes.csv").unlink()
     table = epic.read_annotations(root)
     assert set(table.loc[table["split"] == "validation", "noun_value"]) == {"door", "77"}
 
 
-@pytest.mark.parametrize(("old", "new"), [("P01,P01_11,", ",P01_11,"), ("P01,P01_11,", "P01,,"), ("P01,P01_11,", "P01,P01;11,")])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("P01,P01_11,", ",P01_11,"), ("P01,P01_11,", "P01,,"), ("P01,P01_11,", "P01,P01;11,")],
+)
 def test_an_id_that_no_list_could_hold_is_an_unusable_row(root, old, new):
     path = root / "EPIC_100_train.csv"
     path.write_text(path.read_text().replace(old, new, 1))
@@ -92,12 +103,18 @@ def test_a_faulty_range_and_a_missing_video_cost_nothing_else(root):
     clips = epic.chiral_clips(root)
     assert len(clips) == 4
     assert clips.attrs["missing"] == {"P09/videos/P09_01_1.0_2.0": "P09/videos/P09_01.MP4"}
-    assert clips.attrs["unusable"] == {"P01/videos/P01_11_5.0_5.0": "ends (5 s) where it starts (5 s) or before"}
+    assert clips.attrs["unusable"] == {
+        "P01/videos/P01_11_5.0_5.0": "ends (5 s) where it starts (5 s) or before"
+    }
 
 
 def test_unusable_annotations_are_named(root):
     path = root / "EPIC_100_train.csv"
-    text = path.read_text().replace("00:00:01.00,00:00:01.89", "00:00:01.00,00:00:01.00").replace("00:00:02.89", "soon")
+    text = (
+        path.read_text()
+        .replace("00:00:01.00,00:00:01.89", "00:00:01.00,00:00:01.00")
+        .replace("00:00:02.89", "soon")
+    )
     path.write_text(text.replace("cupboard", "door"))
     table = epic.read_annotations(root)
     assert table.attrs["unusable"] == {
@@ -110,7 +127,9 @@ def test_unusable_annotations_are_named(root):
 def test_broken_files_are_refused(root):
     path = root / "EPIC_100_validation.csv"
     path.write_text(path.read_text().replace("stop_timestamp", "end"))
-    with pytest.raises(DatasetError, match=r"EPIC_100_validation\.csv: lacks the column stop_timestamp"):
+    with pytest.raises(
+        DatasetError, match=r"EPIC_100_validation\.csv: lacks the column stop_timestamp"
+    ):
         epic.mine(root)
     with pytest.raises(DatasetError, match="is a file"):
         epic.chiral_clips(path)
@@ -141,7 +160,9 @@ def test_real_ranges_are_read(tmp_path):
     for _, row in clips.groupby("path").first().reset_index().iterrows():
         assert read_clip(root / row["path"], 4, row["start"], row["end"]).shape == (4, 32, 32, 3)
         rates[row["path"]] = probe_video(root / row["path"]).frames_per_second
-    assert rates == pytest.approx({"P01/videos/P01_11.MP4": 59.94, "P02/videos/P02_101.MP4": 50}, abs=0.01)
+    assert rates == pytest.approx(
+        {"P01/videos/P01_11.MP4": 59.94, "P02/videos/P02_101.MP4": 50}, abs=0.01
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,8 +174,14 @@ def test_the_real_validation_list(shared, tmp_path, rule, groups, rows, known):
     if not annotations.is_dir():
         pytest.skip("the EPIC annotations are absent")
     mined = epic.mine(annotations, rule)
-    published = set(published_groups("epic")[["forward", "reverse", "noun"]].itertuples(index=False, name=None))
+    published = set(
+        published_groups("epic")[["forward", "reverse", "noun"]].itertuples(index=False, name=None)
+    )
     assert (len(names(mined)), len(mined), len(names(mined) & published)) == (groups, rows, known)
-    assert mined.loc[mined["narration_id"] == "P01_11_1", "id"].item() == "P01/videos/P01_11_1.6_2.4"
+    assert (
+        mined.loc[mined["narration_id"] == "P01_11_1", "id"].item() == "P01/videos/P01_11_1.6_2.4"
+    )
     write_lists(mined, tmp_path, "epic")
-    assert statistics(read_lists(tmp_path, "epic", ["validation"])).loc[0, ["groups", "validation"]].tolist() == [groups, rows]
+    assert statistics(read_lists(tmp_path, "epic", ["validation"])).loc[
+        0, ["groups", "validation"]
+    ].tolist() == [groups, rows]

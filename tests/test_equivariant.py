@@ -24,7 +24,9 @@ from lift.geometry import temporal_moments
 BACKBONE = {"name": "made up", "dim": 10 + 49 * 3, "grid": 0, "middle": 1, "middle_channels": 3}
 
 
-def features(clips: int = 40, frames: int = 8, dim: int = BACKBONE["dim"], seed: int = 0) -> torch.Tensor:
+def features(
+    clips: int = 40, frames: int = 8, dim: int = BACKBONE["dim"], seed: int = 0
+) -> torch.Tensor:
     return torch.randn(clips, frames, dim, generator=torch.Generator().manual_seed(seed)).cumsum(1)
 
 
@@ -52,12 +54,20 @@ def test_the_odd_moment_of_emphasis_one_is_the_slope():
 def test_the_flow_is_that_of_a_plain_loop():
     maps = torch.randn(2, 6, 3, 4, 5, generator=torch.Generator().manual_seed(3))
     y, lag = maps.numpy() - maps.numpy().mean(1, keepdims=True), 2
-    pairs = [((r, c), (r, c + 1)) for r in range(3) for c in range(3)] + [((r, c), (r + 1, c)) for r in range(2) for c in range(4)]
+    pairs = [((r, c), (r, c + 1)) for r in range(3) for c in range(3)] + [
+        ((r, c), (r + 1, c)) for r in range(2) for c in range(4)
+    ]
     for clip in range(2):
         expected = [
-            sum(y[clip, t][a] @ y[clip, t + lag][b] - y[clip, t][b] @ y[clip, t + lag][a] for t in range(6 - lag)) for a, b in pairs
+            sum(
+                y[clip, t][a] @ y[clip, t + lag][b] - y[clip, t][b] @ y[clip, t + lag][a]
+                for t in range(6 - lag)
+            )
+            for a, b in pairs
         ]
-        np.testing.assert_allclose(cell_flow(maps, lag)[clip].numpy(), expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            cell_flow(maps, lag)[clip].numpy(), expected, rtol=1e-4, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize(("rows", "columns", "part"), [(0, 1, 0), (1, 0, 1)], ids=["right", "down"])
@@ -70,11 +80,21 @@ def test_a_moving_spot_flows_where_it_goes(rows, columns, part):
 
 
 def test_parts_of_a_feature_are_where_the_backbone_puts_them():
-    description = {"name": "b", "dim": 4 + 16 + 49 * 2, "grid": 2, "middle": 0, "middle_channels": 2}
+    description = {
+        "name": "b",
+        "dim": 4 + 16 + 49 * 2,
+        "grid": 2,
+        "middle": 0,
+        "middle_channels": 2,
+    }
     x = torch.arange(118.0).expand(1, 3, 118)
     parts = feature_parts(x, description)
-    assert torch.equal(parts["whole"][0, 0], torch.arange(4.0)) and torch.equal(parts["cells"][0, 0, 1], torch.arange(8.0, 12.0))
-    assert torch.equal(parts["middle"][0, 0, 0, 1], torch.tensor([22.0, 23.0])) and parts["middle"].shape == (1, 3, 7, 7, 2)
+    assert torch.equal(parts["whole"][0, 0], torch.arange(4.0)) and torch.equal(
+        parts["cells"][0, 0, 1], torch.arange(8.0, 12.0)
+    )
+    assert torch.equal(parts["middle"][0, 0, 0, 1], torch.tensor([22.0, 23.0])) and parts[
+        "middle"
+    ].shape == (1, 3, 7, 7, 2)
     assert list(feature_parts(x)) == ["whole"]
     with pytest.raises(ValueError, match="features of 117 dimensions are not those of b with 118"):
         feature_parts(x[..., :117], description)
@@ -84,9 +104,14 @@ def test_codes_have_equal_variance_and_v_has_unit_norm(code):
     x = features()
     embedding = code.transform(x)
     assert embedding[:, :6].var(0).max() / embedding[:, :6].var(0).min() < 1.01
-    np.testing.assert_allclose(np.square(embedding[:, :6]).sum(1).mean(), code.static_norm**2, rtol=1e-3)
+    np.testing.assert_allclose(
+        np.square(embedding[:, :6]).sum(1).mean(), code.static_norm**2, rtol=1e-3
+    )
     np.testing.assert_allclose(np.linalg.norm(embedding[:, 6:], axis=1), 1, atol=1e-5)
-    raw = odd_statistics(feature_parts(x, BACKBONE), code.emphasis, code.lags, code.weights) @ code.dynamic_basis_
+    raw = (
+        odd_statistics(feature_parts(x, BACKBONE), code.emphasis, code.lags, code.weights)
+        @ code.dynamic_basis_
+    )
     spread = raw.square().mean(0)
     assert spread.max() / spread.min() < 1.01
 
@@ -96,9 +121,16 @@ def test_codes_have_equal_variance_and_v_has_unit_norm(code):
 def test_equal_variance_rotation_is_orthogonal_and_equal(variances):
     variances = torch.tensor(variances, dtype=torch.float64)
     turn = equal_variance_rotation(variances)
-    torch.testing.assert_close(turn @ turn.T, torch.eye(len(variances), dtype=torch.float64), atol=1e-9, rtol=0)
+    torch.testing.assert_close(
+        turn @ turn.T, torch.eye(len(variances), dtype=torch.float64), atol=1e-9, rtol=0
+    )
     turned = (turn * variances @ turn.T).diagonal()
-    torch.testing.assert_close(turned, torch.full_like(turned, float(variances.mean())), atol=1e-6 * float(variances.max() + 1), rtol=0)
+    torch.testing.assert_close(
+        turned,
+        torch.full_like(turned, float(variances.mean())),
+        atol=1e-6 * float(variances.max() + 1),
+        rtol=0,
+    )
 
 
 def test_a_step_past_the_basis_changes_no_distance(code):
@@ -106,14 +138,19 @@ def test_a_step_past_the_basis_changes_no_distance(code):
     x = features()
     embedding = code.transform(x)[:, 6:]
     plain = np.linalg.eigh(np.asarray(code._sums[3]) / code._sums[0])[1][:, -12:]
-    raw = odd_statistics(feature_parts(x, BACKBONE), code.emphasis, code.lags, code.weights).numpy() @ plain
+    raw = (
+        odd_statistics(feature_parts(x, BACKBONE), code.emphasis, code.lags, code.weights).numpy()
+        @ plain
+    )
     unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
     np.testing.assert_allclose(embedding @ embedding.T, unit @ unit.T, atol=1e-4)
 
 
 def test_batches_give_what_one_fit_gives(code):
     x = features()
-    parts = EquivariantCode(static_dim=6, dynamic_dim=12, backbone=BACKBONE).fit_batches([x[:7], x[7:30], x[30:]])
+    parts = EquivariantCode(static_dim=6, dynamic_dim=12, backbone=BACKBONE).fit_batches(
+        [x[:7], x[7:30], x[30:]]
+    )
     np.testing.assert_allclose(parts.transform(x), code.transform(x), atol=1e-4)
     more = clone(code).partial_fit(x[:20]).partial_fit(x[20:])
     np.testing.assert_allclose(more.transform(x), code.transform(x), atol=1e-4)
@@ -123,14 +160,27 @@ def test_saved_and_loaded(code, tmp_path):
     code.save(tmp_path / "model")
     again = EquivariantCode.load(tmp_path / "model")
     np.testing.assert_array_equal(again.transform(features()), code.transform(features()))
-    assert again.get_params() == code.get_params() and sum(again.code_dims) == 18 and is_equivariant_code(tmp_path / "model")
+    assert (
+        again.get_params() == code.get_params()
+        and sum(again.code_dims) == 18
+        and is_equivariant_code(tmp_path / "model")
+    )
     code.save(tmp_path / "half", torch.float16)
-    np.testing.assert_allclose(EquivariantCode.load(tmp_path / "half").transform(features()), code.transform(features()), atol=5e-3)
+    np.testing.assert_allclose(
+        EquivariantCode.load(tmp_path / "half").transform(features()),
+        code.transform(features()),
+        atol=5e-3,
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("config.json", "{"), ("config.json", "[]"), ("config.json", '{"parameters": {"dim": 3}}'), ("model.safetensors", "version https://git-lfs")],
+    [
+        ("config.json", "{"),
+        ("config.json", "[]"),
+        ("config.json", '{"parameters": {"dim": 3}}'),
+        ("model.safetensors", "version https://git-lfs"),
+    ],
 )
 def test_a_damaged_folder_is_named(code, tmp_path, name, content):
     code.save(tmp_path)

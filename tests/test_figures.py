@@ -32,7 +32,15 @@ def style():
 def paths(clips: int = 3) -> pd.DataFrame:
     time = np.linspace(0, 1, 8)
     parts = [
-        pd.DataFrame({"clip": f"c{i}", "label": f"label {i}", "time": time, "x": np.cos(time + i), "y": np.sin(time)})
+        pd.DataFrame(
+            {
+                "clip": f"c{i}",
+                "label": f"label {i}",
+                "time": time,
+                "x": np.cos(time + i),
+                "y": np.sin(time),
+            }
+        )
         for i in range(clips)
     ]
     return pd.concat(parts, ignore_index=True)
@@ -61,13 +69,17 @@ def models(count: int = 12) -> pd.DataFrame:
 
 def scatter() -> pd.DataFrame:
     generator = np.random.default_rng(0)
-    rows = itertools.product(["mean", "LiFT"], ["opening", "closing"], ["train", "validation"], range(5))
+    rows = itertools.product(
+        ["mean", "LiFT"], ["opening", "closing"], ["train", "validation"], range(5)
+    )
     table = pd.DataFrame(rows, columns=["method", "label", "split", "clip"])
     return table.assign(x=generator.normal(size=len(table)), y=generator.normal(size=len(table)))
 
 
 def means() -> pd.DataFrame:
-    return pd.DataFrame({"method": METHODS, "mean": 70.0, "low": 68.0, "high": 72.0, "dimension": 768})
+    return pd.DataFrame(
+        {"method": METHODS, "mean": 70.0, "low": 68.0, "high": 72.0, "dimension": 768}
+    )
 
 
 TABLES = {
@@ -113,8 +125,13 @@ def test_nothing_is_clipped_and_no_text_is_tiny(drawn, tmp_path):
     figures.save_figure(drawn, tmp_path, "plot", "A plot.")
     pixels = plt.imread(tmp_path / "plot.png")[..., :3]
     edges = (pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:])
-    assert all((edge == 1).all() for edge in edges), "ink at the edge of the figure: something goes over it"
-    assert min(text.get_fontsize() for text in drawn.findobj(matplotlib.text.Text) if text.get_text()) >= 9
+    assert all((edge == 1).all() for edge in edges), (
+        "ink at the edge of the figure: something goes over it"
+    )
+    assert (
+        min(text.get_fontsize() for text in drawn.findobj(matplotlib.text.Text) if text.get_text())
+        >= 9
+    )
 
 
 def test_a_clipped_text_would_leave_ink_at_the_edge(tmp_path):
@@ -137,8 +154,12 @@ def test_every_axis_says_what_it_is(drawn):
     named_columns = [label.get_text() for axis in drawn.axes for label in axis.get_xticklabels()]
     assert any(axis.get_xlabel() for axis in drawn.axes) or "pixels" in named_columns
     for axis in drawn.axes:
-        row = axis.get_shared_y_axes().get_siblings(axis)  # the first panel of a row names its levels for all
-        assert any(panel.get_ylabel() or any(label.get_text() for label in panel.get_yticklabels()) for panel in row)
+        # the first panel of a row names its levels for all
+        row = axis.get_shared_y_axes().get_siblings(axis)
+        assert any(
+            panel.get_ylabel() or any(label.get_text() for label in panel.get_yticklabels())
+            for panel in row
+        )
 
 
 @pytest.mark.parametrize("name", [name for name in TABLES if name != "training_curves"])
@@ -159,9 +180,13 @@ def test_the_same_figure_is_the_same_bytes(tmp_path):
     first = figures.trajectories(TABLES["trajectories"])
     figures.save_figure(first, tmp_path / "a", "plot", "Caption.")
     figures.save_figure(first, tmp_path / "a_again", "plot", "Caption.")
-    figures.save_figure(figures.trajectories(TABLES["trajectories"]), tmp_path / "b", "plot", "Caption.")
+    figures.save_figure(
+        figures.trajectories(TABLES["trajectories"]), tmp_path / "b", "plot", "Caption."
+    )
     for kind in ("png", "svg", "md"):
-        files = [(tmp_path / folder / f"plot.{kind}").read_bytes() for folder in ("a", "a_again", "b")]
+        files = [
+            (tmp_path / folder / f"plot.{kind}").read_bytes() for folder in ("a", "a_again", "b")
+        ]
         assert files[0] == files[1] == files[2], kind
 
 
@@ -172,15 +197,21 @@ def test_bytes_do_not_depend_on_the_process(tmp_path):
         "save_figure(curvature_plot(table), sys.argv[1], 'plot', 'Caption.')"
     )
     environment = os.environ | {"PYTHONHASHSEED": "1", "MPLBACKEND": "Agg"}
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "there")], check=True, env=environment)
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "there")], check=True, env=environment
+    )
     table = pd.DataFrame({"space": ["a"] * 9, "variant": ["n"] * 9, "curvature_degrees": range(9)})
     figures.save_figure(figures.curvature_plot(table), tmp_path / "here", "plot", "Caption.")
     for kind in ("png", "svg"):
-        assert (tmp_path / "here" / f"plot.{kind}").read_bytes() == (tmp_path / "there" / f"plot.{kind}").read_bytes()
+        assert (tmp_path / "here" / f"plot.{kind}").read_bytes() == (
+            tmp_path / "there" / f"plot.{kind}"
+        ).read_bytes()
 
 
 def test_text_stays_text_and_files_name_no_date(tmp_path):
-    figures.save_figure(figures.mean_accuracy(TABLES["mean_accuracy"]), tmp_path, "plot", "  What one sees.\n")
+    figures.save_figure(
+        figures.mean_accuracy(TABLES["mean_accuracy"]), tmp_path, "plot", "  What one sees.\n"
+    )
     svg = (tmp_path / "plot.svg").read_text()
     assert "method 3 of eight (768-D)" in svg and "<dc:date>" not in svg and "Matplotlib" not in svg
     assert b"Software" not in (tmp_path / "plot.png").read_bytes()
@@ -236,11 +267,18 @@ def test_published_models_have_another_marker_and_say_that_the_data_differ():
 
 
 def test_film_strips_hold_the_frames_in_order():
-    frames = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.full((4, 6, 60, 3), 10, np.uint8)
+    frames = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.full(
+        (4, 6, 60, 3), 10, np.uint8
+    )
     figure = figures.film_strips([("a", frames), ("b", frames[::-1])])
     first, second = (np.asarray(axis.images[0].get_array()) for axis in figure.axes)
     assert first.shape == (6, 4 * 60 + 3 * 2, 3)
-    assert list(first[0, ::62, 0]) == [0, 10, 20, 30] and list(second[0, ::62, 0]) == [30, 20, 10, 0]
+    assert list(first[0, ::62, 0]) == [0, 10, 20, 30] and list(second[0, ::62, 0]) == [
+        30,
+        20,
+        10,
+        0,
+    ]
 
 
 @pytest.mark.parametrize("frames", [np.zeros((3, 4, 5), np.uint8), np.zeros((2, 4, 5, 3))])
@@ -253,7 +291,11 @@ def test_film_strips_name_the_bad_clip(frames):
 
 def test_reconstruction_needs_both_kinds_of_each_clip():
     both = TABLES["reconstruction"]
-    for table in (both[both["kind"] == "feature"], both.assign(kind="guess"), both.iloc[: len(both) // 2 + 8]):
+    for table in (
+        both[both["kind"] == "feature"],
+        both.assign(kind="guess"),
+        both.iloc[: len(both) // 2 + 8],
+    ):
         with pytest.raises(ValueError, match="of every clip"):
             figures.reconstruction(table)
 
@@ -277,7 +319,9 @@ def test_the_chance_funnel_holds_95_percent_of_coins():
 
 def test_the_mean_of_the_curvature_has_a_t_interval():
     values = np.array([80.0, 90.0, 100.0, 110.0])
-    figure = figures.curvature_plot(pd.DataFrame({"space": "s", "variant": "v", "curvature_degrees": values}))
+    figure = figures.curvature_plot(
+        pd.DataFrame({"space": "s", "variant": "v", "curvature_degrees": values})
+    )
     (segment,) = figure.axes[0].collections[1].get_segments()
     reach = 3.182446 * values.std(ddof=1) / 2
     assert segment[:, 1] == pytest.approx([95 - reach, 95 + reach], rel=1e-5)
@@ -288,7 +332,12 @@ def test_a_gallery_shows_all_in_order_and_is_reproducible(tmp_path):
 
     for notebook in ("figure2_b", "figure1_a"):
         figures.save_figure(plt.figure(), tmp_path / notebook, "plot", f"Caption of {notebook}.")
-    save_table(pd.DataFrame({"model": ["LiFT"], "accuracy": [77.0]}), tmp_path / "table1", "accuracy", "A table.")
+    save_table(
+        pd.DataFrame({"model": ["LiFT"], "accuracy": [77.0]}),
+        tmp_path / "table1",
+        "accuracy",
+        "A table.",
+    )
     save_json({"profile": "smoke"}, tmp_path / "table1", "provenance")
     (tmp_path / "empty").mkdir()
     page = figures.gallery(tmp_path).read_text()
@@ -307,11 +356,20 @@ def test_a_gallery_of_nothing_is_refused(tmp_path):
 
 def test_without_matplotlib_the_extra_is_named():
     code = "import sys; sys.modules['matplotlib'] = None; import lift.figures"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert 'pip install "lift[repro]"' in result.stderr.replace("\\", "")
 
 
 def test_a_method_that_stands_twice_in_a_panel_is_named():
-    row = {"panel": "sign", "method": "mean", "score": 50.0, "low": 45.0, "high": 55.0, "chance": 50.0}
+    row = {
+        "panel": "sign",
+        "method": "mean",
+        "score": 50.0,
+        "low": 45.0,
+        "high": 55.0,
+        "chance": 50.0,
+    }
     with pytest.raises(ValueError, match="'mean' stands twice in the panel 'sign'"):
         score_panels(pd.DataFrame([row, row]), "accuracy (%)")

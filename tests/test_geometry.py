@@ -14,7 +14,9 @@ SHAPES = st.tuples(st.integers(3, 12), st.integers(2, 8), st.integers(0, 2**31 -
 
 def random_curve(shape: tuple[int, int, int]) -> torch.Tensor:
     frames, dim, seed = shape
-    return torch.randn(frames, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        frames, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 @given(SHAPES)
@@ -44,7 +46,10 @@ def test_time_reversal_reverses_curvature_and_keeps_straightness(shape):
 @given(SHAPES)
 def test_mean_is_even_and_slope_is_odd(shape):
     x = random_curve(shape)
-    (mean, slope), (mean_reversed, slope_reversed) = temporal_moments(x), temporal_moments(reverse_time(x))
+    (mean, slope), (mean_reversed, slope_reversed) = (
+        temporal_moments(x),
+        temporal_moments(reverse_time(x)),
+    )
     torch.testing.assert_close(mean_reversed, mean)
     torch.testing.assert_close(slope_reversed, -slope)
 
@@ -61,7 +66,9 @@ def test_slope_is_the_least_squares_fit(shape):
 def test_curvature_agrees_with_the_arccos_definition(shape):
     step = displacement(random_curve(shape))
     cosine = torch.nn.functional.cosine_similarity(step[:-1], step[1:], dim=-1)
-    torch.testing.assert_close(curvature(random_curve(shape)), torch.arccos(cosine.clamp(-1, 1)), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        curvature(random_curve(shape)), torch.arccos(cosine.clamp(-1, 1)), atol=1e-6, rtol=0
+    )
 
 
 def test_leading_axes_and_degrees():
@@ -74,7 +81,9 @@ def test_leading_axes_and_degrees():
 
 def test_small_angles_keep_their_digits():
     angle = 1e-6
-    x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0 + math.cos(angle), math.sin(angle)]], dtype=torch.float64)
+    x = torch.tensor(
+        [[0.0, 0.0], [1.0, 0.0], [1.0 + math.cos(angle), math.sin(angle)]], dtype=torch.float64
+    )
     assert math.isclose(float(curvature(x)[0]), angle, rel_tol=1e-6)
 
 
@@ -84,7 +93,9 @@ def test_a_pause_has_no_angle():
     assert straightness(torch.zeros(4, 2)).isnan()
 
 
-@pytest.mark.parametrize("function, frames, words", [(displacement, 1, "at least 2"), (curvature, 2, "at least 3")])
+@pytest.mark.parametrize(
+    "function, frames, words", [(displacement, 1, "at least 2"), (curvature, 2, "at least 3")]
+)
 def test_short_clips_are_refused_with_what_is_needed(function, frames, words):
     with pytest.raises(ValueError, match=f"{words} frames, got T={frames}"):
         function(torch.zeros(frames, 4))

@@ -68,7 +68,9 @@ def test_content_is_on_the_disk_before_it_gets_its_name_and_the_name_after(tmp_p
     calls = []
     for name in ("fsync", "replace"):
         original = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *a, name=name, original=original: (calls.append(name), original(*a)))
+        monkeypatch.setattr(
+            os, name, lambda *a, name=name, original=original: (calls.append(name), original(*a))
+        )
     write_text(tmp_path / "a.txt", "new")
     assert calls == ["fsync", "replace", "fsync"]
 
@@ -109,25 +111,42 @@ def test_equal_content_makes_equal_json(tmp_path):
 
 def test_a_short_hash_is_the_beginning_of_sha256_of_the_parts_together():
     whole = hashlib.sha256("aé".encode() + b"\xff").hexdigest()
-    assert short_hash(["a", "é", b"\xff"]) == whole[:16] and short_hash(["aé", b"\xff"], 8) == whole[:8]
+    assert (
+        short_hash(["a", "é", b"\xff"]) == whole[:16]
+        and short_hash(["aé", b"\xff"], 8) == whole[:8]
+    )
     assert short_hash(iter(["a", "b"])) != short_hash(["b", "a"])
 
 
 def test_importing_it_needs_no_torch():
     code = "import lift.io, sys; print([name for name in ('torch', 'numpy', 'pandas') if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def own_errors() -> list[type[Exception]]:
     """The exception classes that modules of the package define."""
-    modules = [importlib.import_module(info.name) for info in pkgutil.walk_packages(lift.__path__, "lift.")]
-    classes = {value for module in modules for value in vars(module).values() if inspect.isclass(value)}
+    modules = [
+        importlib.import_module(info.name) for info in pkgutil.walk_packages(lift.__path__, "lift.")
+    ]
+    classes = {
+        value for module in modules for value in vars(module).values() if inspect.isclass(value)
+    }
     own = [c for c in classes if issubclass(c, Exception) and c.__module__.startswith("lift.")]
-    return sorted((c for c in own if c.__name__ != "DecoderFault"), key=str)  # it never leaves lift.video
+    # it never leaves lift.video
+    return sorted((c for c in own if c.__name__ != "DecoderFault"), key=str)
 
 
 def test_all_errors_of_the_package_have_one_base_and_most_are_value_errors_still():
     errors = own_errors()
     assert len(errors) >= 10, "they are found"
     assert not [error for error in errors if not issubclass(error, LiftError)]
-    assert [error.__name__ for error in errors if not issubclass(error, ValueError)] == ["VideoError", "LiftError", "MissingExtraError"]
+    assert [error.__name__ for error in errors if not issubclass(error, ValueError)] == [
+        "VideoError",
+        "LiftError",
+        "MissingExtraError",
+    ]

@@ -19,7 +19,9 @@ def test_temporal_difference_is_over_time_not_over_the_batch():
 
 def test_orthogonality_ignores_sign_and_scale():
     static, dynamic = torch.randn(8, 6), torch.randn(8, 6)
-    torch.testing.assert_close(orthogonality_loss(static, dynamic), orthogonality_loss(-3 * static, 2 * dynamic))
+    torch.testing.assert_close(
+        orthogonality_loss(static, dynamic), orthogonality_loss(-3 * static, 2 * dynamic)
+    )
     assert orthogonality_loss(static, static) == pytest.approx(1)
 
 
@@ -52,19 +54,31 @@ def inputs(frames: int = 5) -> tuple[torch.Tensor, ...]:
 def test_published_weights_are_the_default():
     terms = LiFTLoss()(*inputs())
     assert set(terms) == {"reconstruction", "orthogonality", "loss"}
-    torch.testing.assert_close(terms["loss"], terms["reconstruction"] + 0.1 * terms["orthogonality"])
+    torch.testing.assert_close(
+        terms["loss"], terms["reconstruction"] + 0.1 * terms["orthogonality"]
+    )
 
 
 def test_a_term_of_weight_zero_is_not_computed():
-    assert "loss" in LiFTLoss()(*inputs(frames=1)), "one frame has neither steps nor angles, and nobody asked for them"
+    assert "loss" in LiFTLoss()(*inputs(frames=1)), (
+        "one frame has neither steps nor angles, and nobody asked for them"
+    )
     with pytest.raises(ValueError, match="at least 2 frames"):
         LiFTLoss(temporal_difference=1.0)(*inputs(frames=1))
 
 
 def test_all_terms_add_up():
-    weights = {"reconstruction": 0.5, "orthogonality": 2.0, "temporal_difference": 3.0, "curvature": 0.7, "decoded_curvature": 0.2}
+    weights = {
+        "reconstruction": 0.5,
+        "orthogonality": 2.0,
+        "temporal_difference": 3.0,
+        "curvature": 0.7,
+        "decoded_curvature": 0.2,
+    }
     terms = LiFTLoss(**weights)(*inputs())
-    torch.testing.assert_close(terms["loss"], sum(weight * terms[name] for name, weight in weights.items()))
+    torch.testing.assert_close(
+        terms["loss"], sum(weight * terms[name] for name, weight in weights.items())
+    )
 
 
 @pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
@@ -81,4 +95,6 @@ def test_a_loss_without_a_term_is_refused():
 def test_orthogonality_of_several_dynamic_codes_is_the_mean_over_them():
     static, first, second = torch.randn(3, 4, 8)
     parts = [orthogonality_loss(static, code) for code in (first, second)]
-    torch.testing.assert_close(orthogonality_loss(static, torch.cat([first, second], dim=-1)), sum(parts) / 2)
+    torch.testing.assert_close(
+        orthogonality_loss(static, torch.cat([first, second], dim=-1)), sum(parts) / 2
+    )

@@ -27,12 +27,19 @@ def test_published_size():
 
 
 def test_positions_beyond_the_trained_length_interpolate_over_time():
-    trained, longer = sinusoidal_positions(100, 32, max_frames=100), sinusoidal_positions(199, 32, max_frames=100)
+    trained, longer = (
+        sinusoidal_positions(100, 32, max_frames=100),
+        sinusoidal_positions(199, 32, max_frames=100),
+    )
     torch.testing.assert_close(longer[::2], trained, atol=1e-5, rtol=0)
     between = longer[1::2]
     midpoint = (trained[:-1] + trained[1:]) / 2
-    assert (between - midpoint).abs().max() < 0.13, "between its neighbours in time, at every frequency"
-    assert LiFT(LiFTConfig(**SMALL, max_frames=4)).eval()(torch.randn(1, 9, 24)).reconstruction.shape == (1, 9, 24)
+    assert (between - midpoint).abs().max() < 0.13, (
+        "between its neighbours in time, at every frequency"
+    )
+    assert LiFT(LiFTConfig(**SMALL, max_frames=4)).eval()(
+        torch.randn(1, 9, 24)
+    ).reconstruction.shape == (1, 9, 24)
 
 
 def test_the_latent_path_is_a_line_and_decode_walks_on_it(small):
@@ -64,7 +71,9 @@ def test_standardisation_lives_in_the_model(small):
         small.set_feature_statistics(mean, std)
         scaled = small(x * 100 + 5)
     torch.testing.assert_close(scaled.static, plain.static, atol=1e-4, rtol=0)
-    torch.testing.assert_close(scaled.reconstruction, plain.reconstruction * 100 + 5, atol=1e-2, rtol=1e-4)
+    torch.testing.assert_close(
+        scaled.reconstruction, plain.reconstruction * 100 + 5, atol=1e-2, rtol=1e-4
+    )
 
 
 def test_a_feature_that_never_changed_is_not_blown_up(small):
@@ -77,7 +86,11 @@ def test_double_precision_features_are_taken(small):
     x = torch.randn(2, 6, 24)
     assert torch.equal(small.embed(x.double()), small.embed(x))
     static, dynamic = small.encode(x)
-    assert small.decode(static, dynamic, torch.linspace(0, 1, 3, dtype=torch.float64)).shape == (2, 3, 24)
+    assert small.decode(static, dynamic, torch.linspace(0, 1, 3, dtype=torch.float64)).shape == (
+        2,
+        3,
+        24,
+    )
 
 
 def test_features_of_another_size_are_refused(small):

@@ -46,10 +46,18 @@ def run(installed: Path, code: str, cwd: Path) -> subprocess.CompletedProcess:
 
 def test_wheel_holds_the_package_its_model_and_its_data(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for expected in ("lift/model.py", "lift/data/synthetic.py", "lift/reported.json", "lift/weights/default/model.safetensors"):
+    for expected in (
+        "lift/model.py",
+        "lift/data/synthetic.py",
+        "lift/reported.json",
+        "lift/weights/default/model.safetensors",
+    ):
         assert expected in names
     assert not [name for name in names if name.startswith(("tests/", "nbs/", "runs/"))]
-    assert zipfile.ZipFile(wheel).getinfo("lift/weights/default/model.safetensors").file_size <= 5_000_000
+    assert (
+        zipfile.ZipFile(wheel).getinfo("lift/weights/default/model.safetensors").file_size
+        <= 5_000_000
+    )
 
 
 def test_inference_needs_nothing_but_a_plain_install(installed, tmp_path):

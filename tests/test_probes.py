@@ -12,7 +12,14 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
 from lift import probes
-from lift.probes import PROBES, ProbeError, compare_groups, compare_many, probe_classes, probe_groups
+from lift.probes import (
+    PROBES,
+    ProbeError,
+    compare_groups,
+    compare_many,
+    probe_classes,
+    probe_groups,
+)
 
 
 def make_groups(groups=4, train=12, validation=10, dim=6, signal=1.0, noise=1.0, seed=0):
@@ -27,7 +34,9 @@ def make_groups(groups=4, train=12, validation=10, dim=6, signal=1.0, noise=1.0,
     clips = pd.DataFrame(rows).assign(clip_id=[f"c{n}" for n in range(len(rows))])
     x = noise * generator.normal(size=(len(rows), dim))
     x[:, 0] += signal * (2 * clips["chiral_label"] - 1)
-    return clips, pd.DataFrame(x.astype(np.float32), index=pd.Index(clips["clip_id"], name="clip_id"))
+    return clips, pd.DataFrame(
+        x.astype(np.float32), index=pd.Index(clips["clip_id"], name="clip_id")
+    )
 
 
 def test_the_protocol_is_ridge_classifier_with_its_defaults_per_group():
@@ -36,8 +45,15 @@ def test_the_protocol_is_ridge_classifier_with_its_defaults_per_group():
     scores = []
     for _, rows in clips.groupby("group"):
         train, validation = rows[rows["split"] == "train"], rows[rows["split"] == "validation"]
-        classifier = RidgeClassifier().fit(embeddings.loc[train["clip_id"]].astype(float), train["chiral_label"])
-        scores.append(100 * classifier.score(embeddings.loc[validation["clip_id"]].astype(float), validation["chiral_label"]))
+        classifier = RidgeClassifier().fit(
+            embeddings.loc[train["clip_id"]].astype(float), train["chiral_label"]
+        )
+        scores.append(
+            100
+            * classifier.score(
+                embeddings.loc[validation["clip_id"]].astype(float), validation["chiral_label"]
+            )
+        )
     assert results.table["accuracy"].tolist() == pytest.approx(scores)
     assert results.summary()["mean"] == pytest.approx(np.mean(scores), abs=1e-3)
 
@@ -59,21 +75,30 @@ def test_separable_is_100_and_permuted_labels_are_at_chance(probe):
     assert probe_groups(embeddings, clips, probe).summary()["mean"] == 100
     generator = np.random.default_rng(0)
     clips, embeddings = make_groups(groups=20, signal=10.0, validation=20)
-    shuffled = clips.groupby(["group", "split"])["chiral_label"].transform(lambda signs: generator.permutation(signs.to_numpy()))
+    shuffled = clips.groupby(["group", "split"])["chiral_label"].transform(
+        lambda signs: generator.permutation(signs.to_numpy())
+    )
     summary = probe_groups(embeddings, clips.assign(chiral_label=shuffled), probe).summary()
     assert 40 < summary["mean"] < 60
 
 
 def test_balanced_accuracy_is_not_fooled_by_an_uneven_group():
     clips, embeddings = make_groups(groups=1, signal=0.0, noise=0.0, train=12, validation=10)
-    keep = (clips["chiral_label"] == 1) | clips["clip_id"].isin(clips.groupby("split")["clip_id"].first())
+    keep = (clips["chiral_label"] == 1) | clips["clip_id"].isin(
+        clips.groupby("split")["clip_id"].first()
+    )
     row = probe_groups(embeddings, clips[keep]).table.iloc[0]
-    assert row["accuracy"] == pytest.approx(100 * 5 / 6) and row["balanced_accuracy"] == pytest.approx(50)
+    assert row["accuracy"] == pytest.approx(100 * 5 / 6) and row[
+        "balanced_accuracy"
+    ] == pytest.approx(50)
 
 
 def test_the_order_of_the_tables_and_the_call_do_not_matter():
     clips, embeddings = make_groups()
-    first, again = probe_groups(embeddings, clips, seed=3), probe_groups(embeddings.iloc[::-1], clips, seed=3)
+    first, again = (
+        probe_groups(embeddings, clips, seed=3),
+        probe_groups(embeddings.iloc[::-1], clips, seed=3),
+    )
     assert first.summary() == again.summary()
     pd.testing.assert_frame_equal(first.table, again.table)
     noisy, x = make_groups(signal=0.3)
@@ -88,7 +113,11 @@ def test_groups_that_cannot_be_scored_are_named_and_never_scored():
     gone |= (group == "g1") & ~train & ~sign  # one class missing in validation
     gone |= (group == "g2") & train  # no training at all
     gone |= (group == "g3") & ~train  # no validation at all
-    gone |= (group == "g4") & train & (clips["clip_id"] != clips.loc[(group == "g4") & train, "clip_id"].iloc[0])
+    gone |= (
+        (group == "g4")
+        & train
+        & (clips["clip_id"] != clips.loc[(group == "g4") & train, "clip_id"].iloc[0])
+    )
     results = probe_groups(embeddings, clips[~gone])
     assert results.table["group"].tolist() == ["g5"] and set(results.predictions["group"]) == {"g5"}
     assert results.excluded == {
@@ -99,7 +128,9 @@ def test_groups_that_cannot_be_scored_are_named_and_never_scored():
         "g4": "fewer than 2 training clips",
     }
     assert "left out: g2: no training clips" in repr(results)
-    with pytest.raises(ProbeError, match="no group can be scored: g0: training clips of label 0 only"):
+    with pytest.raises(
+        ProbeError, match="no group can be scored: g0: training clips of label 0 only"
+    ):
         probe_groups(embeddings, clips[~gone & (group == "g0")])
 
 
@@ -139,7 +170,9 @@ def test_bad_tables_are_refused_by_name():
 def test_clips_outside_the_protocol_are_ignored():
     clips, embeddings = make_groups()
     more = clips.assign(clip_id="x" + clips["clip_id"], split="test")
-    plain = clips.iloc[:5].assign(clip_id=[f"y{n}" for n in range(5)], group=None, chiral_label=np.nan)
+    plain = clips.iloc[:5].assign(
+        clip_id=[f"y{n}" for n in range(5)], group=None, chiral_label=np.nan
+    )
     results = probe_groups(embeddings, pd.concat([clips, more, plain], ignore_index=True))
     assert results.missing == [] and results.summary() == probe_groups(embeddings, clips).summary()
 
@@ -164,7 +197,11 @@ def test_the_interval_covers_the_truth():
     trials, covered = 60, 0
     for trial in range(trials):
         truth = generator.uniform(0.55, 0.9, len(sizes))
-        results = answered([generator.random(n) < p for n, p in zip(sizes, truth, strict=True)], bootstrap=300, seed=trial)
+        results = answered(
+            [generator.random(n) < p for n, p in zip(sizes, truth, strict=True)],
+            bootstrap=300,
+            seed=trial,
+        )
         summary = results.summary()
         covered += summary["low"] <= 100 * truth.mean() <= summary["high"]
     assert 0.85 <= covered / trials <= 0.99
@@ -185,12 +222,20 @@ def answered(correct, bootstrap=200, seed=0):
     clips, embeddings = [], []
     for g, right in enumerate(correct):
         sign = np.arange(len(right)) % 2
-        clips.append(pd.DataFrame({"group": f"g{g:02d}", "split": "validation", "chiral_label": sign}))
+        clips.append(
+            pd.DataFrame({"group": f"g{g:02d}", "split": "validation", "chiral_label": sign})
+        )
         clips.append(pd.DataFrame({"group": f"g{g:02d}", "split": "train", "chiral_label": [0, 1]}))
         embeddings += [np.where(right, 2 * sign - 1, 1 - 2 * sign), np.array([-1, 1])]
     table = pd.concat(clips, ignore_index=True)
     table["clip_id"] = [f"c{n}" for n in range(len(table))]
-    return probe_groups(pd.DataFrame(np.concatenate(embeddings), index=table["clip_id"]), table, SignOfFirst(), bootstrap, seed)
+    return probe_groups(
+        pd.DataFrame(np.concatenate(embeddings), index=table["clip_id"]),
+        table,
+        SignOfFirst(),
+        bootstrap,
+        seed,
+    )
 
 
 def test_a_perfect_small_group_is_not_said_to_be_certain():
@@ -203,14 +248,24 @@ def test_a_difference_is_found_and_none_is_not_made_up():
     generator = np.random.default_rng(0)
     better, worse = (answered([generator.random(30) < p for _ in range(10)]) for p in (0.9, 0.65))
     found = compare_groups(better, worse)
-    assert found["difference"] == pytest.approx(better.summary()["mean"] - worse.summary()["mean"], abs=2e-3)
-    assert found["low"] > 0 and max(found["p_value"], found["p_value_groups"], found["p_value_mcnemar"]) < 0.01
+    assert found["difference"] == pytest.approx(
+        better.summary()["mean"] - worse.summary()["mean"], abs=2e-3
+    )
+    assert (
+        found["low"] > 0
+        and max(found["p_value"], found["p_value_groups"], found["p_value_mcnemar"]) < 0.01
+    )
     assert compare_groups(worse, better)["difference"] == -found["difference"]
     same = compare_groups(better, better)
-    assert same["difference"] == 0 and same["p_value"] == same["p_value_groups"] == same["p_value_mcnemar"] == 1
+    assert (
+        same["difference"] == 0
+        and same["p_value"] == same["p_value_groups"] == same["p_value_mcnemar"] == 1
+    )
     p_values = []
     for _ in range(20):
-        one, other = (answered([generator.random(20) < 0.7 for _ in range(7)], bootstrap=10) for _ in range(2))
+        one, other = (
+            answered([generator.random(20) < 0.7 for _ in range(7)], bootstrap=10) for _ in range(2)
+        )
         p_values.append(compare_groups(one, other, bootstrap=300)["p_value"])
     assert np.mean(np.array(p_values) < 0.05) < 0.2 and np.mean(p_values) > 0.3
 
@@ -228,10 +283,15 @@ def test_only_the_same_clips_can_be_compared():
 def test_several_comparisons_are_corrected_as_statsmodels_does():
     multipletests = pytest.importorskip("statsmodels.stats.multitest").multipletests
     clips, _ = make_groups()
-    results = {f"signal {signal}": probe_groups(make_groups(signal=signal)[1], clips) for signal in (0.0, 0.3, 0.6, 2.0)}
+    results = {
+        f"signal {signal}": probe_groups(make_groups(signal=signal)[1], clips)
+        for signal in (0.0, 0.3, 0.6, 2.0)
+    }
     table = compare_many(results, "signal 2.0")
     assert table["method"].tolist() == ["signal 0.0", "signal 0.3", "signal 0.6"]
-    assert table["p_value_holm"].tolist() == pytest.approx(multipletests(table["p_value"], method="holm")[1])
+    assert table["p_value_holm"].tolist() == pytest.approx(
+        multipletests(table["p_value"], method="holm")[1]
+    )
     with pytest.raises(ProbeError, match="comparing with 'lift'"):
         compare_many(results, "lift")
 
@@ -240,9 +300,17 @@ def test_results_are_saved_whole(tmp_path):
     clips, embeddings = make_groups()
     results = probe_groups(embeddings.drop(index="c3"), clips)
     results.save(tmp_path / "new")
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["groups.csv", "predictions.csv", "summary.json"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "groups.csv",
+        "predictions.csv",
+        "summary.json",
+    ]
     summary = json.loads((tmp_path / "new" / "summary.json").read_text())
-    assert summary["mean"] == results.summary()["mean"] and summary["missing"] == ["c3"] and summary["probe"] == "ridge"
+    assert (
+        summary["mean"] == results.summary()["mean"]
+        and summary["missing"] == ["c3"]
+        and summary["probe"] == "ridge"
+    )
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "new" / "groups.csv"), results.table)
     assert results.to_frame(model="LiFT").columns[:2].tolist() == ["model", "group"]
 
@@ -261,16 +329,29 @@ def make_classes(classes=8, clips=400, dim=20, offset=1000.0, seed=0):
 @pytest.mark.parametrize("chunk", [None, 7])
 def test_the_streamed_ridge_is_scikit_learns(classes, clips, dim, chunk):
     table, embeddings = make_classes(classes, clips, dim)
-    parts = embeddings if chunk is None else (embeddings[start : start + chunk] for start in range(0, clips, chunk))
+    parts = (
+        embeddings
+        if chunk is None
+        else (embeddings[start : start + chunk] for start in range(0, clips, chunk))
+    )
     results = probe_classes(parts, table)
     train, validation = table[table["split"] == "train"], table[table["split"] == "validation"]
-    reference = RidgeClassifier().fit(embeddings.loc[train["clip_id"]].astype(float), train["label"])
+    reference = RidgeClassifier().fit(
+        embeddings.loc[train["clip_id"]].astype(float), train["label"]
+    )
     scores = reference.decision_function(embeddings.loc[validation["clip_id"]].astype(float))
     answers = results.predictions.set_index("clip_id").loc[validation["clip_id"]]
-    assert answers["predicted"].tolist() == reference.predict(embeddings.loc[validation["clip_id"]].astype(float)).tolist()
-    assert results.summary()["top1"] == pytest.approx(100 * (answers["predicted"] == answers["label"]).mean(), abs=1e-3)
+    assert (
+        answers["predicted"].tolist()
+        == reference.predict(embeddings.loc[validation["clip_id"]].astype(float)).tolist()
+    )
+    assert results.summary()["top1"] == pytest.approx(
+        100 * (answers["predicted"] == answers["label"]).mean(), abs=1e-3
+    )
     if classes >= 6:
-        own = scores[np.arange(len(scores)), np.searchsorted(reference.classes_, validation["label"])]
+        own = scores[
+            np.arange(len(scores)), np.searchsorted(reference.classes_, validation["label"])
+        ]
         top5 = ((scores > own[:, None]).sum(1) < 5).mean()
         assert results.summary()["top5"] == pytest.approx(100 * top5, abs=1e-3)
     else:
@@ -279,12 +360,17 @@ def test_the_streamed_ridge_is_scikit_learns(classes, clips, dim, chunk):
 
 def test_classes_name_what_is_missing_and_unseen(tmp_path):
     table, embeddings = make_classes()
-    table.loc[table["split"] == "validation", "label"] = ["new", *table.loc[table["split"] == "validation", "label"][1:]]
+    table.loc[table["split"] == "validation", "label"] = [
+        "new",
+        *table.loc[table["split"] == "validation", "label"][1:],
+    ]
     results = probe_classes(embeddings.drop(index=["c0", "c3"]), table)
     assert results.missing == ["c0", "c3"] and results.unseen == [] and results.n_train == 299
     results = probe_classes(embeddings, table)
     assert results.unseen == ["new"]
-    assert results.predictions.set_index("clip_id").loc["c3", "rank"] == 0, "a label without training counts as wrong"
+    assert results.predictions.set_index("clip_id").loc["c3", "rank"] == 0, (
+        "a label without training counts as wrong"
+    )
     results.save(tmp_path)
     assert json.loads((tmp_path / "summary.json").read_text())["unseen"] == ["new"]
     with pytest.raises(ProbeError, match="embedded twice: c1"):
@@ -297,11 +383,25 @@ def test_classes_name_what_is_missing_and_unseen(tmp_path):
 
 def test_equal_scores_are_no_success():
     """All clips are the same: whatever the probe answers, it is right on one class in four, not on all of them."""
-    ids = [f"{split}-{label}-{n}" for split in ("train", "validation") for label in "abcd" for n in range(3)]
-    clips = pd.DataFrame({"clip_id": ids, "split": [i.split("-")[0] for i in ids], "label": [i.split("-")[1] for i in ids]})
+    ids = [
+        f"{split}-{label}-{n}"
+        for split in ("train", "validation")
+        for label in "abcd"
+        for n in range(3)
+    ]
+    clips = pd.DataFrame(
+        {
+            "clip_id": ids,
+            "split": [i.split("-")[0] for i in ids],
+            "label": [i.split("-")[1] for i in ids],
+        }
+    )
     results = probe_classes(pd.DataFrame(1.0, index=ids, columns=range(3)), clips)
     assert results.summary()["top1"] == 25
-    assert ((results.predictions["rank"] == 1) == (results.predictions["label"] == results.predictions["predicted"])).all()
+    assert (
+        (results.predictions["rank"] == 1)
+        == (results.predictions["label"] == results.predictions["predicted"])
+    ).all()
 
 
 def exact_signed_rank(differences):

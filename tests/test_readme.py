@@ -17,7 +17,13 @@ from lift.video import write_video
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.S)
-COMMANDS = [line.split("#")[0].strip() for language, block in BLOCKS if not language for line in block.splitlines() if line.strip()]
+COMMANDS = [
+    line.split("#")[0].strip()
+    for language, block in BLOCKS
+    if not language
+    for line in block.splitlines()
+    if line.strip()
+]
 INLINE = re.findall(r"`((?:lift|make|pip) [^`]+)`", README)
 
 
@@ -56,13 +62,22 @@ def test_python_blocks_run(folder):
     blocks = [block for language, block in BLOCKS if language == "python"]
     assert blocks
     for block in blocks:
-        result = subprocess.run([sys.executable, "-c", block], cwd=folder, capture_output=True, text=True)
+        result = subprocess.run(
+            [sys.executable, "-c", block], cwd=folder, capture_output=True, text=True
+        )
         assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("command", [command for command in [*COMMANDS, *INLINE] if command.startswith("make")])
+@pytest.mark.parametrize(
+    "command", [command for command in [*COMMANDS, *INLINE] if command.startswith("make")]
+)
 def test_make_targets_exist(command):
-    assert subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True).returncode == 0
+    assert (
+        subprocess.run(
+            [*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True
+        ).returncode
+        == 0
+    )
 
 
 def test_no_command_is_left_unrun():
@@ -71,12 +86,16 @@ def test_no_command_is_left_unrun():
 
 
 def test_every_link_and_figure_leads_somewhere():
-    targets = [target for target in re.findall(r"\]\(([^)#]+)\)", README) if not target.startswith("http")]
+    targets = [
+        target for target in re.findall(r"\]\(([^)#]+)\)", README) if not target.startswith("http")
+    ]
     assert targets and not [target for target in targets if not (ROOT / target).exists()]
 
 
 def test_the_result_table_is_the_one_that_the_demo_profile_wrote():
-    written = (ROOT / "figures" / "demo" / "table2_chiral_accuracy" / "accuracy.md").read_text(encoding="utf-8")
+    written = (ROOT / "figures" / "demo" / "table2_chiral_accuracy" / "accuracy.md").read_text(
+        encoding="utf-8"
+    )
     rows = [line for line in written.splitlines() if line.startswith("|")]
     assert len(rows) > 8 and "\n".join(rows) in README
 
@@ -84,15 +103,31 @@ def test_the_result_table_is_the_one_that_the_demo_profile_wrote():
 def _values(target: str) -> set[str]:
     """Every number of a committed table, to one decimal and without its sign."""
     table = (ROOT / target).with_suffix(".csv").read_text(encoding="utf-8")
-    return {f"{abs(float(number)):.1f}" for number in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.])", table)}
+    return {
+        f"{abs(float(number)):.1f}"
+        for number in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.])", table)
+    }
 
 
 def test_every_number_of_the_results_is_a_cell_of_a_table_that_its_paragraph_links():
     section = README[README.index("<!-- results -->") : README.index("<!-- end of results -->")]
-    paragraphs = [part for part in section.split("\n\n") if not part.startswith("|") and re.search(r"\d\.\d", part)]
+    paragraphs = [
+        part
+        for part in section.split("\n\n")
+        if not part.startswith("|") and re.search(r"\d\.\d", part)
+    ]
     assert len(paragraphs) >= 3
     for paragraph in paragraphs:
-        known = set().union(*(_values(target) for target in re.findall(r"\]\((figures/[^)]+/(?!README)[^)/]+\.md)\)", paragraph)))
+        known = set().union(
+            *(
+                _values(target)
+                for target in re.findall(r"\]\((figures/[^)]+/(?!README)[^)/]+\.md)\)", paragraph)
+            )
+        )
         text = re.sub(r"\]\([^)]*\)", "]", paragraph)
-        lost = [number for number in re.findall(r"(?<![\w.])\d+\.\d(?![\d.])", text) if number not in known]
+        lost = [
+            number
+            for number in re.findall(r"(?<![\w.])\d+\.\d(?![\d.])", text)
+            if number not in known
+        ]
         assert not lost, (lost, paragraph)

@@ -29,15 +29,28 @@ def test_an_unknown_profile_is_refused_with_those_that_exist(monkeypatch):
         open_run("overnight")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_profiles_hold_what_the_steps_read(path):
     parameters = read_config(path)
-    assert {"profile", "seed", "gallery", "notebooks", "features", "model", "bootstrap"} <= parameters.keys()
+    assert {
+        "profile",
+        "seed",
+        "gallery",
+        "notebooks",
+        "features",
+        "model",
+        "bootstrap",
+    } <= parameters.keys()
     assert parameters["profile"] == path.stem
     recipes = [parameters["model"], *parameters.get("study", {}).values()]
     study = parameters.get("ablation", {"recipe": {}, "variants": {}})
     own = {"encoder", "backbone", "input_frames"}
-    recipes += [study["recipe"] | {k: v for k, v in (fields or {}).items() if k not in own} for fields in study["variants"].values()]
+    recipes += [
+        study["recipe"] | {k: v for k, v in (fields or {}).items() if k not in own}
+        for fields in study["variants"].values()
+    ]
     for recipe in recipes:
         split_recipe(recipe, 384)  # names a field that is none
 
@@ -45,7 +58,11 @@ def test_profiles_hold_what_the_steps_read(path):
 def test_an_output_folder_names_profile_seed_commit_and_versions(tmp_path):
     output = Run("smoke", tmp_path, {"seed": 3}).output("table9")
     record = yaml.safe_load((output / "provenance.json").read_text())
-    assert (record["profile"], record["seed"]) == ("smoke", 3) and record["commit"] and "torch" in record["versions"]
+    assert (
+        (record["profile"], record["seed"]) == ("smoke", 3)
+        and record["commit"]
+        and "torch" in record["versions"]
+    )
 
 
 def test_a_run_only_reads_and_says_which_command_makes_what_it_lacks(monkeypatch, tmp_path):
@@ -54,6 +71,8 @@ def test_a_run_only_reads_and_says_which_command_makes_what_it_lacks(monkeypatch
     assert run.folder == ROOT / "runs" / "full" and run.parameters["ablation"]["seeds"] >= 3
     empty = Run("demo", tmp_path, {})
     for product in ("clips", "store", "model", "equivariant"):
-        with pytest.raises(FileNotFoundError, match="not made yet; run make reproduce PROFILE=demo"):
+        with pytest.raises(
+            FileNotFoundError, match="not made yet; run make reproduce PROFILE=demo"
+        ):
             getattr(empty, product)
     assert not list(tmp_path.iterdir())

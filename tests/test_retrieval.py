@@ -85,14 +85,21 @@ def test_repeated_ids_empty_tables_and_other_dimensions_are_refused():
 def test_precision_by_hand(chiral):
     codes, clips = chiral
     precision = retrieve(codes, clips, k=4).precision((1, 2, 4))
-    assert list(precision["precision"]) == [100, 100, 50] and list(precision["ceiling"]) == [100, 100, 50]
+    assert list(precision["precision"]) == [100, 100, 50] and list(precision["ceiling"]) == [
+        100,
+        100,
+        50,
+    ]
     assert precision["chance"].to_numpy() == pytest.approx(25) and (precision["queries"] == 4).all()
     assert (precision["low"] == precision["high"]).all()  # every query has the same
 
 
 def test_the_negated_odd_code_finds_the_opposite_action(chiral):
     codes, clips = chiral
-    assert retrieve(codes, clips, 2, ask=-codes, opposite=True).precision((2,))["precision"].item() == 100
+    assert (
+        retrieve(codes, clips, 2, ask=-codes, opposite=True).precision((2,))["precision"].item()
+        == 100
+    )
     assert retrieve(codes, clips, 2, ask=-codes).precision((2,))["precision"].item() == 0
 
 
@@ -102,7 +109,9 @@ def test_the_interval_holds_the_precision_and_is_the_same_again(chiral):
     results = retrieve(codes, clips, k=1)
     row = results.precision((1,)).iloc[0]
     assert row["precision"] == 75 and row["low"] < 75 < row["high"]
-    pd.testing.assert_frame_equal(results.precision((1,)), retrieve(codes, clips, k=1).precision((1,)))
+    pd.testing.assert_frame_equal(
+        results.precision((1,)), retrieve(codes, clips, k=1).precision((1,))
+    )
 
 
 def test_clips_without_an_embedding_are_named_and_left_out(chiral):

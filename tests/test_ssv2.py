@@ -25,7 +25,10 @@ def test_classes(root):
     )
     assert clips["split"].value_counts().to_dict() == {"train": 48, "validation": 24}
     first = clips.set_index("clip_id").loc["69707"]
-    assert first["path"] == "20bn-something-something-v2/69707.webm" and first["label"] == "Moving [something] down"
+    assert (
+        first["path"] == "20bn-something-something-v2/69707.webm"
+        and first["label"] == "Moving [something] down"
+    )
     assert clips["start"].isna().all() and clips.attrs["root"] == str(root)
 
 
@@ -48,7 +51,9 @@ def test_older_names_beside_the_videos(root):
 def test_missing_videos_are_named_and_cost_nothing_else(root):
     (root / "20bn-something-something-v2/69707.webm").unlink()
     clips = ssv2.ssv2_clips(root)
-    assert len(clips) == 71 and clips.attrs["missing"] == {"69707": "20bn-something-something-v2/69707.webm"}
+    assert len(clips) == 71 and clips.attrs["missing"] == {
+        "69707": "20bn-something-something-v2/69707.webm"
+    }
     status = ssv2.describe(root)
     assert not status.found and status.clips == 71 and "69707.webm" in status.missing[0]
 
@@ -57,7 +62,8 @@ def test_no_video_at_all_is_refused(root):
     for path in (root / "20bn-something-something-v2").iterdir():
         path.unlink()
     with pytest.raises(
-        DatasetError, match="has none of the 72 videos; the first looked for: 20bn-something-something-v2/69701.webm"
+        DatasetError,
+        match="has none of the 72 videos; the first looked for: 20bn-something-something-v2/69701.webm",
     ):
         ssv2.ssv2_clips(root)
 
@@ -105,22 +111,35 @@ def test_mined_groups(root):
         ("Closing [something]", "bottle"),
     }
     one = rows.set_index("id").loc["69707"]
-    assert (one["label"], one["target"], one["noun"], one["chiral_label"]) == ("moving pen down", 4, "['something']", 1)
+    assert (one["label"], one["target"], one["noun"], one["chiral_label"]) == (
+        "moving pen down",
+        4,
+        "['something']",
+        1,
+    )
 
 
 def write_labels(root, nouns):
     """Validation annotations of up and down: a noun to its clips of up and of down."""
-    (root / "labels.json").write_text(json.dumps({"Moving something up": "0", "Moving something down": "1"}))
+    (root / "labels.json").write_text(
+        json.dumps({"Moving something up": "0", "Moving something down": "1"})
+    )
     entries = []
     for noun, counts in nouns.items():
         for word, count in zip(("up", "down"), counts, strict=True):
             template = f"Moving [something] {word}"
-            entries += [{"label": noun, "template": template, "placeholders": [noun]} for _ in range(count)]
-    (root / "validation.json").write_text(json.dumps([{"id": str(i), **entry} for i, entry in enumerate(entries)]))
+            entries += [
+                {"label": noun, "template": template, "placeholders": [noun]} for _ in range(count)
+            ]
+    (root / "validation.json").write_text(
+        json.dumps([{"id": str(i), **entry} for i, entry in enumerate(entries)])
+    )
 
 
 def test_the_published_like_rule_keeps_frequent_nouns(tmp_path):
-    write_labels(tmp_path, {"pen": (500, 400), "a fork": (250, 260), "cup": (200, 3), "boot": (9, 0)})
+    write_labels(
+        tmp_path, {"pen": (500, 400), "a fork": (250, 260), "cup": (200, 3), "boot": (9, 0)}
+    )
     rows = ssv2.mine(tmp_path)
     assert set(rows["label"]) == {"pen", "a fork"} and len(rows) == 1410
     assert rows.attrs["clips_a_sign"] in range(4, 251)
@@ -139,7 +158,10 @@ def test_a_pair_list_of_ones_own(tmp_path):
 
 def test_the_authors_lists_win(root):
     mined = ssv2.chiral_clips(root, rule="all")
-    assert mined.attrs["source"] == "mined from the annotations" and statistics(mined)["groups"].item() == 5
+    assert (
+        mined.attrs["source"] == "mined from the annotations"
+        and statistics(mined)["groups"].item() == 5
+    )
     make_chirality_lists(root, "ssv2")
     clips = ssv2.chiral_clips(root)
     assert clips["clip_id"].tolist() == ["69707", "69708", "69713", "69752", "69755"]

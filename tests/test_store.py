@@ -22,11 +22,18 @@ from lift import store as store_module
 from lift.store import ClipSource, FeatureStore, StoreError, StoreMismatchError, StoreView
 
 FRAMES, DIM = 4, 6
-DESCRIPTION = {"name": "made up", "weights_hash": "0", "weights": "here", "preprocessing": {"mean": [0.5, 0.5]}}
+DESCRIPTION = {
+    "name": "made up",
+    "weights_hash": "0",
+    "weights": "here",
+    "preprocessing": {"mean": [0.5, 0.5]},
+}
 
 
 def make_store(path: Path, **changes) -> FeatureStore:
-    return FeatureStore.open_or_create(path, **{"description": DESCRIPTION, "frames": FRAMES, "dim": DIM, **changes})
+    return FeatureStore.open_or_create(
+        path, **{"description": DESCRIPTION, "frames": FRAMES, "dim": DIM, **changes}
+    )
 
 
 def features_of(ids: list[str]) -> torch.Tensor:
@@ -44,7 +51,9 @@ def assert_whole(path: Path, ids: list[str]) -> None:
     store = FeatureStore.open(path)
     assert store.ids == sorted(ids) and len(store) == len(ids)
     assert torch.equal(store.read(ids), features_of(ids).half().float())
-    shards, parts = ({file.stem for file in (path / kind).iterdir()} for kind in ("shards", "index"))
+    shards, parts = (
+        {file.stem for file in (path / kind).iterdir()} for kind in ("shards", "index")
+    )
     assert shards == parts
 
 
@@ -67,18 +76,39 @@ def test_reads_give_what_was_appended_in_the_order_asked(tmp_path_factory, sizes
     asked = data.draw(st.lists(st.sampled_from(range(len(ids))), max_size=12))
     for reader in (store, FeatureStore.open(store.path)):
         assert torch.equal(reader.read([ids[i] for i in asked]), x[asked].half().float())
-        assert torch.equal(reader.read(), x[sorted(range(len(ids)), key=ids.__getitem__)].half().float())
+        assert torch.equal(
+            reader.read(), x[sorted(range(len(ids)), key=ids.__getitem__)].half().float()
+        )
 
 
 def test_what_a_store_says_of_itself(store):
     reopened = FeatureStore.open(str(store.path))
-    assert (reopened.frames, reopened.dim, len(reopened), reopened.description) == (FRAMES, DIM, 8, DESCRIPTION)
+    assert (reopened.frames, reopened.dim, len(reopened), reopened.description) == (
+        FRAMES,
+        DIM,
+        8,
+        DESCRIPTION,
+    )
     assert "clip-0003" in reopened and "clip-0009" not in reopened
     assert store.read([]).shape == (0, FRAMES, DIM) and store.read().dtype == torch.float32
     header = json.loads((store.path / "store.json").read_text())
-    assert header["lift"] and header["description"]["weights_hash"] == "0" and header["frames"] == FRAMES
+    assert (
+        header["lift"]
+        and header["description"]["weights_hash"] == "0"
+        and header["frames"] == FRAMES
+    )
     part = pq.read_table(next((store.path / "index").iterdir())).to_pydict()
-    assert set(part) == {"clip_id", "shard", "row", "path", "start", "end", "size", "modified", "digest"}
+    assert set(part) == {
+        "clip_id",
+        "shard",
+        "row",
+        "path",
+        "start",
+        "end",
+        "size",
+        "modified",
+        "digest",
+    }
 
 
 def test_ids_do_not_depend_on_who_wrote_first(tmp_path):
@@ -100,9 +130,21 @@ def test_ids_do_not_depend_on_who_wrote_first(tmp_path):
         ([], torch.zeros(0, FRAMES, DIM), "expected features"),
         ([7], torch.zeros(1, FRAMES, DIM), "text"),
         (["\udce9"], torch.zeros(1, FRAMES, DIM), "text that UTF-8 can hold"),
-        (["good", "bad"], torch.stack([torch.zeros(FRAMES, DIM), torch.full((FRAMES, DIM), torch.nan)]), ": bad$"),
-        (["good", "bad"], torch.stack([torch.zeros(FRAMES, DIM), torch.full((FRAMES, DIM), -torch.inf)]), ": bad$"),
-        (["good", "bad"], torch.stack([torch.full((FRAMES, DIM), 65504.0), torch.full((FRAMES, DIM), 7e4)]), "65504.*: bad$"),
+        (
+            ["good", "bad"],
+            torch.stack([torch.zeros(FRAMES, DIM), torch.full((FRAMES, DIM), torch.nan)]),
+            ": bad$",
+        ),
+        (
+            ["good", "bad"],
+            torch.stack([torch.zeros(FRAMES, DIM), torch.full((FRAMES, DIM), -torch.inf)]),
+            ": bad$",
+        ),
+        (
+            ["good", "bad"],
+            torch.stack([torch.full((FRAMES, DIM), 65504.0), torch.full((FRAMES, DIM), 7e4)]),
+            "65504.*: bad$",
+        ),
     ],
 )
 def test_what_may_not_be_stored_is_refused_and_leaves_no_trace(store, ids, features, message):
@@ -128,9 +170,13 @@ def append_some(path: Path, numbers: list[int]) -> None:
         store.append([f"clip-{number:04d}"], features_of([f"clip-{number:04d}"]))
 
 
-def test_a_temporary_file_that_another_writer_renames_during_the_sweep_is_no_fault(tmp_path, monkeypatch):
+def test_a_temporary_file_that_another_writer_renames_during_the_sweep_is_no_fault(
+    tmp_path, monkeypatch
+):
     store, ids = make_store(tmp_path / "store"), name_clips(0, 3)
-    monkeypatch.setattr(Path, "rglob", lambda folder, pattern: iter([folder / "index" / ".gone.part"]))
+    monkeypatch.setattr(
+        Path, "rglob", lambda folder, pattern: iter([folder / "index" / ".gone.part"])
+    )
     store.append(ids, features_of(ids))
     assert store.ids == ids
 
@@ -138,7 +184,11 @@ def test_a_temporary_file_that_another_writer_renames_during_the_sweep_is_no_fau
 def test_several_processes_append_to_one_store(tmp_path):
     make_store(tmp_path / "store")
     with ProcessPoolExecutor(4, mp_context=get_context("fork")) as pool:
-        list(pool.map(append_some, [tmp_path / "store"] * 4, [list(range(n, 80, 4)) for n in range(4)]))
+        list(
+            pool.map(
+                append_some, [tmp_path / "store"] * 4, [list(range(n, 80, 4)) for n in range(4)]
+            )
+        )
     assert_whole(tmp_path / "store", name_clips(0, 80))
 
 
@@ -155,8 +205,15 @@ def test_the_same_clip_committed_twice_counts_once(store):
 
 def test_a_source_is_remembered_and_may_be_learned_later(store):
     source = ClipSource("a.mp4", 1.5, None, 1234, 10**18 + 1, "abc")
-    store.append(["clip-0010", "clip-0011"], features_of(["clip-0010", "clip-0011"]), [source, source._replace(digest=None)])
-    assert FeatureStore.open(store.path).source("clip-0010") == source and store.source("clip-0000") is None
+    store.append(
+        ["clip-0010", "clip-0011"],
+        features_of(["clip-0010", "clip-0011"]),
+        [source, source._replace(digest=None)],
+    )
+    assert (
+        FeatureStore.open(store.path).source("clip-0010") == source
+        and store.source("clip-0000") is None
+    )
     store.record_sources({"clip-0000": source._replace(path="b.mp4"), "clip-0011": source})
     for reader in (store, FeatureStore.open(store.path)):
         assert reader.source("clip-0000").path == "b.mp4" and reader.source("clip-0011") == source
@@ -167,7 +224,10 @@ def test_a_source_is_remembered_and_may_be_learned_later(store):
 
 
 def test_a_withdrawn_clip_is_gone_for_every_reader_until_it_is_made_anew(store):
-    reader, ids = FeatureStore.open(store.path), [clip for clip in name_clips(0, 8) if clip != "clip-0003"]
+    reader, ids = (
+        FeatureStore.open(store.path),
+        [clip for clip in name_clips(0, 8) if clip != "clip-0003"],
+    )
     store.withdraw(["clip-0003"])
     reader.refresh()
     for each in (store, reader, FeatureStore.open(store.path)):
@@ -180,7 +240,9 @@ def test_a_withdrawn_clip_is_gone_for_every_reader_until_it_is_made_anew(store):
     reader.refresh()
     for each in (store, reader, FeatureStore.open(store.path)):
         assert each.ids == name_clips(0, 8)
-        assert torch.equal(each.read(["clip-0003"]), (features_of(["clip-0003"]) + 1).half().float())
+        assert torch.equal(
+            each.read(["clip-0003"]), (features_of(["clip-0003"]) + 1).half().float()
+        )
 
 
 @settings(max_examples=25, deadline=None)
@@ -254,7 +316,11 @@ def test_a_kill_at_any_instant_leaves_whole_shards(tmp_path):
 
 def leave_unfinished(store: FeatureStore, age: float) -> list[Path]:
     """What killed writers leave: a shard without an index part, and files half written."""
-    names = ("shards/000002-dead.safetensors", "shards/.000003-x.safetensors.0.part", "index/.000003-x.parquet.0.part")
+    names = (
+        "shards/000002-dead.safetensors",
+        "shards/.000003-x.safetensors.0.part",
+        "index/.000003-x.parquet.0.part",
+    )
     paths = [store.path / name for name in (*names, ".store.json.0.part")]
     for path in paths:
         path.write_bytes(b"half")
@@ -265,7 +331,9 @@ def leave_unfinished(store: FeatureStore, age: float) -> list[Path]:
 def test_unfinished_files_are_no_part_of_the_store_and_swept_when_old(store):
     old = leave_unfinished(store, age=7200)
     writer = FeatureStore.open(store.path)
-    assert writer.ids == name_clips(0, 8) and all(path.exists() for path in old), "a reader deletes nothing"
+    assert writer.ids == name_clips(0, 8) and all(path.exists() for path in old), (
+        "a reader deletes nothing"
+    )
     writer.append(["clip-0008"], features_of(["clip-0008"]))
     assert not any(path.exists() for path in old)
     assert_whole(store.path, name_clips(0, 9))
@@ -280,7 +348,9 @@ def test_unfinished_files_of_a_writer_that_may_live_stay(store):
 # Disks that refuse
 
 
-def fail_at_call(monkeypatch, owner, name: str, number: int, fault: BaseException, after: bool = False) -> None:
+def fail_at_call(
+    monkeypatch, owner, name: str, number: int, fault: BaseException, after: bool = False
+) -> None:
     """Let the call `number` (from 1) of a function raise, before or after it has done its work."""
     original, calls = getattr(owner, name), []
 
@@ -336,13 +406,21 @@ except StoreError as error:
 
 def test_a_disk_that_takes_no_more_bytes(tmp_path):
     code = FILL_THE_DISK.format(tests=str(Path(__file__).parent), path=str(tmp_path / "store"))
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "could not be written" in result.stdout and "too large" in result.stdout and "intact" in result.stdout
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert (
+        "could not be written" in result.stdout
+        and "too large" in result.stdout
+        and "intact" in result.stdout
+    )
     assert_whole(tmp_path / "store", name_clips(0, 5))
 
 
 @pytest.mark.parametrize("number, committed", [(1, False), (2, True)])
-def test_an_interrupt_beside_the_commit_keeps_shard_and_index_in_step(store, monkeypatch, number, committed):
+def test_an_interrupt_beside_the_commit_keeps_shard_and_index_in_step(
+    store, monkeypatch, number, committed
+):
     with monkeypatch.context() as patch:
         fail_at_call(patch, os, "replace", number, KeyboardInterrupt(), after=True)
         with pytest.raises(KeyboardInterrupt):
@@ -401,7 +479,10 @@ def test_no_store_is_no_store(tmp_path, store):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"description": {**DESCRIPTION, "name": "another"}}, "name: 'made up' in the store, 'another' asked for"),
+        (
+            {"description": {**DESCRIPTION, "name": "another"}},
+            "name: 'made up' in the store, 'another' asked for",
+        ),
         ({"description": {**DESCRIPTION, "weights_hash": "1"}}, "weights_hash"),
         ({"description": {**DESCRIPTION, "preprocessing": {"mean": (0.4, 0.5)}}}, "preprocessing"),
         ({"description": {"name": "made up", "weights_hash": "0"}}, "preprocessing"),
@@ -419,7 +500,9 @@ def test_other_features_are_refused(tmp_path, changes, message):
 def test_equal_weights_from_elsewhere_and_tuples_are_no_mismatch(store):
     description = {**DESCRIPTION, "weights": "there", "preprocessing": {"mean": (0.5, 0.5)}}
     assert len(make_store(store.path, description=description)) == 8
-    assert len(make_store(store.path, sampling={"rule": "even"})) == 8, "a store that records no sampling compares none"
+    assert len(make_store(store.path, sampling={"rule": "even"})) == 8, (
+        "a store that records no sampling compares none"
+    )
 
 
 # Reading
@@ -433,10 +516,14 @@ def test_ids_that_are_absent_are_named(store):
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 9), st.floats(-100, 100), st.integers(0, 2**31))
-def test_statistics_are_those_of_the_stored_features(tmp_path_factory, clips, batch_size, offset, seed):
+def test_statistics_are_those_of_the_stored_features(
+    tmp_path_factory, clips, batch_size, offset, seed
+):
     store = make_store(tmp_path_factory.mktemp("store") / "store")
     ids = name_clips(0, clips)
-    store.append(ids, offset + torch.randn(clips, FRAMES, DIM, generator=torch.Generator().manual_seed(seed)))
+    store.append(
+        ids, offset + torch.randn(clips, FRAMES, DIM, generator=torch.Generator().manual_seed(seed))
+    )
     x = store.read().double().flatten(0, 1)  # (clips * FRAMES, DIM)
     mean, std = store.statistics(batch_size=batch_size)
     torch.testing.assert_close(mean, x.mean(0).float())
@@ -457,17 +544,26 @@ def test_a_store_travels_to_another_process(store):
     assert torch.equal(pickle.loads(pickle.dumps(store)).read(), store.read())
 
 
-def test_2000_random_clips_of_20000_open_each_shard_once_and_each_part_of_the_index_once(tmp_path, monkeypatch):
+def test_2000_random_clips_of_20000_open_each_shard_once_and_each_part_of_the_index_once(
+    tmp_path, monkeypatch
+):
     """Small shards of 64 clips, the hardest case: that is what makes it quick."""
     store = FeatureStore.create(tmp_path / "store", DESCRIPTION, frames=16, dim=8)
     for start in range(0, 20_000, 64):
         ids = name_clips(start, min(start + 64, 20_000))
         store.append(ids, torch.zeros(len(ids), 16, 8))
-    wanted = [f"clip-{n:04d}" for n in torch.randperm(20_000, generator=torch.Generator().manual_seed(0))[:2000].tolist()]
+    wanted = [
+        f"clip-{n:04d}"
+        for n in torch.randperm(20_000, generator=torch.Generator().manual_seed(0))[:2000].tolist()
+    ]
     opened = {"safe_open": [], "_read_part": []}
     for name, calls in opened.items():
         original = getattr(store_module, name)
-        monkeypatch.setattr(store_module, name, lambda path, *a, f=original, c=calls, **o: c.append(path) or f(path, *a, **o))
+        monkeypatch.setattr(
+            store_module,
+            name,
+            lambda path, *a, f=original, c=calls, **o: c.append(path) or f(path, *a, **o),
+        )
     assert FeatureStore.open(store.path).read(wanted).shape == (2000, 16, 8)
     shards = len(list((store.path / "shards").iterdir()))
     for calls in opened.values():
@@ -482,11 +578,18 @@ def test_failures_are_remembered_until_the_clip_succeeds(store):
     store.record_failures({"clip-0102": "empty"})
     store.record_failures({})
     reopened = FeatureStore.open(store.path)
-    assert reopened.failures == {"clip-0100": "no such file", "clip-0101": "truncated", "clip-0102": "empty"}
+    assert reopened.failures == {
+        "clip-0100": "no such file",
+        "clip-0101": "truncated",
+        "clip-0102": "empty",
+    }
     reopened.append(["clip-0101"], features_of(["clip-0101"]))
     assert set(reopened.failures) == {"clip-0100", "clip-0102"}
     reopened.record_failures({"clip-0100": "still no such file"})
-    assert FeatureStore.open(store.path).failures == {"clip-0100": "still no such file", "clip-0102": "empty"}
+    assert FeatureStore.open(store.path).failures == {
+        "clip-0100": "still no such file",
+        "clip-0102": "empty",
+    }
 
 
 def test_a_full_disk_keeps_the_failures_known_before(store, monkeypatch):
@@ -501,7 +604,9 @@ def test_batches_hold_every_clip_in_its_order(tmp_path):
     store, ids = make_store(tmp_path / "store"), name_clips(0, 7)
     store.append(ids, features_of(ids))
     parts = list(store.batches(ids[::-1], batch_size=3))
-    assert [len(part) for part in parts] == [3, 3, 1] and torch.equal(torch.cat(parts), store.read(ids[::-1]))
+    assert [len(part) for part in parts] == [3, 3, 1] and torch.equal(
+        torch.cat(parts), store.read(ids[::-1])
+    )
 
 
 def test_a_fingerprint_is_of_clips_their_order_and_their_features(tmp_path):
@@ -518,7 +623,13 @@ def test_a_view_of_some_frames(tmp_path):
     store = FeatureStore.create(tmp_path / "store", {"name": "any"}, 5, 4)
     store.append(["a", "b", "c"], x)
     view = StoreView(store, lambda x: x[:, [0, 2, 4], :3], {"name": "a part"})
-    assert (view.frames, view.dim, view.ids) == (3, 3, ["a", "b", "c"]) and view.description == {"name": "a part", "dim": 3}
+    assert (view.frames, view.dim, view.ids) == (3, 3, ["a", "b", "c"]) and view.description == {
+        "name": "a part",
+        "dim": 3,
+    }
     assert torch.equal(view.read(["c", "a"]), x[[2, 0]][:, [0, 2, 4], :3])
     assert torch.equal(view.statistics()[0], x[:, [0, 2, 4], :3].mean((0, 1)))
-    assert view.fingerprint(["a"]) != store.fingerprint(["a"]) and StoreView(store, lambda x: x).description["name"] == "any"
+    assert (
+        view.fingerprint(["a"]) != store.fingerprint(["a"])
+        and StoreView(store, lambda x: x).description["name"] == "any"
+    )

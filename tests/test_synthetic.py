@@ -11,7 +11,15 @@ import pytest
 
 from lift.data import scenes, synthetic
 from lift.data.clips import read_clips
-from lift.data.synthetic import DIFFICULTIES, FRAMES, GROUPS, amount_path, audit_chance, render_clip, synthesise
+from lift.data.synthetic import (
+    DIFFICULTIES,
+    FRAMES,
+    GROUPS,
+    amount_path,
+    audit_chance,
+    render_clip,
+    synthesise,
+)
 from lift.video import VideoError, read_frames, sample_indices, write_video
 
 SMALL = {"clips": 2, "validation_clips": 1, "size": 32, "workers": 1, "progress": False}
@@ -27,13 +35,20 @@ def test_every_group_renders_and_moves(group):
     assert frames.shape == (FRAMES, 32, 32, 3) and frames.dtype == np.uint8
     assert np.array_equal(frames, render_clip(group, 1, seed=0, split="train", size=32))
     still = np.abs(frames[1].astype(float) - frames[0]).mean()
-    assert np.abs(frames[-1].astype(float) - frames[0]).mean() > still, "the action changes more than the noise does"
+    assert np.abs(frames[-1].astype(float) - frames[0]).mean() > still, (
+        "the action changes more than the noise does"
+    )
 
 
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
 @pytest.mark.parametrize("split", scenes.REGIONS)
 def test_every_difficulty_and_split_renders(difficulty, split):
-    assert render_clip("door_open_close", 0, 3, split, difficulty, size=32).shape == (FRAMES, 32, 32, 3)
+    assert render_clip("door_open_close", 0, 3, split, difficulty, size=32).shape == (
+        FRAMES,
+        32,
+        32,
+        3,
+    )
 
 
 def test_each_argument_draws_another_clip():
@@ -58,9 +73,14 @@ def test_the_signs_differ_in_order_alone(group, monkeypatch):
 
 def test_sign_one_is_the_verb_forward():
     for seed in range(5):
-        opening, closing = (render_clip("lamp_on_off", sign, seed, "train", size=32) for sign in (1, 0))
+        opening, closing = (
+            render_clip("lamp_on_off", sign, seed, "train", size=32) for sign in (1, 0)
+        )
         assert opening[-3:].mean() > opening[:3].mean() and closing[-3:].mean() < closing[:3].mean()
-    assert GROUPS["lamp_on_off"].label(1) == "switching a lamp on" and GROUPS["lamp_on_off"].verb(0) == "switching off"
+    assert (
+        GROUPS["lamp_on_off"].label(1) == "switching a lamp on"
+        and GROUPS["lamp_on_off"].verb(0) == "switching off"
+    )
 
 
 def test_groups_cover_what_the_paper_names():
@@ -77,7 +97,10 @@ def test_groups_cover_what_the_paper_names():
         (("no_group", 1, 0, "train"), "unknown group 'no_group'; there is: door_open_close"),
         (("lamp_on_off", 2, 0, "train"), "unknown sign 2"),
         (("lamp_on_off", 1, 0, "dev"), "unknown split 'dev'"),
-        (("lamp_on_off", 1, 0, "train", "extreme"), "unknown difficulty 'extreme'; there is: easy, medium, hard"),
+        (
+            ("lamp_on_off", 1, 0, "train", "extreme"),
+            "unknown difficulty 'extreme'; there is: easy, medium, hard",
+        ),
         (("lamp_on_off", 1, 0, "train", "easy", 33), "size is 33"),
         (("lamp_on_off", 1, 0, "train", "easy", 16), "size is 16"),
     ],
@@ -92,7 +115,9 @@ def test_unknown_arguments_are_named(arguments, words):
 
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_amounts_rise_and_have_no_other_arrow(difficulty):
-    paths = np.stack([amount_path(np.random.default_rng(i), DIFFICULTIES[difficulty]) for i in range(3000)])
+    paths = np.stack(
+        [amount_path(np.random.default_rng(i), DIFFICULTIES[difficulty]) for i in range(3000)]
+    )
     assert (np.diff(paths) >= 0).all() and (paths[:, -1] > paths[:, 0]).all()
     assert paths.min() >= 0 and paths.max() <= 1 + 1e-9
     mirrored = 1 - paths[:, ::-1]
@@ -103,7 +128,9 @@ def test_amounts_rise_and_have_no_other_arrow(difficulty):
 def test_splits_share_no_region_of_a_photograph():
     for a, b in combinations(scenes.REGIONS.values(), 2):
         assert a[1] < b[0] or b[1] < a[0]
-    sides = [max(scenes.photograph("skimage/data/coffee.png", split).size) for split in scenes.REGIONS]
+    sides = [
+        max(scenes.photograph("skimage/data/coffee.png", split).size) for split in scenes.REGIONS
+    ]
     assert min(sides) >= 288, "a region is enlarged to what the stage cuts from"
 
 
@@ -116,7 +143,9 @@ def test_encoding_does_not_know_the_direction_of_time(tmp_path):
     frames = render_clip("drawer_open_close", 1, 0, "train", size=64)
     decoded = []
     for name, clip in (("forward", frames), ("backward", frames[::-1])):
-        write_video(tmp_path / f"{name}.mp4", clip, frames_per_second=12, options=synthetic.ENCODING)
+        write_video(
+            tmp_path / f"{name}.mp4", clip, frames_per_second=12, options=synthetic.ENCODING
+        )
         decoded.append(read_frames(tmp_path / f"{name}.mp4", range(FRAMES)))
     assert np.array_equal(decoded[0], decoded[1][::-1])
     assert np.abs(decoded[0].astype(float) - frames).mean() < 10
@@ -141,17 +170,28 @@ def test_optional_packages_are_not_imported():
 def test_table_and_files(tmp_path):
     table = synthesise(tmp_path / "a", **SMALL)
     first, second = table.clip_id.tolist()[:2]
-    assert re.fullmatch(r"lamp_on_off-[0-9a-f]{4}-train-1-0000", first) and second == first[:-1] + "1"
-    assert first not in set(synthesise(tmp_path / "seed", **{**SMALL, "seed": 7}).clip_id), "other pixels, another id"
-    assert table.groupby(["group", "split", "chiral_label"]).size().unstack(1).to_numpy().tolist() == [[2, 1]] * 4
+    assert (
+        re.fullmatch(r"lamp_on_off-[0-9a-f]{4}-train-1-0000", first) and second == first[:-1] + "1"
+    )
+    assert first not in set(synthesise(tmp_path / "seed", **{**SMALL, "seed": 7}).clip_id), (
+        "other pixels, another id"
+    )
+    assert (
+        table.groupby(["group", "split", "chiral_label"]).size().unstack(1).to_numpy().tolist()
+        == [[2, 1]] * 4
+    )
     assert all((tmp_path / "a" / path).stat().st_size > 0 for path in table.path)
     assert not any("/" == path[0] for path in table.path)
-    pd.testing.assert_frame_equal(read_clips(tmp_path / "a" / "clips.csv"), table, check_dtype=False)
+    pd.testing.assert_frame_equal(
+        read_clips(tmp_path / "a" / "clips.csv"), table, check_dtype=False
+    )
     assert len(list((tmp_path / "a" / "videos").iterdir())) == len(table)
 
 
 def test_the_number_of_workers_changes_no_byte(tmp_path):
-    tables = [synthesise(tmp_path / str(n), **SMALL | {"workers": n, "test_clips": 1}) for n in (1, 2)]
+    tables = [
+        synthesise(tmp_path / str(n), **SMALL | {"workers": n, "test_clips": 1}) for n in (1, 2)
+    ]
     pd.testing.assert_frame_equal(*tables)
     assert set(tables[0].split) == {"train", "validation", "test"}
     for path in tables[0].path:
@@ -177,7 +217,9 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in written}
     assert len(before) == 3
     synthesise(tmp_path / "part", **SMALL)
-    assert all(path.stat().st_mtime_ns == time for path, time in before.items()), "finished videos are kept"
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items()), (
+        "finished videos are kept"
+    )
     for path in whole.path:
         assert (tmp_path / "part" / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
 
@@ -232,7 +274,10 @@ def features_of(table: pd.DataFrame, seed: int) -> tuple[np.ndarray, np.ndarray]
 
 def test_a_fair_set_passes():
     table = table_of()
-    failed = sum(not audit_chance(features_of(table, seed)[0], table, seed).at_chance.all() for seed in range(20))
+    failed = sum(
+        not audit_chance(features_of(table, seed)[0], table, seed).at_chance.all()
+        for seed in range(20)
+    )
     assert failed <= 3, "5 in 100 may fail"
 
 
@@ -294,5 +339,7 @@ def test_audit_refuses_what_it_cannot_probe():
         audit_chance(features[0], table)
     with pytest.raises(ValueError, match="door_open_close needs both signs"):
         audit_chance(features, table.assign(chiral_label=1))
-    with pytest.raises(ValueError, match="door_open_close needs both signs in train, and validation"):
+    with pytest.raises(
+        ValueError, match="door_open_close needs both signs in train, and validation"
+    ):
         audit_chance(features, table.assign(split="train"))

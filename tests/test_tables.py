@@ -27,7 +27,11 @@ def row(path: Path, number: int = 0) -> list[str]:
 
 def test_three_files_hold_the_same_table(tmp_path):
     save_table(FRAME, tmp_path, "result", "Accuracy of 100 % & more.")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["result.csv", "result.md", "result.tex"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "result.csv",
+        "result.md",
+        "result.tex",
+    ]
     lines = (tmp_path / "result.md").read_text().splitlines()
     assert lines[0] == "Accuracy of 100 % & more." and lines[1] == ""
     assert lines[3].count("---:") == 2
@@ -37,19 +41,32 @@ def test_three_files_hold_the_same_table(tmp_path):
     assert read["accuracy"][0] == 1 / 3 and np.isnan(read["accuracy"][1])
     latex = (tmp_path / "result.tex").read_text()
     assert r"\toprule" in latex and r"\label{tab:result}" in latex
-    assert r"\caption{Accuracy of 100 \% \& more.}" in latex and r"a\_b" in latex and r"50 \% \& more" in latex
+    assert (
+        r"\caption{Accuracy of 100 \% \& more.}" in latex
+        and r"a\_b" in latex
+        and r"50 \% \& more" in latex
+    )
 
 
 def test_no_cell_is_blank(tmp_path):
     save_table(FRAME, tmp_path, "result", "Caption.")
     for line in (tmp_path / "result.md").read_text().splitlines()[2:]:
         assert all(cell.strip() for cell in line.split("|")[1:-1])
-    rows = [line for line in (tmp_path / "result.tex").read_text().splitlines() if line.endswith(r"\\")]
-    assert len(rows) == 4 and all(cell.strip() for row in rows for cell in row.removesuffix(r"\\").split(" & "))
+    rows = [
+        line for line in (tmp_path / "result.tex").read_text().splitlines() if line.endswith(r"\\")
+    ]
+    assert len(rows) == 4 and all(
+        cell.strip() for row in rows for cell in row.removesuffix(r"\\").split(" & ")
+    )
 
 
 def test_texts_for_what_is_missing_go_through(tmp_path):
-    save_table(pd.DataFrame({"a": [1.0, "not reported", "not available here", pd.NA]}), tmp_path, "result", "Caption.")
+    save_table(
+        pd.DataFrame({"a": [1.0, "not reported", "not available here", pd.NA]}),
+        tmp_path,
+        "result",
+        "Caption.",
+    )
     body = (tmp_path / "result.md").read_text().splitlines()[4:]
     assert [line.strip("| ") for line in body] == ["1.0", "not reported", "not available here", "-"]
 
@@ -71,10 +88,14 @@ def test_the_same_table_is_the_same_bytes(tmp_path):
     for folder in ("one", "two"):
         save_table(FRAME, tmp_path / folder, "result", "Caption.")
     for kind in ("md", "csv", "tex"):
-        assert (tmp_path / "one" / f"result.{kind}").read_bytes() == (tmp_path / "two" / f"result.{kind}").read_bytes()
+        assert (tmp_path / "one" / f"result.{kind}").read_bytes() == (
+            tmp_path / "two" / f"result.{kind}"
+        ).read_bytes()
 
 
-@pytest.mark.parametrize(("frame", "name", "caption"), [(FRAME[:0], "a", "x"), (FRAME, "a/b", "x"), (FRAME, "a", " ")])
+@pytest.mark.parametrize(
+    ("frame", "name", "caption"), [(FRAME[:0], "a", "x"), (FRAME, "a/b", "x"), (FRAME, "a", " ")]
+)
 def test_a_bad_table_is_refused_and_writes_nothing(tmp_path, frame, name, caption):
     with pytest.raises(ValueError, match="at least one row"):
         save_table(frame, tmp_path, name, caption)
@@ -96,7 +117,9 @@ def test_with_interval(numbers, text):
 
 def test_reported_numbers_are_cited():
     facts = reported()
-    assert len(facts) == 170 and facts["source"].str.len().min() > 5 and facts["value"].notna().all()
+    assert (
+        len(facts) == 170 and facts["source"].str.len().min() > 5 and facts["value"].notna().all()
+    )
     clip = reported("cosettle_t10", "CiA-SSv2").set_index("model")["value"]
     assert clip["CLIP ViT-B/16"] == 79.1
 
@@ -108,7 +131,8 @@ def test_an_unknown_table_or_data_set_lists_the_known_ones(arguments):
 
 
 OURS = pd.DataFrame(
-    [("LiFT", "SSv2", "probe_top1", 1 / 3, 0.1, 0.6)], columns=["model", "dataset", "metric", "value", "low", "high"]
+    [("LiFT", "SSv2", "probe_top1", 1 / 3, 0.1, 0.6)],
+    columns=["model", "dataset", "metric", "value", "low", "high"],
 )
 
 
@@ -122,13 +146,20 @@ def test_our_rows_come_first_and_every_row_has_a_source():
 
 def test_what_we_lack_is_not_called_unreported():
     both = beside_reported(OURS, "cosettle_t10", metric="chiral_accuracy")
-    assert both["params_m"][0] == "not available here" and (both["params_m"][1:] != "not available here").all()
+    assert (
+        both["params_m"][0] == "not available here"
+        and (both["params_m"][1:] != "not available here").all()
+    )
 
 
 def test_spread_gives_each_data_set_a_column():
     wide = beside_reported(OURS, "standard_benchmarks_a", spread="dataset")
     assert list(wide.columns[-5:]) == ["SSv2", "K400", "UCF101", "HMDB51", "source"]
-    assert wide["SSv2"][0] == "0.3 [0.1, 0.6]" and wide["K400"][0] == "not available here" and len(wide) == 9
+    assert (
+        wide["SSv2"][0] == "0.3 [0.1, 0.6]"
+        and wide["K400"][0] == "not available here"
+        and len(wide) == 9
+    )
     facts = reported("standard_benchmarks_a", "K400").set_index("model")["value"]
     assert wide.set_index("model")["K400"][1:].astype(float).to_dict() == facts.to_dict()
 
@@ -143,7 +174,12 @@ def test_beside_reported_names_its_faults():
 
 
 def test_beside_reported_can_be_saved(tmp_path):
-    save_table(beside_reported(OURS, "standard_benchmarks_a", spread="dataset"), tmp_path, "both", "Caption.")
+    save_table(
+        beside_reported(OURS, "standard_benchmarks_a", spread="dataset"),
+        tmp_path,
+        "both",
+        "Caption.",
+    )
     assert "not available here" in (tmp_path / "both.md").read_text()
 
 
@@ -172,8 +208,17 @@ def checkout(tmp_path) -> Path:
 
 def commit_of(checkout: Path) -> str:
     code = "from lift.tables import provenance; print(provenance('smoke', 0)['commit'])"
-    environment = os.environ | {"PYTHONPATH": str(checkout), "GIT_CEILING_DIRECTORIES": str(checkout.parent)}
-    options = {"cwd": checkout, "env": environment, "check": True, "capture_output": True, "text": True}
+    environment = os.environ | {
+        "PYTHONPATH": str(checkout),
+        "GIT_CEILING_DIRECTORIES": str(checkout.parent),
+    }
+    options = {
+        "cwd": checkout,
+        "env": environment,
+        "check": True,
+        "capture_output": True,
+        "text": True,
+    }
     return subprocess.run([sys.executable, "-P", "-c", code], **options).stdout.strip()
 
 
@@ -204,13 +249,19 @@ def test_a_changed_source_makes_the_commit_dirty_but_an_output_does_not(checkout
 
 
 def test_json_is_sorted_plain_and_reproducible(tmp_path):
-    save_json({"b": np.float32(0.5), "a": {"y": np.arange(2), "x": (np.int64(1), None, True)}}, tmp_path, "metrics")
+    save_json(
+        {"b": np.float32(0.5), "a": {"y": np.arange(2), "x": (np.int64(1), None, True)}},
+        tmp_path,
+        "metrics",
+    )
     text = (tmp_path / "metrics.json").read_text()
     assert json.loads(text) == {"a": {"x": [1, None, True], "y": [0, 1]}, "b": 0.5}
     assert text.index('"a"') < text.index('"b"') and text.endswith("\n")
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), np.float64("nan"), np.array([1.0, np.nan])])
+@pytest.mark.parametrize(
+    "bad", [float("nan"), float("inf"), np.float64("nan"), np.array([1.0, np.nan])]
+)
 def test_what_json_cannot_hold_is_named_and_the_old_file_stays(tmp_path, bad):
     save_json({"a": 1}, tmp_path, "metrics")
     with pytest.raises(ValueError, match=r"metrics\.groups\[1\]\.accuracy"):

@@ -51,11 +51,16 @@ def store(tmp_path) -> FeatureStore:
 
 
 def test_it_learns_and_leaves_a_model_that_loads(store, tmp_path):
-    model = fit(store, CONFIG, dataclasses.replace(RECIPE, epochs=60), tmp_path / "out", progress=False)
+    model = fit(
+        store, CONFIG, dataclasses.replace(RECIPE, epochs=60), tmp_path / "out", progress=False
+    )
     losses = losses_by_epoch(tmp_path / "out")
     assert list(losses["epoch"]) == list(range(60))
     assert losses["train/reconstruction"].iloc[-1] < 0.6 * losses["train/reconstruction"].iloc[0]
-    assert losses["validation/reconstruction"].min() < 0.8 * losses["validation/reconstruction"].iloc[0]
+    assert (
+        losses["validation/reconstruction"].min()
+        < 0.8 * losses["validation/reconstruction"].iloc[0]
+    )
     loaded = LiFT.from_pretrained(tmp_path / "out")
     x = store.read(store.ids[:3])
     assert torch.equal(loaded.embed(x), model.embed(x))
@@ -65,11 +70,19 @@ def test_it_learns_and_leaves_a_model_that_loads(store, tmp_path):
 
 
 def test_the_saved_model_is_the_one_of_the_lowest_validation_loss(store, tmp_path):
-    fit(store, CONFIG, dataclasses.replace(RECIPE, epochs=6, learning_rate=0.3), tmp_path / "out", progress=False)
+    fit(
+        store,
+        CONFIG,
+        dataclasses.replace(RECIPE, epochs=6, learning_rate=0.3),
+        tmp_path / "out",
+        progress=False,
+    )
     losses = losses_by_epoch(tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"validation loss {losses['validation/loss'].min():.4f}" in card
-    assert losses["validation/loss"].min() < losses["validation/loss"].iloc[-1], "the last epoch is not the best one here"
+    assert losses["validation/loss"].min() < losses["validation/loss"].iloc[-1], (
+        "the last epoch is not the best one here"
+    )
 
 
 def test_same_seed_same_weights_other_seed_other_weights(store, tmp_path):
@@ -84,19 +97,38 @@ def test_same_seed_same_weights_other_seed_other_weights(store, tmp_path):
 
 def test_standardisation_is_of_the_training_clips_and_can_be_off(store, tmp_path):
     ids = store.ids[:32]
-    model = fit(store, CONFIG, RECIPE, tmp_path / "on", train_ids=ids, validation_ids=store.ids[32:], progress=False)
-    torch.testing.assert_close(model.feature_mean, store.read(ids).mean((0, 1)), atol=1e-3, rtol=1e-3)
+    model = fit(
+        store,
+        CONFIG,
+        RECIPE,
+        tmp_path / "on",
+        train_ids=ids,
+        validation_ids=store.ids[32:],
+        progress=False,
+    )
+    torch.testing.assert_close(
+        model.feature_mean, store.read(ids).mean((0, 1)), atol=1e-3, rtol=1e-3
+    )
     raw = dataclasses.replace(RECIPE, standardise="none")
     assert not fit(store, CONFIG, raw, tmp_path / "off", progress=False).feature_mean.any()
 
 
 def test_resuming_goes_on_and_ends_as_an_undisturbed_run(store, tmp_path):
-    config, recipe = dataclasses.replace(CONFIG, dropout=0.1), dataclasses.replace(RECIPE, reversal=0.5)
-    whole = fit(store, config, dataclasses.replace(recipe, epochs=4), tmp_path / "whole", progress=False)
+    config, recipe = (
+        dataclasses.replace(CONFIG, dropout=0.1),
+        dataclasses.replace(RECIPE, reversal=0.5),
+    )
+    whole = fit(
+        store, config, dataclasses.replace(recipe, epochs=4), tmp_path / "whole", progress=False
+    )
     fit(store, config, dataclasses.replace(recipe, epochs=2), tmp_path / "parts", progress=False)
-    parts = fit(store, config, dataclasses.replace(recipe, epochs=4), tmp_path / "parts", progress=False)
+    parts = fit(
+        store, config, dataclasses.replace(recipe, epochs=4), tmp_path / "parts", progress=False
+    )
     assert list(losses_by_epoch(tmp_path / "parts")["epoch"]) == [0, 1, 2, 3]
-    assert torch.equal(parts.embed(store.read(store.ids[:2])), whole.embed(store.read(store.ids[:2])))
+    assert torch.equal(
+        parts.embed(store.read(store.ids[:2])), whole.embed(store.read(store.ids[:2]))
+    )
 
 
 def test_a_killed_run_resumes(tmp_path):
@@ -109,7 +141,9 @@ def test_a_killed_run_resumes(tmp_path):
             TrainingConfig(epochs=int(sys.argv[3]), batch_size=16), sys.argv[2], progress=False)
     """)
     command = [sys.executable, "-c", script, str(tmp_path / "store"), str(tmp_path / "out")]
-    victim = subprocess.Popen([*command, "100000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    victim = subprocess.Popen(
+        [*command, "100000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     last = tmp_path / "out" / "checkpoints" / "last.ckpt"
     for _ in range(600):
         if last.exists() and last.stat().st_size:
@@ -126,11 +160,23 @@ def test_a_killed_run_resumes(tmp_path):
 def test_another_recipe_in_the_same_folder_is_refused_by_name(store, tmp_path):
     fit(store, CONFIG, RECIPE, tmp_path / "out", progress=False)
     with pytest.raises(ValueError, match="training.learning_rate"):
-        fit(store, CONFIG, dataclasses.replace(RECIPE, learning_rate=1.0), tmp_path / "out", progress=False)
+        fit(
+            store,
+            CONFIG,
+            dataclasses.replace(RECIPE, learning_rate=1.0),
+            tmp_path / "out",
+            progress=False,
+        )
     with pytest.raises(ValueError, match="model.depth"):
         fit(store, dataclasses.replace(CONFIG, depth=2), RECIPE, tmp_path / "out", progress=False)
     with pytest.raises(ValueError, match="data.name"):
-        fit(make_store(tmp_path / "other", name="other"), CONFIG, RECIPE, tmp_path / "out", progress=False)
+        fit(
+            make_store(tmp_path / "other", name="other"),
+            CONFIG,
+            RECIPE,
+            tmp_path / "out",
+            progress=False,
+        )
 
 
 def test_other_features_of_the_same_clips_are_other_data(store, tmp_path):
@@ -143,7 +189,14 @@ def test_other_features_of_the_same_clips_are_other_data(store, tmp_path):
 
 def test_a_clip_that_the_store_lacks_leaves_the_folder_free(store, tmp_path):
     with pytest.raises(KeyError, match="nowhere"):
-        fit(store, CONFIG, RECIPE, tmp_path / "out", train_ids=[*store.ids, "nowhere"], progress=False)
+        fit(
+            store,
+            CONFIG,
+            RECIPE,
+            tmp_path / "out",
+            train_ids=[*store.ids, "nowhere"],
+            progress=False,
+        )
     fit(store, CONFIG, RECIPE, tmp_path / "out", progress=False)
 
 
@@ -156,14 +209,22 @@ def test_a_damaged_checkpoint_is_named_with_what_to_do(store, tmp_path, name, co
     with pytest.raises(ValueError, match=rf"{name}\.ckpt: is .*delete .*out to train again"):
         fit(store, CONFIG, longer, tmp_path / "out", progress=False)
     if name == "last":
-        (tmp_path / "out" / "checkpoints" / "last.ckpt").write_bytes((tmp_path / "out" / "checkpoints" / "best.ckpt").read_bytes())
+        (tmp_path / "out" / "checkpoints" / "last.ckpt").write_bytes(
+            (tmp_path / "out" / "checkpoints" / "best.ckpt").read_bytes()
+        )
         fit(store, CONFIG, longer, tmp_path / "out", progress=False)
         assert losses_by_epoch(tmp_path / "out")["epoch"].max() == 3
 
 
 def test_a_run_whose_loss_is_never_finite_says_so(store, tmp_path):
     with pytest.raises(ValueError, match="no epoch had a finite validation loss"):
-        fit(store, CONFIG, dataclasses.replace(RECIPE, learning_rate=1e20), tmp_path / "out", progress=False)
+        fit(
+            store,
+            CONFIG,
+            dataclasses.replace(RECIPE, learning_rate=1e20),
+            tmp_path / "out",
+            progress=False,
+        )
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
@@ -215,9 +276,15 @@ def test_augmentation_reverses_half_of_the_clips():
 
 @pytest.mark.parametrize(
     "field, value",
-    [("epochs", 0), ("validation_fraction", 1.0), ("learning_rate", -1.0), ("learning_rate", math.nan),
-     ("reversal", 1.5), ("train_clips", -1),
-     ("orthogonality", -1.0)],
+    [
+        ("epochs", 0),
+        ("validation_fraction", 1.0),
+        ("learning_rate", -1.0),
+        ("learning_rate", math.nan),
+        ("reversal", 1.5),
+        ("train_clips", -1),
+        ("orthogonality", -1.0),
+    ],
 )
 def test_wrong_recipes_name_the_field(field, value):
     with pytest.raises(ValueError, match=field):
@@ -245,7 +312,11 @@ def test_an_unknown_standardisation_is_refused():
 def test_a_part_of_the_training_clips_follows_from_the_seed():
     ids = [f"clip{n:02d}" for n in range(40)]
     some = draw_ids(ids, 10, seed=3)
-    assert len(some) == 10 and some == sorted(some) == draw_ids(ids, 10, seed=3) and some != draw_ids(ids, 10, seed=4)
+    assert (
+        len(some) == 10
+        and some == sorted(some) == draw_ids(ids, 10, seed=3)
+        and some != draw_ids(ids, 10, seed=4)
+    )
     assert draw_ids(ids, 0, seed=3) == ids
     with pytest.raises(ValueError, match="train_clips is 41, but there are 40"):
         draw_ids(ids, 41, seed=3)
@@ -260,9 +331,19 @@ def test_a_variant_is_trained_and_its_folder_is_its_own(store, tmp_path):
 
 
 def test_a_recipe_is_split_into_model_and_training():
-    config, training = split_recipe({"latent_dim": 8, "heads": 2, "learning_rate": "5e-4", "curvature": 1, "seed": 3}, 24)
-    assert (config.feature_dim, config.latent_dim, training.learning_rate, training.curvature, training.seed) == (24, 8, 5e-4, 1.0, 3)
-    with pytest.raises(ValueError, match="no such field of LiFTConfig or TrainingConfig: latentdim"):
+    config, training = split_recipe(
+        {"latent_dim": 8, "heads": 2, "learning_rate": "5e-4", "curvature": 1, "seed": 3}, 24
+    )
+    assert (
+        config.feature_dim,
+        config.latent_dim,
+        training.learning_rate,
+        training.curvature,
+        training.seed,
+    ) == (24, 8, 5e-4, 1.0, 3)
+    with pytest.raises(
+        ValueError, match="no such field of LiFTConfig or TrainingConfig: latentdim"
+    ):
         split_recipe({"latentdim": 8}, 24)
     with pytest.raises(ValueError, match="depth takes a value such as 4, got 'two'"):
         split_recipe({"depth": "two"}, 24)
@@ -270,20 +351,31 @@ def test_a_recipe_is_split_into_model_and_training():
 
 @pytest.mark.parametrize("window", [0.25, 1.0])
 def test_frames_drawn_from_a_window_keep_their_order_and_their_clip(window):
-    x = torch.arange(31.0)[None, :, None].expand(200, -1, 2) + 100 * torch.arange(200.0)[:, None, None]
+    x = (
+        torch.arange(31.0)[None, :, None].expand(200, -1, 2)
+        + 100 * torch.arange(200.0)[:, None, None]
+    )
     drawn = draw_frames(x, 16, window) - 100 * torch.arange(200.0)[:, None, None]
     assert drawn.shape == (200, 16, 2) and drawn.min() >= 0 and drawn.max() <= 30
     times = drawn[..., 0]
     assert (times.diff(dim=1) >= 0).all(), "time runs forwards"
     spans = times[:, -1] - times[:, 0]
-    assert spans.min() >= 31 * window * 14 / 16 - 2 and (window == 1 or spans.max() > spans.min() + 5), "of many lengths"
+    assert spans.min() >= 31 * window * 14 / 16 - 2 and (
+        window == 1 or spans.max() > spans.min() + 5
+    ), "of many lengths"
 
 
 def test_a_model_trained_on_windows_is_validated_on_evenly_spread_frames(store, tmp_path):
-    config, training = LiFTConfig(feature_dim=store.dim, latent_dim=8, depth=1, heads=2), TrainingConfig(epochs=2, frames=3, keep_every=1)
+    config, training = (
+        LiFTConfig(feature_dim=store.dim, latent_dim=8, depth=1, heads=2),
+        TrainingConfig(epochs=2, frames=3, keep_every=1),
+    )
     model = fit(store, config, training, tmp_path / "out", progress=False)
     kept = sorted(path.name for path in (tmp_path / "out" / "checkpoints" / "kept").glob("*.ckpt"))
-    assert kept == ["epoch=0.ckpt", "epoch=1.ckpt"] and model.embed(store.read()[:, :3]).isfinite().all()
+    assert (
+        kept == ["epoch=0.ckpt", "epoch=1.ckpt"]
+        and model.embed(store.read()[:, :3]).isfinite().all()
+    )
 
 
 @pytest.mark.parametrize("fields", [{"frames": -1}, {"frames": 4, "window": 0.0}, {"window": 1.5}])

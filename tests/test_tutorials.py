@@ -19,11 +19,22 @@ def execute(name: str, out: Path, **parameters: object) -> str:
     """Run a tutorial; the text that it printed."""
     source = str(TUTORIALS / f"{name}.ipynb")
     known = papermill.inspect_notebook(source)
-    assert parameters.keys() <= known.keys(), "papermill only warns of a parameter that does not exist"
+    assert parameters.keys() <= known.keys(), (
+        "papermill only warns of a parameter that does not exist"
+    )
     done = out / "executed.ipynb"
-    papermill.execute_notebook(source, str(done), {"out": str(out), **parameters}, cwd=TUTORIALS, progress_bar=False)
-    outputs = [output for cell in nbformat.read(done, 4).cells if cell.cell_type == "code" for output in cell.outputs]
-    assert not [output for output in outputs if output.get("name") == "stderr"], "a warning is an error in our code"
+    papermill.execute_notebook(
+        source, str(done), {"out": str(out), **parameters}, cwd=TUTORIALS, progress_bar=False
+    )
+    outputs = [
+        output
+        for cell in nbformat.read(done, 4).cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+    ]
+    assert not [output for output in outputs if output.get("name") == "stderr"], (
+        "a warning is an error in our code"
+    )
     return "".join(output.text for output in outputs if output.output_type == "stream")
 
 
@@ -42,7 +53,9 @@ def videos(tmp_path_factory) -> Path:
 def test_embed_your_videos(tmp_path):
     execute("embed_your_videos", tmp_path, clips_per_label=2, size=64)
     table = read_embeddings(tmp_path / "embeddings.parquet")
-    assert list(table.index) == [f"{label}/{label}0{n}.mp4" for label in ("emptying", "filling") for n in range(2)]
+    assert list(table.index) == [
+        f"{label}/{label}0{n}.mp4" for label in ("emptying", "filling") for n in range(2)
+    ]
     assert np.isfinite(table.to_numpy()).all()
 
 
@@ -56,9 +69,14 @@ def test_compare_two_labels_of_rendered_clips(tmp_path):
 
 
 def test_compare_two_labels_of_a_table_with_a_split(tmp_path, videos):
-    rows = [(f"{sign}-{n}.mp4", ("off", "on")[sign], ("train", "train", "validation")[n]) for sign in (0, 1) for n in range(3)]
+    rows = [
+        (f"{sign}-{n}.mp4", ("off", "on")[sign], ("train", "train", "validation")[n])
+        for sign in (0, 1)
+        for n in range(3)
+    ]
     table = pd.DataFrame([*rows, ("broken.mp4", "on", "train")], columns=["path", "label", "split"])
-    table.assign(group="mine").to_csv(videos / "clips.csv", index=False)  # a column that is no business of ours
+    # a column that is no business of ours
+    table.assign(group="mine").to_csv(videos / "clips.csv", index=False)
     said = execute("compare_two_labels", tmp_path, clips=str(videos / "clips.csv"))
     assert (pd.read_csv(tmp_path / "comparison.csv")["of"] == 2).all()
     assert "6 clips done" in said and "1 failed" in said and "broken.mp4" in said
@@ -74,6 +92,10 @@ def test_real_clips(tmp_path, shared):
     listing = pd.read_csv(shared / "clips" / "clips.csv").groupby(["group", "label"]).head(1)
     few = tmp_path / "few"
     few.mkdir()
-    listing.assign(file=[str(shared / "clips" / name) for name in listing["file"]]).to_csv(few / "clips.csv", index=False)
+    listing.assign(file=[str(shared / "clips" / name) for name in listing["file"]]).to_csv(
+        few / "clips.csv", index=False
+    )
     execute("real_clips", tmp_path, folder=str(few))
-    assert {"pair.png", "trajectories.png", "odd_code.png", "neighbours.png"} <= {file.name for file in tmp_path.iterdir()}
+    assert {"pair.png", "trajectories.png", "odd_code.png", "neighbours.png"} <= {
+        file.name for file in tmp_path.iterdir()
+    }

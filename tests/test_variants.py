@@ -26,7 +26,10 @@ def test_free_paths_have_the_codes_of_their_least_squares_line():
 
 
 def shapes(name: str) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(value.shape) for key, value in variant(name)(LiFTConfig(**SMALL)).state_dict().items()}
+    return {
+        key: tuple(value.shape)
+        for key, value in variant(name)(LiFTConfig(**SMALL)).state_dict().items()
+    }
 
 
 def test_a_higher_degree_changes_the_dynamic_head_alone():

@@ -28,7 +28,11 @@ def imports(path: Path) -> set[Path]:
             above = path.parts[: len(path.parts) - node.level] if node.level else ()
             module = ".".join([*above, *([node.module] if node.module else [])])
             names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
-            names += [f"lift.{_HOMES[alias.name]}" for alias in node.names if module == "lift" and alias.name in _HOMES]
+            names += [
+                f"lift.{_HOMES[alias.name]}"
+                for alias in node.names
+                if module == "lift" and alias.name in _HOMES
+            ]
         else:
             continue
         found |= {Path(name.replace(".", "/") + ".py") for name in names if name.startswith("lift")}

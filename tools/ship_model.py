@@ -37,7 +37,9 @@ def rendered(level: str, backbone: torch.nn.Module) -> tuple[FeatureStore, list[
 def real() -> tuple[FeatureStore, list[str]]:
     """Features of DROID's clips that are in no chiral group, and their ids."""
     clips = read_clips(ROOT / "runs" / "droid" / "clips" / "cia-droid.csv")
-    return FeatureStore.open(ROOT / "runs" / "droid" / "features" / "droid"), list(clips.loc[clips["group"].isna(), "clip_id"])
+    return FeatureStore.open(ROOT / "runs" / "droid" / "features" / "droid"), list(
+        clips.loc[clips["group"].isna(), "clip_id"]
+    )
 
 
 def card(folder: Path, **texts: str) -> None:
@@ -52,7 +54,8 @@ def ship_code() -> None:
     code = EquivariantCode(backbone=backbone.description)
     sources = [*(rendered(level, backbone) for level in LEVELS), real()]
     batches = chain.from_iterable(
-        (as_model_input(x, store.description, code) for x in store.batches(ids, 64)) for store, ids in sources
+        (as_model_input(x, store.description, code) for x in store.batches(ids, 64))
+        for store, ids in sources
     )
     code.fit_batches(batches).save(PACKAGED_MODEL, torch.float16)
     counts = [len(ids) for _, ids in sources]

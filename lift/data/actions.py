@@ -36,7 +36,9 @@ def _listed_lines(path: Path) -> list[tuple[int, str]]:
     return lines
 
 
-def _label_clips(rows: Iterable[dict[str, object]], root: Path, unusable: dict[str, str]) -> pd.DataFrame:
+def _label_clips(
+    rows: Iterable[dict[str, object]], root: Path, unusable: dict[str, str]
+) -> pd.DataFrame:
     """The clip table of rows with `clip_id`, `path`, `looked_for`, `split`, `label`, `place` (file and row)."""
     kept, seen = [], set()
     for row in rows:
@@ -47,7 +49,9 @@ def _label_clips(rows: Iterable[dict[str, object]], root: Path, unusable: dict[s
             seen.add(row["clip_id"])
             kept.append(row)
     columns = ["clip_id", "path", "start", "end", "looked_for", "split", "label"]
-    return finish_clips(pd.DataFrame(kept, columns=columns).astype({"start": float, "end": float}), root, unusable)
+    return finish_clips(
+        pd.DataFrame(kept, columns=columns).astype({"start": float, "end": float}), root, unusable
+    )
 
 # %% ../../nbs/15_actions.ipynb #196e7113
 _KINETICS_SPLITS = {"train": ("train", "train"), "val": ("validation", "val", "validation")}
@@ -61,7 +65,9 @@ def _kinetics_paths(name: str, label: str, folders: tuple[str, ...]) -> list[str
     ]
 
 
-def _kinetics_rows(path: Path, videos: VideoFiles, unusable: dict[str, str]) -> Iterable[dict[str, object]]:
+def _kinetics_rows(
+    path: Path, videos: VideoFiles, unusable: dict[str, str]
+) -> Iterable[dict[str, object]]:
     """The rows of `train.csv` or `val.csv`; faulty ones go to `unusable`."""
     split, *folders = _KINETICS_SPLITS[path.stem]
     table = read_table(path, ["label", "youtube_id", "time_start", "time_end"])
@@ -94,7 +100,9 @@ def kinetics_clips(root: str | Path, subset: str | None = None) -> pd.DataFrame:
     if subset not in (None, "temporal"):
         raise DatasetError(f"subset {subset!r}: expected 'temporal' or None")
     root = check_root(root)
-    paths = [find_file(root, [f"{split}.csv", f"annotations/{split}.csv"]) for split in _KINETICS_SPLITS]
+    paths = [
+        find_file(root, [f"{split}.csv", f"annotations/{split}.csv"]) for split in _KINETICS_SPLITS
+    ]
     if not any(paths):
         need_file(root, ["train.csv", "annotations/train.csv"])
     videos, unusable = VideoFiles(root), {}
@@ -152,7 +160,10 @@ def _hmdb_lists(root: Path, split: int) -> dict[str, Path]:
     """Class to the list of its videos; `DatasetError` where there is none."""
     ending = f"_test_split{split}.txt"
     for folder in _HMDB_FOLDERS:
-        lists = {path.name.removesuffix(ending): path for path in sorted((root / folder).glob(f"*{ending}"))}
+        lists = {
+            path.name.removesuffix(ending): path
+            for path in sorted((root / folder).glob(f"*{ending}"))
+        }
         if lists:
             return lists
     raise DatasetError(
@@ -167,7 +178,9 @@ def _check_hmdb_classes(videos: VideoFiles, classes: Iterable[str], split: int) 
         for name in sorted(videos.names(folder) - known):
             if any(video.endswith(".avi") for video in videos.names(f"{folder}{name}")):
                 listed = f"{name}_test_split{split}.txt"
-                raise DatasetError(f"{videos.root}: lacks {listed}, although {folder}{name} holds videos; fetch the lists again")
+                raise DatasetError(
+                    f"{videos.root}: lacks {listed}, although {folder}{name} holds videos; fetch the lists again"
+                )
 
 
 def hmdb51_clips(root: str | Path, split: int = 1) -> pd.DataFrame:
@@ -189,7 +202,9 @@ def hmdb51_clips(root: str | Path, split: int = 1) -> pd.DataFrame:
                     "split": _HMDB_SPLITS[part],
                     "label": label.replace("_", " "),
                 }
-                rows.append({**row, "path": videos.find(paths), "looked_for": paths[0], "place": place})
+                rows.append(
+                    {**row, "path": videos.find(paths), "looked_for": paths[0], "place": place}
+                )
     return _label_clips(rows, root, unusable)
 
 # %% ../../nbs/15_actions.ipynb #4c81d0f2
@@ -204,9 +219,14 @@ def hmdb51_chiral_clips(root: str | Path, split: int = 1) -> pd.DataFrame:
     if lacking:
         raise DatasetError(f"{root}: has no usable clip of the class {' or '.join(lacking)}")
     signs = rows["label"].eq("stand").astype(int)
-    table = check_clips(rows.assign(group="sit_stand", chiral_label=signs, verb=rows["label"], noun="person"))
+    table = check_clips(
+        rows.assign(group="sit_stand", chiral_label=signs, verb=rows["label"], noun="person")
+    )
     ours = ("sit", "stand")
-    kept = {key: {name: why for name, why in clips.attrs[key].items() if name.startswith(ours)} for key in ("missing", "unusable")}
+    kept = {
+        key: {name: why for name, why in clips.attrs[key].items() if name.startswith(ours)}
+        for key in ("missing", "unusable")
+    }
     table.attrs.update(root=str(root), source="the classes sit and stand", **kept)
     return table
 

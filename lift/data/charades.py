@@ -69,7 +69,9 @@ def read_classes(root: str | Path) -> pd.DataFrame:
                 f"{root}: class {code} has no verb or object in Charades_v1_mapping.txt; fetch the annotations again"
             )
         rows[code] = (text, object_id, objects[object_id], verb_id, verbs[verb_id])
-    return pd.DataFrame.from_dict(rows, "index", columns=["template", "object_id", "noun", "verb_id", "verb"])
+    return pd.DataFrame.from_dict(
+        rows, "index", columns=["template", "object_id", "noun", "verb_id", "verb"]
+    )
 
 # %% ../../nbs/14_charades.ipynb #f83bd42f
 def _instances(video: dict[str, str]) -> list[dict[str, object]]:
@@ -88,7 +90,9 @@ def _instances(video: dict[str, str]) -> list[dict[str, object]]:
     return rows
 
 
-def _read_actions(path: Path, split: str, classes: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+def _read_actions(
+    path: Path, split: str, classes: pd.DataFrame
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """The action instances of one list, and those left out, each with its fault."""
     videos = read_table(path, ["id", "actions"])
     rows, unusable = [], {}
@@ -110,7 +114,9 @@ def read_annotations(root: str | Path) -> pd.DataFrame:
     """One row an action instance: class, verb, object, range and `id`; `attrs["unusable"]` names those left out."""
     root = check_root(root)
     classes = read_classes(root)
-    names = {split: [f"{folder}Charades_v1_{split}.csv" for folder in _FOLDERS] for split in _SPLITS}
+    names = {
+        split: [f"{folder}Charades_v1_{split}.csv" for folder in _FOLDERS] for split in _SPLITS
+    }
     paths = {split: find_file(root, names[split]) for split in _SPLITS}
     if not any(paths.values()):
         need_file(root, names["test"])
@@ -142,7 +148,9 @@ def mine(
     table = read_annotations(annotations)
     merged, unusable = noun_groups("charades", nouns), table.attrs["unusable"]
     table = table.assign(group_noun=table["noun"].map(lambda name: merged.get(name, name)))
-    rows = form_groups(sign_rows(table, chiral_pairs("charades", pairs), text="label"), "charades", *RULES[rule])
+    rows = form_groups(
+        sign_rows(table, chiral_pairs("charades", pairs), text="label"), "charades", *RULES[rule]
+    )
     rows.attrs["unusable"] = unusable | rows.attrs["unusable"]
     return rows
 
@@ -151,7 +159,9 @@ def _locate(id: str, videos: VideoFiles) -> dict[str, object]:
     return locate_range(id, videos, _VIDEOS, (".mp4",))
 
 
-def chiral_clips(root: str | Path, lists: str | Path | None = None, rule: str = "published-like") -> pd.DataFrame:
+def chiral_clips(
+    root: str | Path, lists: str | Path | None = None, rule: str = "published-like"
+) -> pd.DataFrame:
     """The chiral benchmark as a clip table: from `lists`, or lists in `root`, or mined with `rule`.
 
     `attrs["source"]` says which; `attrs["missing"]` and `attrs["unusable"]` say what was left out.

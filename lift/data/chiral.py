@@ -19,7 +19,14 @@ import pandera.pandas as pa
 
 from ..io import InputError, short_hash, write_text
 
-from .status import DatasetError, VideoFiles, check_root, finish_clips, package_list, read_table
+from lift.data.status import (
+    DatasetError,
+    VideoFiles,
+    check_root,
+    finish_clips,
+    package_list,
+    read_table,
+)
 
 # %% ../../nbs/11_chiral.ipynb #b3b898d2
 def chiral_pairs(dataset: str, path: str | Path | None = None) -> pd.DataFrame:
@@ -67,7 +74,11 @@ def sign_rows(rows: pd.DataFrame, pairs: pd.DataFrame, text: str | None = None) 
             phrases = tuple(word.lower() for word in words if " " in word)
             if text and phrases:
                 chosen |= rows[text].str.lower().str.startswith(phrases)
-            parts.append(rows[chosen].assign(verb_forward=names[0], verb_reverse=names[1], chiral_label=label))
+            parts.append(
+                rows[chosen].assign(
+                    verb_forward=names[0], verb_reverse=names[1], chiral_label=label
+                )
+            )
     return pd.concat(parts)
 
 # %% ../../nbs/11_chiral.ipynb #cb139c35
@@ -82,7 +93,9 @@ def _large_enough(rows: pd.DataFrame, clips_a_sign: int, clips: int) -> pd.Index
     """The ids of the groups that have both signs in every split and enough clips in the deciding one."""
     splits = rows["split"].unique()
     counts = rows.groupby(["chiral_triplet_id", "split", "chiral_label"]).size()
-    every = pd.MultiIndex.from_product([rows["chiral_triplet_id"].unique(), splits, [0, 1]], names=counts.index.names)
+    every = pd.MultiIndex.from_product(
+        [rows["chiral_triplet_id"].unique(), splits, [0, 1]], names=counts.index.names
+    )
     counts = counts.reindex(every, fill_value=0).unstack("chiral_label")
     both = counts.min(axis=1).groupby("chiral_triplet_id").min() >= 1
     deciding = counts.xs("validation" if "validation" in splits else splits[0], level="split")
@@ -96,21 +109,30 @@ def _in_both_splits(rows: pd.DataFrame) -> dict[str, str]:
     return dict.fromkeys(ids, "is in the lists of both splits")
 
 
-def form_groups(rows: pd.DataFrame, dataset: str, clips_a_sign: int = 1, clips: int = 2) -> pd.DataFrame:
+def form_groups(
+    rows: pd.DataFrame, dataset: str, clips_a_sign: int = 1, clips: int = 2
+) -> pd.DataFrame:
     """Signed rows with `chiral_triplet_id`, only of the groups that are large enough.
 
     `attrs["contradictions"]` counts the clips left out for having both signs, `attrs["unusable"]` names those of both
     splits. `DatasetError` where no group is left.
     """
     keys = ["verb_forward", "verb_reverse", "group_noun"]
-    ids = {key: group_id(dataset, *key) for key in rows[keys].drop_duplicates().itertuples(index=False, name=None)}
-    rows = rows.assign(chiral_triplet_id=[ids[key] for key in rows[keys].itertuples(index=False, name=None)])
+    ids = {
+        key: group_id(dataset, *key)
+        for key in rows[keys].drop_duplicates().itertuples(index=False, name=None)
+    }
+    rows = rows.assign(
+        chiral_triplet_id=[ids[key] for key in rows[keys].itertuples(index=False, name=None)]
+    )
     unusable = _in_both_splits(rows)
     rows, contradictions = _drop_contradictions(rows[~rows["id"].isin(list(unusable))])
     if not rows.empty:
         rows = rows[rows["chiral_triplet_id"].isin(_large_enough(rows, clips_a_sign, clips))]
     if rows.empty:
-        raise DatasetError(f"{dataset}: no chiral group: no pair of opposite verbs has enough clips of both signs")
+        raise DatasetError(
+            f"{dataset}: no chiral group: no pair of opposite verbs has enough clips of both signs"
+        )
     rows = rows.reset_index(drop=True)
     rows.attrs.update(contradictions=contradictions, unusable=unusable)
     return rows
@@ -137,10 +159,24 @@ def group_table(rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
     table = []
     for triplet, group in rows.groupby("chiral_triplet_id", sort=False):
         if group["id"].str.contains(";").any():
-            raise DatasetError(f"{dataset}: group {triplet}: an id contains ';', which parts ids in the list")
-        first, sides = group.iloc[0], [";".join(group.loc[group["chiral_label"] == label, "id"]) for label in (1, 0)]
-        table.append([triplet, *sides, first["verb_forward"], first["verb_reverse"], first["group_noun"]])
-    columns = ["triplet_id", "id_forward", "id_reverse", "verb_forward", "verb_reverse", NOUN_COLUMN[dataset]]
+            raise DatasetError(
+                f"{dataset}: group {triplet}: an id contains ';', which parts ids in the list"
+            )
+        first, sides = (
+            group.iloc[0],
+            [";".join(group.loc[group["chiral_label"] == label, "id"]) for label in (1, 0)],
+        )
+        table.append(
+            [triplet, *sides, first["verb_forward"], first["verb_reverse"], first["group_noun"]]
+        )
+    columns = [
+        "triplet_id",
+        "id_forward",
+        "id_reverse",
+        "verb_forward",
+        "verb_reverse",
+        NOUN_COLUMN[dataset],
+    ]
     return pd.DataFrame(table, columns=columns)
 
 
@@ -154,7 +190,9 @@ def write_lists(rows: pd.DataFrame, out: str | Path, dataset: str) -> list[Path]
     for split, part in rows.groupby("split", sort=False):
         columns = [column for column in CIA_COLUMNS[dataset] if column in part.columns]
         tables[f"chiral_groups-{dataset}-{split}.csv"] = group_table(part, dataset)
-        tables[f"cia-{dataset}-{split}.csv"] = part[columns].assign(chiral_label=part["chiral_label"].astype(float))
+        tables[f"cia-{dataset}-{split}.csv"] = part[columns].assign(
+            chiral_label=part["chiral_label"].astype(float)
+        )
     for name, table in tables.items():
         write_text(out / name, table.to_csv(index=False, lineterminator="\n"))
         written.append(out / name)
@@ -169,11 +207,19 @@ def write_lists(rows: pd.DataFrame, out: str | Path, dataset: str) -> list[Path]
 def _schema(noun: str) -> pa.DataFrameSchema:
     """The pandera schema of `chiral_groups-*.csv`."""
     filled = pa.Check(lambda cells: cells.str.strip() != "", error="is empty")
-    whole = pa.Check(lambda cells: ~cells.map(lambda cell: "" in _split_ids(cell)), error="has an empty id")
-    once = pa.Check(lambda cells: cells.map(lambda cell: not _repeated_id([cell])), error="has an id twice")
-    disjoint = pa.Check(_sides_are_disjoint, error="has an id on both sides, id_forward and id_reverse")
+    whole = pa.Check(
+        lambda cells: ~cells.map(lambda cell: "" in _split_ids(cell)), error="has an empty id"
+    )
+    once = pa.Check(
+        lambda cells: cells.map(lambda cell: not _repeated_id([cell])), error="has an id twice"
+    )
+    disjoint = pa.Check(
+        _sides_are_disjoint, error="has an id on both sides, id_forward and id_reverse"
+    )
     columns = {"triplet_id": pa.Column(str, filled, unique=True, report_duplicates="exclude_first")}
-    columns |= {side: pa.Column(str, [filled, whole, once]) for side in ("id_forward", "id_reverse")}
+    columns |= {
+        side: pa.Column(str, [filled, whole, once]) for side in ("id_forward", "id_reverse")
+    }
     columns |= {name: pa.Column(str, filled) for name in ("verb_forward", "verb_reverse", noun)}
     return pa.DataFrameSchema(columns, checks=disjoint)
 
@@ -185,7 +231,8 @@ def _split_ids(cell: str) -> list[str]:
 def _sides_are_disjoint(table: pd.DataFrame) -> pd.Series:
     sides = zip(table["id_forward"], table["id_reverse"], strict=True)
     return pd.Series(
-        [set(_split_ids(forward)).isdisjoint(_split_ids(reverse)) for forward, reverse in sides], table.index
+        [set(_split_ids(forward)).isdisjoint(_split_ids(reverse)) for forward, reverse in sides],
+        table.index,
     )
 
 
@@ -206,9 +253,14 @@ def _validate(table: pd.DataFrame, schema: pa.DataFrameSchema) -> None:
         wide = first["schema_context"] == "DataFrameSchema"
         check = "is there twice" if check == "field_uniqueness" else check
         cells = ["id_forward", "id_reverse"] if wide else [first["column"]]
-        which = _repeated_id([table.at[index, cell] for cell in cells]) if cells[0].startswith("id_") else ""
+        which = (
+            _repeated_id([table.at[index, cell] for cell in cells])
+            if cells[0].startswith("id_")
+            else ""
+        )
         row = (
-            f"row {index + 2} ({table.at[index, 'triplet_id']})"  # a spreadsheet's count: row 1 holds the column names
+            # a spreadsheet's count: row 1 holds the column names
+            f"row {index + 2} ({table.at[index, 'triplet_id']})"
         )
         column = "" if wide else f"column {first['column']} "
         raise DatasetError(
@@ -219,15 +271,24 @@ def _validate(table: pd.DataFrame, schema: pa.DataFrameSchema) -> None:
 def _group_names(groups: pd.DataFrame) -> pd.Series:
     """A name a person reads for each group, unique: verbs and noun, and the triplet id where two share them."""
     plain = groups["noun"].str.strip("[]'\" ").isin(["something", "something', 'something"])
-    names = groups["verb_forward"] + " / " + groups["verb_reverse"] + (": " + groups["noun"]).mask(plain, "")
+    names = (
+        groups["verb_forward"]
+        + " / "
+        + groups["verb_reverse"]
+        + (": " + groups["noun"]).mask(plain, "")
+    )
     ids = groups.groupby(names)["triplet_id"].transform("nunique")
     return names.where(ids == 1, names + " (" + groups["triplet_id"] + ")")
 
 
 def _read_groups(path: Path, split: str) -> pd.DataFrame:
     """One row per clip and group of a `chiral_groups-*.csv`."""
-    table = read_table(path, ["triplet_id", "id_forward", "id_reverse", "verb_forward", "verb_reverse"])
-    noun = next((name for name in ("noun_abstract", "noun", "noun_class") if name in table.columns), None)
+    table = read_table(
+        path, ["triplet_id", "id_forward", "id_reverse", "verb_forward", "verb_reverse"]
+    )
+    noun = next(
+        (name for name in ("noun_abstract", "noun", "noun_class") if name in table.columns), None
+    )
     if noun is None:
         raise DatasetError(f"{path}: lacks the column noun_abstract, noun or noun_class")
     if table.empty:
@@ -254,9 +315,13 @@ def _clip_labels(path: Path, rows: pd.DataFrame) -> pd.Series:
     ):
         if found.any():
             index = found.idxmax()
-            raise DatasetError(f"{path}: row {index + 2} ({table.at[index, 'id']}): {fault}; fetch the list again")
+            raise DatasetError(
+                f"{path}: row {index + 2} ({table.at[index, 'id']}): {fault}; fetch the list again"
+            )
     signs = pd.to_numeric(table["chiral_label"], errors="coerce")
-    table = table.assign(sign=signs, line=table.index + 2).rename(columns={"chiral_triplet_id": "triplet_id"})
+    table = table.assign(sign=signs, line=table.index + 2).rename(
+        columns={"chiral_triplet_id": "triplet_id"}
+    )
     given = rows.merge(table, "left", on=["triplet_id", "id"], suffixes=("", "_cia"))
     wrong = given["line"].notna() & (given["sign"] != given["chiral_label"])
     if wrong.any():
@@ -270,7 +335,10 @@ def _clip_labels(path: Path, rows: pd.DataFrame) -> pd.Series:
 # %% ../../nbs/11_chiral.ipynb #16bf2b38
 def find_lists(folder: str | Path, dataset: str) -> dict[str, Path]:
     """Split to `chiral_groups-*.csv` for those that are in a folder."""
-    paths = {split: Path(folder) / f"chiral_groups-{dataset}-{split}.csv" for split in ("train", "validation")}
+    paths = {
+        split: Path(folder) / f"chiral_groups-{dataset}-{split}.csv"
+        for split in ("train", "validation")
+    }
     return {split: path for split, path in paths.items() if path.is_file()}
 
 
@@ -285,7 +353,9 @@ def _refuse_contradictions(folder: Path, table: pd.DataFrame) -> None:
         if len(shared):
             both = shared[shared[key] == shared[key].iloc[0]].drop_duplicates("file")
             places = " and ".join(both["file"] + " row " + both["row"].astype(str))
-            raise DatasetError(f"{folder}: {kind} {both[key].iloc[0]} {fault} ({places}); fetch the lists again")
+            raise DatasetError(
+                f"{folder}: {kind} {both[key].iloc[0]} {fault} ({places}); fetch the lists again"
+            )
 
 
 def read_lists(
@@ -301,15 +371,23 @@ def read_lists(
     paths = {split: path for split, path in found.items() if split in splits}
     lacking = [f"chiral_groups-{dataset}-{split}.csv" for split in splits if split not in paths]
     if lacking:
-        raise DatasetError(f"{folder}: lacks {' and '.join(lacking)}; the lists of both splits lie in one folder")
+        raise DatasetError(
+            f"{folder}: lacks {' and '.join(lacking)}; the lists of both splits lie in one folder"
+        )
     parts = []
     for split, path in paths.items():
         rows, clips = _read_groups(path, split), path.with_name(f"cia-{dataset}-{split}.csv")
-        label = _clip_labels(clips, rows) if clips.is_file() else pd.Series(None, rows.index, dtype=object)
+        label = (
+            _clip_labels(clips, rows)
+            if clips.is_file()
+            else pd.Series(None, rows.index, dtype=object)
+        )
         parts.append(rows.assign(label=label.fillna(rows["verb"] + " " + rows["noun"])))
     table = pd.concat(parts, ignore_index=True)
     _refuse_contradictions(folder, table)
-    return table.assign(group=_group_names(table)).drop(columns=["verb_forward", "verb_reverse", "file", "row"])
+    return table.assign(group=_group_names(table)).drop(
+        columns=["verb_forward", "verb_reverse", "file", "row"]
+    )
 
 # %% ../../nbs/11_chiral.ipynb #6dda6ff8
 def range_id(video: str, start: float, end: float) -> str:
@@ -335,7 +413,9 @@ def parse_range(id: str) -> tuple[str, float, float]:
     return video, start, end
 
 
-def locate_range(id: str, videos: VideoFiles, folders: tuple[str, ...], suffixes: tuple[str, ...]) -> dict[str, object]:
+def locate_range(
+    id: str, videos: VideoFiles, folders: tuple[str, ...], suffixes: tuple[str, ...]
+) -> dict[str, object]:
     """Where a range id is: a cut file, or seconds of the long video (`path`, `start`, `end`, `looked_for`).
 
     `ValueError` for an id that is no range.
@@ -345,10 +425,17 @@ def locate_range(id: str, videos: VideoFiles, folders: tuple[str, ...], suffixes
     if cut:
         return {"path": cut, "start": None, "end": None, "looked_for": cut}
     path = videos.find(f"{folder}{video}{suffix}" for folder in folders for suffix in suffixes)
-    return {"path": path, "start": start, "end": end, "looked_for": f"{folders[0]}{video}{suffixes[0]}"}
+    return {
+        "path": path,
+        "start": start,
+        "end": end,
+        "looked_for": f"{folders[0]}{video}{suffixes[0]}",
+    }
 
 
-def resolve_clips(lists: pd.DataFrame, root: Path, locate: Callable[[str], dict[str, object]]) -> pd.DataFrame:
+def resolve_clips(
+    lists: pd.DataFrame, root: Path, locate: Callable[[str], dict[str, object]]
+) -> pd.DataFrame:
     """The clip table of chiral rows: `locate(id)` finds each video.
 
     Clip ids are unique, so a clip that is in several groups is called `id@triplet` from the second on.
@@ -361,14 +448,20 @@ def resolve_clips(lists: pd.DataFrame, root: Path, locate: Callable[[str], dict[
         except ValueError as error:
             unusable[row["id"]] = str(error)
             continue
-        rows.append({**row, **place, "clip_id": f"{row['id']}@{row['triplet_id']}" if is_again else row["id"]})
+        rows.append(
+            {
+                **row,
+                **place,
+                "clip_id": f"{row['id']}@{row['triplet_id']}" if is_again else row["id"],
+            }
+        )
     columns = ["clip_id", "path", "start", "end", "looked_for", *lists.columns.drop("id")]
     table = pd.DataFrame(rows, columns=columns).astype({"start": float, "end": float})
     return finish_clips(table, root, unusable)
 
-
 # %% ../../nbs/11_chiral.ipynb #3c1d69f5
-RULES = {"published-like": (2, 12), "all": (1, 2)}  # validation clips per class, and a group; SSv2 counts otherwise
+# validation clips per class, and a group; SSv2 counts otherwise
+RULES = {"published-like": (2, 12), "all": (1, 2)}
 
 
 def check_rule(rule: str) -> None:
@@ -379,7 +472,9 @@ def check_rule(rule: str) -> None:
 
 def own_lists(root: Path, dataset: str) -> Path | None:
     """The folder with lists of the authors at `root`: `chirality-in-action` or the root itself, None without any."""
-    return next((path for path in (root / "chirality-in-action", root) if find_lists(path, dataset)), None)
+    return next(
+        (path for path in (root / "chirality-in-action", root) if find_lists(path, dataset)), None
+    )
 
 
 def chiral_lists(

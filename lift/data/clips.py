@@ -18,7 +18,18 @@ import pandera.pandas as pa
 from ..io import LiftError, write_text
 
 # %% ../../nbs/10_clips.ipynb #03ee8119
-CLIP_COLUMNS = ("clip_id", "path", "start", "end", "split", "label", "group", "chiral_label", "verb", "noun")
+CLIP_COLUMNS = (
+    "clip_id",
+    "path",
+    "start",
+    "end",
+    "split",
+    "label",
+    "group",
+    "chiral_label",
+    "verb",
+    "noun",
+)
 SPLITS = ("train", "validation", "test")
 _REQUIRED = ("clip_id", "path", "split", "label")
 _SECONDS = ("start", "end")
@@ -52,7 +63,10 @@ def _group_has_label(table: pd.DataFrame) -> pd.Series:
 def _schema(columns: list[str]) -> pa.DataFrameSchema:
     """The pandera schema of a clip table that has these columns."""
     text = pa.Check(_is_text, error="must be text and not empty; read_clips keeps 00123 as it is")
-    seconds = pa.Check(_is_seconds, error="must be a number of seconds from 0 up; leave it empty for the whole file")
+    seconds = pa.Check(
+        _is_seconds,
+        error="must be a number of seconds from 0 up; leave it empty for the whole file",
+    )
     split = pa.Check.isin(SPLITS, error=f"must be one of {', '.join(SPLITS)}")
     sign = pa.Check(lambda values: _numbers(values).isin([0, 1]), error="must be 0 or 1")
     checks = {
@@ -66,9 +80,14 @@ def _schema(columns: list[str]) -> pa.DataFrameSchema:
     } | {name: pa.Column(None, text, nullable=True) for name in ("group", "verb", "noun")}
     rows = [
         pa.Check(_end_after_start, error="end: must be later than start"),
-        pa.Check(_group_has_label, error="chiral_label: is empty although the row has a group; give it 0 or 1"),
+        pa.Check(
+            _group_has_label,
+            error="chiral_label: is empty although the row has a group; give it 0 or 1",
+        ),
     ]
-    return pa.DataFrameSchema({name: checks[name] for name in columns if name in checks}, checks=rows)
+    return pa.DataFrameSchema(
+        {name: checks[name] for name in columns if name in checks}, checks=rows
+    )
 
 # %% ../../nbs/10_clips.ipynb #d3d55a64
 def _describe(table: pd.DataFrame, column: object, check: str, row: object, first_row: int) -> str:
@@ -89,7 +108,9 @@ def _message(table: pd.DataFrame, failures: pd.DataFrame, first_row: int, limit:
     """All faults of a table, the first `limit` of them in full."""
     failures = failures.assign(wide=failures["schema_context"].eq("DataFrameSchema"))
     failures["column"] = failures["column"].mask(failures["wide"])
-    failures = failures.drop_duplicates(["column", "check", "index"]).sort_values(["index", "column"])
+    failures = failures.drop_duplicates(["column", "check", "index"]).sort_values(
+        ["index", "column"]
+    )
     rows = zip(failures["column"], failures["check"], failures["index"], strict=True)
     lines = [_describe(table, column, check, row, first_row) for column, check, row in rows]
     more = [f"... and {len(lines) - limit} more"] if len(lines) > limit else []
@@ -102,11 +123,17 @@ def _require_columns(table: pd.DataFrame) -> None:
     found = ", ".join(map(str, table.columns)) or "none"
     missing = [name for name in _REQUIRED if name not in table.columns]
     if missing:
-        raise ClipTableError(f"the clip table lacks the column {', '.join(missing)}; it has: {found}")
+        raise ClipTableError(
+            f"the clip table lacks the column {', '.join(missing)}; it has: {found}"
+        )
     if "group" in table.columns and "chiral_label" not in table.columns:
-        raise ClipTableError("the clip table has the column group but not chiral_label; add it with 0 or 1 a row")
+        raise ClipTableError(
+            "the clip table has the column group but not chiral_label; add it with 0 or 1 a row"
+        )
     if not table.columns.is_unique:
-        raise ClipTableError(f"the clip table has a column twice; rename or drop one; it has: {found}")
+        raise ClipTableError(
+            f"the clip table has a column twice; rename or drop one; it has: {found}"
+        )
     if table.empty:
         raise ClipTableError("the clip table has no rows; give at least one clip")
 
@@ -119,8 +146,12 @@ def check_clips(table: pd.DataFrame, first_row: int = 0) -> pd.DataFrame:
     _require_columns(table)
     table = table.reset_index(drop=True)
     table = table.assign(**{name: np.nan for name in _SECONDS if name not in table.columns})
-    table["path"] = table["path"].map(lambda value: os.fspath(value) if isinstance(value, Path) else value)
-    table = table.assign(**{name: None for name in ("group", "chiral_label") if name not in table.columns})
+    table["path"] = table["path"].map(
+        lambda value: os.fspath(value) if isinstance(value, Path) else value
+    )
+    table = table.assign(
+        **{name: None for name in ("group", "chiral_label") if name not in table.columns}
+    )
     try:
         _schema(list(table.columns)).validate(table, lazy=True)
     except pa.errors.SchemaErrors as error:
@@ -140,7 +171,9 @@ def _column_names(path: str | Path) -> list[str]:
     names = pd.Index([name.strip() for name in found])
     for separator, word in ((";", "semicolons"), ("\t", "tabs")):
         if len(found) == 1 and separator in found[0]:
-            raise ClipTableError(f"{path}: its columns are parted by {word}; save it as CSV with commas")
+            raise ClipTableError(
+                f"{path}: its columns are parted by {word}; save it as CSV with commas"
+            )
     twice = names[names.duplicated() & (names != "")]
     if len(twice):
         raise ClipTableError(f"{path}: has the column {twice[0]!r} twice; rename or drop one")
@@ -155,38 +188,66 @@ def _trim(table: pd.DataFrame, header: list[str]) -> pd.DataFrame:
     """
     padded = any(name != name.strip() for name in header)
     table = table.set_axis([name.strip() for name in table.columns], axis=1)
-    nameless = [name for name, given in zip(table.columns, header, strict=False) if not given.strip()]
+    nameless = [
+        name for name, given in zip(table.columns, header, strict=False) if not given.strip()
+    ]
     table = table.drop(columns=[name for name in nameless if table[name].isna().all()])
     kept = () if padded else ("clip_id", "path")
-    text = [name for name in CLIP_COLUMNS if name in table.columns and name not in (*kept, *_SECONDS)]
-    return table.assign(**{name: table[name].str.strip(" \t") for name in text if table[name].notna().any()})
+    text = [
+        name for name in CLIP_COLUMNS if name in table.columns and name not in (*kept, *_SECONDS)
+    ]
+    return table.assign(
+        **{name: table[name].str.strip(" \t") for name in text if table[name].notna().any()}
+    )
 
 
 def read_clips(path: str | Path) -> pd.DataFrame:
     """The checked clip table in a CSV file; `ClipTableError` names the file and each fault. Blanks around commas do not count."""
-    options = {"encoding": "utf-8-sig", "keep_default_na": False, "na_values": [""], "index_col": False, "skipinitialspace": True}
+    options = {
+        "encoding": "utf-8-sig",
+        "keep_default_na": False,
+        "na_values": [""],
+        "index_col": False,
+        "skipinitialspace": True,
+    }
     try:
         header = _column_names(path)
-        text = {name: str for name in header if name.strip() in CLIP_COLUMNS and name.strip() not in _SECONDS}
+        text = {
+            name: str
+            for name in header
+            if name.strip() in CLIP_COLUMNS and name.strip() not in _SECONDS
+        }
         options |= {"dtype": text}
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # it drops the surplus cells of a row
+            # it drops the surplus cells of a row
+            warnings.simplefilter("error", pd.errors.ParserWarning)
             table = _trim(pd.read_csv(path, **options), header)
     except UnicodeDecodeError as error:
-        raise ClipTableError(f"{path}: is not UTF-8 text ({error.reason}); save it as CSV in UTF-8") from error
+        raise ClipTableError(
+            f"{path}: is not UTF-8 text ({error.reason}); save it as CSV in UTF-8"
+        ) from error
     except pd.errors.EmptyDataError as error:
-        raise ClipTableError(f"{path}: is empty; give a line of column names and one line a clip") from error
+        raise ClipTableError(
+            f"{path}: is empty; give a line of column names and one line a clip"
+        ) from error
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
-        raise ClipTableError(f"{path}: is not a CSV table ({str(error).strip()}); quote cells with a comma") from error
+        raise ClipTableError(
+            f"{path}: is not a CSV table ({str(error).strip()}); quote cells with a comma"
+        ) from error
     try:
-        return check_clips(table, first_row=2)  # a spreadsheet's count: row 1 holds the column names
+        # a spreadsheet's count: row 1 holds the column names
+        return check_clips(table, first_row=2)
     except ClipTableError as error:
         raise ClipTableError(f"{path}: {error}") from error
 
 # %% ../../nbs/10_clips.ipynb #b515367c
 def _quoting(table: pd.DataFrame) -> int:
     """Quotes where they are needed; around all text where a cell begins with a blank, which a reader would skip."""
-    first = [str(value)[:1] for name in table.select_dtypes(["object", "string"]) for value in table[name].dropna()]
+    first = [
+        str(value)[:1]
+        for name in table.select_dtypes(["object", "string"])
+        for value in table[name].dropna()
+    ]
     return csv.QUOTE_NONNUMERIC if {" ", "\t"} & set(first) else csv.QUOTE_MINIMAL
 
 

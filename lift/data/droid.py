@@ -53,7 +53,13 @@ def _read_line(text: str) -> dict[str, str]:
         raise InputError("has no info, or no src of the form videos/lab/date/episode/camera.mp4")
     instruction, _, about = info.partition("<br><br>")
     name = source.removeprefix("videos/").removesuffix(".mp4")
-    return {"clip_id": name, "video": source, "lab": name.split("/")[0], "scene": about.split(" / ")[0], "instruction": instruction.strip()}
+    return {
+        "clip_id": name,
+        "video": source,
+        "lab": name.split("/")[0],
+        "scene": about.split(" / ")[0],
+        "instruction": instruction.strip(),
+    }
 
 
 def read_index(root: str | Path) -> pd.DataFrame:
@@ -112,8 +118,14 @@ _PATTERNS = {
     ("fold", 0): r"^unfold\b",
     ("turn on", 1): r"^(?:turn|switch) on\b",
     ("turn on", 0): r"^(?:turn|switch) off\b",
-    ("cover", 1): rf"^cover\b|^(?:put|place|take|pick)\b.*\b(?:lid|cover)\b.*\bon (?:top of )?{_LIDDED}",
-    ("cover", 0): rf"^uncover\b|^(?:take|remove|pick)\b.*\b(?:lid|top) (?:off|from) (?:the top of )?{_LIDDED}",
+    (
+        "cover",
+        1,
+    ): rf"^cover\b|^(?:put|place|take|pick)\b.*\b(?:lid|cover)\b.*\bon (?:top of )?{_LIDDED}",
+    (
+        "cover",
+        0,
+    ): rf"^uncover\b|^(?:take|remove|pick)\b.*\b(?:lid|top) (?:off|from) (?:the top of )?{_LIDDED}",
     ("move right", 1): rf"{_MOVE}\bto(?:wards)? (?:the )?(?:far )?right\b",
     ("move right", 0): rf"{_MOVE}\bto(?:wards)? (?:the )?(?:far )?left\b",
     ("move forward", 1): rf"{_MOVE}\bforwards?\b",
@@ -141,7 +153,14 @@ _HELD = rf"(?:the |a |one )?(?:\w+ ){{0,4}}?(?:{_CONTAINER})\b"
 
 def _kind(text: str, kinds: dict[str, str], other: str) -> str:
     """The first of `kinds` that has a word in the text."""
-    return next((kind for kind, words in kinds.items() if re.search(rf"\b(?:{words.replace(' ', '|')})\b", text)), other)
+    return next(
+        (
+            kind
+            for kind, words in kinds.items()
+            if re.search(rf"\b(?:{words.replace(' ', '|')})\b", text)
+        ),
+        other,
+    )
 
 
 def _container_actions(text: str) -> list[Action]:
@@ -156,7 +175,11 @@ def _container_actions(text: str) -> list[Action]:
         into = re.search(rf"\b(?:in|into|inside) {_HELD}", last)
     elif re.match(r"move|transfer", last):
         into = re.search(rf"\b(?:in|into|inside|to) {_HELD}", last)
-    return [Action("put in", sign, _kind(found[0].split()[-1], _CONTAINERS, "")) for sign, found in ((0, out), (1, into)) if found]
+    return [
+        Action("put in", sign, _kind(found[0].split()[-1], _CONTAINERS, ""))
+        for sign, found in ((0, out), (1, into))
+        if found
+    ]
 
 # %% ../../nbs/18_droid.ipynb #645bdc7c
 _VERBS = (
@@ -174,8 +197,14 @@ REASONS = (
 def _has_steps(text: str) -> bool:
     """Whether there is more than one step; to take a thing and to put it somewhere are one."""
     first, *rest = _NEXT_VERB.split(text)
-    whole = len(rest) == 1 and re.match(r"take|remove|pick|get|uncover|unhang", first) and _ENDS_IT.match(rest[0])
-    return bool(re.search(r"\b(?:then|again|lastly|finally)\b|[,.;] *\w", text)) or bool(rest and not whole)
+    whole = (
+        len(rest) == 1
+        and re.match(r"take|remove|pick|get|uncover|unhang", first)
+        and _ENDS_IT.match(rest[0])
+    )
+    return bool(re.search(r"\b(?:then|again|lastly|finally)\b|[,.;] *\w", text)) or bool(
+        rest and not whole
+    )
 
 
 def read_action(instruction: str) -> Action | str:
@@ -189,13 +218,25 @@ def read_action(instruction: str) -> Action | str:
         return "denies the action"
     if _has_steps(text):
         return "several steps"
-    found = [Action(pair, sign, "") for (pair, sign), pattern in _PATTERNS.items() if re.search(pattern, text)]
+    found = [
+        Action(pair, sign, "")
+        for (pair, sign), pattern in _PATTERNS.items()
+        if re.search(pattern, text)
+    ]
     found += _container_actions(text)
     if len(found) != 1:
         return "two actions or both signs" if found else "no verb of a pair"
-    if found[0].pair == "put in" and found[0].sign and re.match(rf"(?:put|place)\b.*\b(?:in|into|inside) {_HELD} (?:on|at|by)\b", text):
+    if (
+        found[0].pair == "put in"
+        and found[0].sign
+        and re.match(rf"(?:put|place)\b.*\b(?:in|into|inside) {_HELD} (?:on|at|by)\b", text)
+    ):
         return "a place that can be read in two ways"
-    return Action("open", found[0].sign, _kind(text, _OPENINGS, "other")) if found[0].pair == "open" else found[0]
+    return (
+        Action("open", found[0].sign, _kind(text, _OPENINGS, "other"))
+        if found[0].pair == "open"
+        else found[0]
+    )
 
 # %% ../../nbs/18_droid.ipynb #0fa94603
 MINIMUM, FOLDS = 8, 5
@@ -203,7 +244,12 @@ MINIMUM, FOLDS = 8, 5
 
 def _enough(rows: pd.DataFrame, key: str) -> pd.Series:
     """For each row, whether its group has `MINIMUM` clips of each sign."""
-    counts = rows.groupby([key, "chiral_label"]).size().unstack(fill_value=0).reindex(columns=[0, 1], fill_value=0)
+    counts = (
+        rows.groupby([key, "chiral_label"])
+        .size()
+        .unstack(fill_value=0)
+        .reindex(columns=[0, 1], fill_value=0)
+    )
     return rows[key].map(counts.min(axis=1) >= MINIMUM)
 
 
@@ -214,19 +260,38 @@ def _group_name(pair: str, noun: str) -> str:
 def form_groups(index: pd.DataFrame) -> pd.DataFrame:
     """The rows of `read_index` with `group`, `chiral_label`, `verb`, `noun`, or else the `reason` why they are in no group."""
     read = [read_action(text) for text in index["instruction"]]
-    reason = pd.Series([None if isinstance(action, Action) else action for action in read], index.index, dtype=object)
-    known = {place: action for place, action in zip(index.index, read, strict=True) if isinstance(action, Action)}
-    rows = pd.DataFrame([vars(action) for action in known.values()], index=list(known), columns=["pair", "sign", "noun"])
+    reason = pd.Series(
+        [None if isinstance(action, Action) else action for action in read],
+        index.index,
+        dtype=object,
+    )
+    known = {
+        place: action
+        for place, action in zip(index.index, read, strict=True)
+        if isinstance(action, Action)
+    }
+    rows = pd.DataFrame(
+        [vars(action) for action in known.values()],
+        index=list(known),
+        columns=["pair", "sign", "noun"],
+    )
     rows = rows.rename(columns={"sign": "chiral_label"})
     rows["group"] = [_group_name(*key) for key in zip(rows["pair"], rows["noun"], strict=True)]
     small = ~_enough(rows, "group").astype(bool) & (rows["noun"] != "")
     rows.loc[small, "noun"] = "other things"
-    rows["group"] = [_group_name(*key) for key in zip(rows["pair"], rows["noun"].replace("other", "other things"), strict=True)]
+    rows["group"] = [
+        _group_name(*key)
+        for key in zip(rows["pair"], rows["noun"].replace("other", "other things"), strict=True)
+    ]
     few = ~_enough(rows, "group").astype(bool)
     reason.loc[rows.index[few]] = [f"too few clips of {name}" for name in rows.loc[few, "group"]]
-    rows["verb"] = [PAIRS[pair][1 - sign] for pair, sign in zip(rows["pair"], rows["chiral_label"], strict=True)]
+    rows["verb"] = [
+        PAIRS[pair][1 - sign] for pair, sign in zip(rows["pair"], rows["chiral_label"], strict=True)
+    ]
     rows["noun"] = rows["noun"].replace({"": None, "other": "other things"})
-    return index.assign(reason=reason).join(rows.loc[~few, ["group", "chiral_label", "verb", "noun"]])
+    return index.assign(reason=reason).join(
+        rows.loc[~few, ["group", "chiral_label", "verb", "noun"]]
+    )
 
 
 def level_signs(table: pd.DataFrame) -> pd.DataFrame:
@@ -271,14 +336,18 @@ def chiral_clips(root: str | Path, fold: int | None = None) -> pd.DataFrame:
     index, videos = read_index(root), VideoFiles(root)
     table = form_groups(index)
     if table["group"].isna().all():
-        raise DatasetError(f"{root}: no group has {MINIMUM} clips of each sign: is the index whole?")
+        raise DatasetError(
+            f"{root}: no group has {MINIMUM} clips of each sign: is the index whole?"
+        )
     table["fold"] = deal_folds(table["lab"], table["group"].notna())
     table = level_signs(table)
     table["split"] = table["group"].notna().map({True: "validation", False: "train"})
     table["path"] = [videos.find([f"visualizer/{video}"]) for video in table["video"]]
     table["looked_for"] = "visualizer/" + table["video"]
     table["label"] = table["instruction"].where(table["instruction"] != "", "(none)")
-    clips = finish_clips(table.drop(columns=["video", "instruction"]), root, index.attrs["unusable"])
+    clips = finish_clips(
+        table.drop(columns=["video", "instruction"]), root, index.attrs["unusable"]
+    )
     if fold is None:
         return clips
     held = clips["fold"] == fold
@@ -288,16 +357,28 @@ def chiral_clips(root: str | Path, fold: int | None = None) -> pd.DataFrame:
 
 def count_reasons(clips: pd.DataFrame) -> pd.DataFrame:
     """Why clips are in no group: one row per reason, with its `clips` and one `example`."""
-    rows = clips[clips["reason"].notna()].groupby("reason")["label"].agg(clips="size", example="first")
+    rows = (
+        clips[clips["reason"].notna()].groupby("reason")["label"].agg(clips="size", example="first")
+    )
     return rows.sort_values("clips", ascending=False, kind="stable").reset_index()
 
 
 def count_groups(clips: pd.DataFrame) -> pd.DataFrame:
     """One row per group and sign: `verb`, clips in all, and in each fold."""
     rows = clips[clips["group"].notna()]
-    counts = rows.pivot_table(index=["group", "chiral_label", "verb"], columns="fold", values="clip_id", aggfunc="size", fill_value=0)
+    counts = rows.pivot_table(
+        index=["group", "chiral_label", "verb"],
+        columns="fold",
+        values="clip_id",
+        aggfunc="size",
+        fill_value=0,
+    )
     counts.columns = [f"fold {fold}" for fold in counts.columns]
-    return counts.assign(clips=counts.sum(axis=1)).sort_index(ascending=[True, False, True]).reset_index()
+    return (
+        counts.assign(clips=counts.sum(axis=1))
+        .sort_index(ascending=[True, False, True])
+        .reset_index()
+    )
 
 
 def describe(root: str | Path) -> DatasetStatus:

@@ -62,7 +62,9 @@ def clip_id(row: dict[str, str]) -> tuple[str, float, float]:
     """The benchmark's id of an annotation, its start and stop in seconds; `ValueError` for a faulty row."""
     for name in ("participant_id", "video_id"):
         if not row[name].strip() or ";" in row[name]:
-            raise InputError(f"{name} {row[name]!r} is empty or holds ';', which parts ids in the lists")
+            raise InputError(
+                f"{name} {row[name]!r} is empty or holds ';', which parts ids in the lists"
+            )
     start, stop = seconds(row["start_timestamp"]), seconds(row["stop_timestamp"])
     id = range_id(f"{row['participant_id']}/videos/{row['video_id']}", start, stop)
     parse_range(id)
@@ -82,7 +84,9 @@ def _noun_values(table: pd.DataFrame, names: dict[str, str]) -> pd.Series:
     """The name of each row's noun class: from the class list, else the noun most often spoken, else the id."""
     if not names and "noun" in table.columns:
         spoken = table[table["noun"].fillna("") != ""]  # a list without narrations has none
-        names = spoken.groupby("noun_class")["noun"].agg(lambda nouns: nouns.mode().iloc[0]).to_dict()
+        names = (
+            spoken.groupby("noun_class")["noun"].agg(lambda nouns: nouns.mode().iloc[0]).to_dict()
+        )
     return table["noun_class"].map(names).fillna(table["noun_class"])
 
 # %% ../../nbs/13_epic.ipynb #c432876d
@@ -107,7 +111,10 @@ def read_annotations(root: str | Path) -> pd.DataFrame:
     `attrs["unusable"]` names the rows left out; `attrs["narrated"]` says whether every list has spoken verbs.
     """
     root = check_root(root)
-    names = {split: [f"{folder}EPIC_100_{split}.csv" for folder in _FOLDERS] for split in ("train", "validation")}
+    names = {
+        split: [f"{folder}EPIC_100_{split}.csv" for folder in _FOLDERS]
+        for split in ("train", "validation")
+    }
     paths = {split: find_file(root, names[split]) for split in names}
     if not any(paths.values()):
         need_file(root, names["validation"])
@@ -143,7 +150,9 @@ def mine(
     else:
         names = _class_names(root, "verb")
         if not names:
-            raise DatasetError(f"{root}: lists without narrations need EPIC_100_verb_classes.csv beside them")
+            raise DatasetError(
+                f"{root}: lists without narrations need EPIC_100_verb_classes.csv beside them"
+            )
         verbs, opposite = table["verb_class"].map(names), chiral_pairs("epic-classes", pairs)
     merged = noun_groups("epic", nouns)
     noun = table["noun_value"].map(lambda name: merged.get(name, name))
@@ -158,7 +167,9 @@ def _locate(id: str, videos: VideoFiles) -> dict[str, object]:
     return locate_range(id, videos, _VIDEOS, (".MP4", ".mp4"))
 
 
-def chiral_clips(root: str | Path, lists: str | Path | None = None, rule: str = "published-like") -> pd.DataFrame:
+def chiral_clips(
+    root: str | Path, lists: str | Path | None = None, rule: str = "published-like"
+) -> pd.DataFrame:
     """The chiral benchmark as a clip table: from `lists`, or lists in `root`, or mined with `rule`.
 
     `attrs["source"]` says which; `attrs["missing"]` and `attrs["unusable"]` say what was left out.

@@ -39,7 +39,8 @@ PHOTOGRAPHS = (
     "skimage/data/retina.jpg",
     "skimage/data/rocket.jpg",
 )
-REGIONS = {"train": (0.0, 0.38), "validation": (0.40, 0.68), "test": (0.70, 1.0)}  # parts of the longer side
+# parts of the longer side
+REGIONS = {"train": (0.0, 0.38), "validation": (0.40, 0.68), "test": (0.70, 1.0)}
 
 # %% ../../nbs/16_scenes.ipynb #2208cc1c
 @cache
@@ -48,13 +49,21 @@ def photograph(name: str, split: str, short_side: int = 288) -> Image.Image:
     package, _, inside = name.partition("/")
     spec = find_spec(package)
     if spec is None:
-        raise MissingExtraError(f'the rendered benchmark takes photographs from {package}: pip install "lift[repro]"')
+        raise MissingExtraError(
+            f'the rendered benchmark takes photographs from {package}: pip install "lift[repro]"'
+        )
     with Image.open(Path(spec.submodule_search_locations[0]) / inside) as image:
         image = image.convert("L" if image.mode == "L" else "RGB")
     begin, end = (round(part * max(image.size)) for part in REGIONS[split])
-    image = image.crop((begin, 0, end, image.height) if image.width >= image.height else (0, begin, image.width, end))
+    image = image.crop(
+        (begin, 0, end, image.height)
+        if image.width >= image.height
+        else (0, begin, image.width, end)
+    )
     scale = short_side / min(image.size)
-    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
+    return image.resize(
+        (round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS
+    )
 
 # %% ../../nbs/16_scenes.ipynb #75e734b5
 def wander(rng: np.random.Generator, length: int, channels: int = 1) -> np.ndarray:
@@ -118,7 +127,9 @@ def paste(image: Image.Image, sprite: Sprite, corners: np.ndarray, shade: float 
         return  # out of the picture
     body = box(*(size / 2), *(size - 2 * padding))
     coefficients = _homography(corners - low, body)
-    piece = picture.transform(tuple(high - low), Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR)
+    piece = picture.transform(
+        tuple(high - low), Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR
+    )
     if shade != 1:
         levels = np.clip(np.arange(256) * shade, 0, 255).astype(int).tolist()
         piece = piece.point(levels * 3 + list(range(256)))
@@ -127,7 +138,10 @@ def paste(image: Image.Image, sprite: Sprite, corners: np.ndarray, shade: float 
 # %% ../../nbs/16_scenes.ipynb #6793b85c
 MARGIN = 0.2  # how far the background goes beyond the picture, parts of the picture
 _SHAPES = {
-    "disc": [(0.5 + 0.5 * math.cos(a / 24 * math.tau), 0.5 + 0.5 * math.sin(a / 24 * math.tau)) for a in range(24)],
+    "disc": [
+        (0.5 + 0.5 * math.cos(a / 24 * math.tau), 0.5 + 0.5 * math.sin(a / 24 * math.tau))
+        for a in range(24)
+    ],
     "box": [(0, 0), (1, 0), (1, 1), (0, 1)],
     "triangle": [(0.5, 0), (1, 1), (0, 1)],
     "house": [(0.5, 0), (1, 0.4), (0.85, 1), (0.15, 1), (0, 0.4)],
@@ -139,14 +153,24 @@ class Stage:
     """All that one clip draws at random and that does not depend on its action."""
 
     def __init__(
-        self, rng: np.random.Generator, split: str, size: int, frames: int = 1, shake: float = 0.0, distractors: int = 0
+        self,
+        rng: np.random.Generator,
+        split: str,
+        size: int,
+        frames: int = 1,
+        shake: float = 0.0,
+        distractors: int = 0,
     ):
         self.rng, self.split, self.size = rng, split, size
         self.shake = shake * wander(rng, frames, 2)  # (frames, 2)
         side = round(1.3 * size * (1 + 2 * MARGIN))
         self.plate = self.texture(side, side, self.between(0.6, 1.0))
         self.distractors = [
-            (self.sprite(), rng.uniform(0.2, 0.8, 2) + 0.15 * wander(rng, frames, 2), self.between(0.08, 0.2))
+            (
+                self.sprite(),
+                rng.uniform(0.2, 0.8, 2) + 0.15 * wander(rng, frames, 2),
+                self.between(0.08, 0.2),
+            )
             for _ in range(distractors)
         ]
 
@@ -158,10 +182,14 @@ class Stage:
         """Minus one or one."""
         return int(self.rng.choice((-1, 1)))
 
-    def colour(self, low: float = 0.45, high: float = 0.95, saturation: float = 0.7) -> tuple[int, int, int]:
+    def colour(
+        self, low: float = 0.45, high: float = 0.95, saturation: float = 0.7
+    ) -> tuple[int, int, int]:
         """A colour of any hue, its brightness between `low` and `high`, 0 to 255."""
         hue = self.between(0, 360)
-        red, green, blue = colorsys.hsv_to_rgb(hue / 360, self.between(0.1, saturation), self.between(low, high))
+        red, green, blue = colorsys.hsv_to_rgb(
+            hue / 360, self.between(0.1, saturation), self.between(low, high)
+        )
         return round(255 * red), round(255 * green), round(255 * blue)
 
     def texture(self, width: int, height: int, part: float) -> Image.Image:
@@ -177,12 +205,19 @@ class Stage:
 
     def material(self, width: int, height: int, brightness: tuple[float, float]) -> Image.Image:
         """One colour with the grain of a photograph and light from one side, RGB."""
-        grain = np.asarray(self.texture(width, height, self.between(0.2, 0.5)).convert("L"), dtype=np.float32) / 255
+        grain = (
+            np.asarray(
+                self.texture(width, height, self.between(0.2, 0.5)).convert("L"), dtype=np.float32
+            )
+            / 255
+        )
         angle = self.between(0, math.tau)
         y, x = np.mgrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j]
         light = 1 + 0.25 * (math.cos(angle) * x + math.sin(angle) * y)
         tone = light * (1 + self.between(0.2, 0.9) * (grain - grain.mean()))  # (height, width)
-        return Image.fromarray(np.clip(tone[..., None] * self.colour(*brightness), 0, 255).astype(np.uint8))
+        return Image.fromarray(
+            np.clip(tone[..., None] * self.colour(*brightness), 0, 255).astype(np.uint8)
+        )
 
     def sprite(
         self,
@@ -203,12 +238,16 @@ class Stage:
             scaled = [place * (width, height)[i % 2] for i, place in enumerate(places)]
             getattr(ImageDraw.Draw(body), method)(scaled, fill=colour)
         mask = Image.new("L", (2 * width, 2 * height))
-        ImageDraw.Draw(mask).polygon([(2 * width * x, 2 * height * y) for x, y in outline], fill=round(255 * opacity))
+        ImageDraw.Draw(mask).polygon(
+            [(2 * width * x, 2 * height * y) for x, y in outline], fill=round(255 * opacity)
+        )
         mask = mask.reduce(2)
         picture = Image.new("RGBA", (width + 2 * padding, height + 2 * padding))
         shadow = Image.new("L", picture.size)
         shadow.paste(mask, (padding, padding))
-        picture.putalpha(shadow.filter(ImageFilter.GaussianBlur(padding / 3)).point(lambda alpha: halo * alpha))
+        picture.putalpha(
+            shadow.filter(ImageFilter.GaussianBlur(padding / 3)).point(lambda alpha: halo * alpha)
+        )
         body.putalpha(mask)
         picture.alpha_composite(body, (padding, padding))
         return Sprite.of(picture, padding)
@@ -233,7 +272,9 @@ def draw(stage: Stage, index: int, pose: Pose) -> Image.Image:
     window = unit / pose.zoom
     low = np.clip((0.5 + offset + MARGIN) * unit - window / 2, 0, stage.plate.width - window)
     high = np.minimum(low + window, stage.plate.width)
-    image = stage.plate.resize((stage.size, stage.size), Image.Resampling.BILINEAR, box=(*low, *high))
+    image = stage.plate.resize(
+        (stage.size, stage.size), Image.Resampling.BILINEAR, box=(*low, *high)
+    )
     for sprite, place, width in stage.distractors:
         paste(image, sprite, (box(*place[index], width, width) - offset) * stage.size)
     for sprite, corners, shade in pose.layers:
@@ -257,8 +298,18 @@ def door(stage: Stage) -> Action:
 
     def pose(amount: float) -> Pose:
         angle = math.radians(105 * amount)
-        free, half = hinge_x - hinge * width * math.cos(angle), height / 2 * (1 + depth * math.sin(angle))
-        corners = np.array([[hinge_x, y - height / 2], [free, y - half], [free, y + half], [hinge_x, y + height / 2]])
+        free, half = (
+            hinge_x - hinge * width * math.cos(angle),
+            height / 2 * (1 + depth * math.sin(angle)),
+        )
+        corners = np.array(
+            [
+                [hinge_x, y - height / 2],
+                [free, y - half],
+                [free, y + half],
+                [hinge_x, y + height / 2],
+            ]
+        )
         corners = corners if hinge < 0 else corners[[1, 0, 3, 2]]
         return Pose(((panel, corners, 1 - 0.35 * math.sin(angle)),))
 
@@ -269,7 +320,10 @@ def drawer(stage: Stage) -> Action:
     """A drawer comes out of a chest; 1 is open."""
     width, height = stage.between(0.4, 0.6), stage.between(0.13, 0.18)
     x, top, rows = stage.between(0.42, 0.58), stage.between(0.12, 0.22), 3
-    style = {"aspect": width / height, "marks": [("rectangle", (0.4, 0.42, 0.6, 0.58), (235, 225, 205))]}
+    style = {
+        "aspect": width / height,
+        "marks": [("rectangle", (0.4, 0.42, 0.6, 0.58), (235, 225, 205))],
+    }
     front, chosen = stage.sprite("box", **style), int(stage.rng.integers(0, rows - 1))
     chest = box(x, top + height * rows / 2, width * 1.1, height * rows * 1.12)
     stage.fix(stage.sprite("box", width / height / rows), chest)
@@ -284,7 +338,9 @@ def drawer(stage: Stage) -> Action:
         edge, grow = slot + reach * amount, 1 + 0.25 * amount
         left, right = x - 0.48 * width, x + 0.48 * width
         near_left, near_right = x - 0.48 * width * grow, x + 0.48 * width * grow
-        hollow = np.array([[left, slot], [right, slot], [near_right, edge + 0.01], [near_left, edge + 0.01]])
+        hollow = np.array(
+            [[left, slot], [right, slot], [near_right, edge + 0.01], [near_left, edge + 0.01]]
+        )
         face = box(x, edge + 0.44 * height * grow, 0.96 * width * grow, 0.88 * height * grow)
         return Pose(((inside, hollow, 1.0), (front, face, 1.0)))
 
@@ -294,9 +350,20 @@ def drawer(stage: Stage) -> Action:
 def cloth(stage: Stage) -> Action:
     """Half of a striped cloth turns over; 1 is folded."""
     width, height = stage.between(0.26, 0.36), stage.between(0.35, 0.55)
-    x, y, way, tilt = stage.between(0.45, 0.55), stage.between(0.4, 0.6), stage.side(), turn(stage.between(-0.4, 0.4))
-    marks = [("rectangle", (0.0, place, 1.0, place + 0.08), stage.colour(0.7, 1.0)) for place in (0.2, 0.6)]
-    front, back = (stage.sprite("box", width / height, marks=marks), stage.sprite("box", width / height))
+    x, y, way, tilt = (
+        stage.between(0.45, 0.55),
+        stage.between(0.4, 0.6),
+        stage.side(),
+        turn(stage.between(-0.4, 0.4)),
+    )
+    marks = [
+        ("rectangle", (0.0, place, 1.0, place + 0.08), stage.colour(0.7, 1.0))
+        for place in (0.2, 0.6)
+    ]
+    front, back = (
+        stage.sprite("box", width / height, marks=marks),
+        stage.sprite("box", width / height),
+    )
     stage.fix(front, box(-way * width / 2, 0, width, height) @ tilt + (x, y))
 
     def pose(amount: float) -> Pose:
@@ -333,7 +400,15 @@ def ball(stage: Stage) -> Action:
 
     def pose(amount: float) -> Pose:
         size = far * (near / far) ** amount
-        return Pose(((ball, box(*(begin + (finish - begin) * (size - far) / (near - far)), size, size), 1.0),))
+        return Pose(
+            (
+                (
+                    ball,
+                    box(*(begin + (finish - begin) * (size - far) / (near - far)), size, size),
+                    1.0,
+                ),
+            )
+        )
 
     return pose
 
@@ -342,13 +417,19 @@ def zoom(stage: Stage) -> Action:
     """The camera zooms in on what stands still; 1 is closest."""
     closest = stage.between(2.5, 3.5)
     for place in stage.rng.uniform(0.36, 0.64, (3, 2)):
-        stage.fix(stage.sprite(), box(*place, *stage.rng.uniform(0.08, 0.16, 2), stage.between(-0.5, 0.5)))
+        stage.fix(
+            stage.sprite(), box(*place, *stage.rng.uniform(0.08, 0.16, 2), stage.between(-0.5, 0.5))
+        )
     return lambda amount: Pose(zoom=0.85 * (closest / 0.85) ** amount)
 
 # %% ../../nbs/16_scenes.ipynb #174e07aa
 def slide(stage: Stage, axis: int) -> Action:
     """A toy moves to the right (`axis` 0) or up (`axis` 1)."""
-    size, angle, across = stage.between(0.22, 0.42), stage.between(-0.3, 0.3), stage.between(0.3, 0.7)
+    size, angle, across = (
+        stage.between(0.22, 0.42),
+        stage.between(-0.3, 0.3),
+        stage.between(0.3, 0.7),
+    )
     thing, change = stage.sprite(), stage.between(0.2, 0.5)
 
     def pose(amount: float) -> Pose:
@@ -368,7 +449,11 @@ def pair(stage: Stage) -> Action:
 
     def pose(amount: float) -> Pose:
         distance = 0.42 + (0.28 * size - 0.42) * amount
-        return Pose(tuple((thing, box(*(centre + way * distance * reach), size, size), 1.0) for way in (-1, 1)))
+        return Pose(
+            tuple(
+                (thing, box(*(centre + way * distance * reach), size, size), 1.0) for way in (-1, 1)
+            )
+        )
 
     return pose
 
@@ -376,33 +461,55 @@ def pair(stage: Stage) -> Action:
 def dial(stage: Stage) -> Action:
     """A pointer turns clockwise, from up over right to down."""
     size, place = stage.between(0.65, 0.85), stage.rng.uniform(0.45, 0.55, 2)
-    ticks = [(0.5 + 0.44 * math.sin(a), 0.5 - 0.44 * math.cos(a)) for a in np.radians(range(0, 181, 30))]
-    marks = [("ellipse", (a - 0.03, b - 0.03, a + 0.03, b + 0.03), (250, 250, 245)) for a, b in ticks]
+    ticks = [
+        (0.5 + 0.44 * math.sin(a), 0.5 - 0.44 * math.cos(a)) for a in np.radians(range(0, 181, 30))
+    ]
+    marks = [
+        ("ellipse", (a - 0.03, b - 0.03, a + 0.03, b + 0.03), (250, 250, 245)) for a, b in ticks
+    ]
     stage.fix(stage.sprite("disc", marks=marks, brightness=(0.2, 0.5)), box(*place, size, size))
-    pointer = stage.sprite([(0.5, 0), (0.68, 0.55), (0.5, 0.65), (0.32, 0.55)], brightness=(0.8, 1.0))
+    pointer = stage.sprite(
+        [(0.5, 0), (0.68, 0.55), (0.5, 0.65), (0.32, 0.55)], brightness=(0.8, 1.0)
+    )
     width = 0.9 * size
-    return lambda amount: Pose(((pointer, box(*place, width, width, math.radians(180 * amount)), 1.0),))
+    return lambda amount: Pose(
+        ((pointer, box(*place, width, width, math.radians(180 * amount)), 1.0),)
+    )
 
 # %% ../../nbs/16_scenes.ipynb #231ab7e9
 def marbles(stage: Stage) -> Action:
     """Marbles come in one by one; 1 is all of them."""
     count, size = int(stage.rng.integers(4, 8)), stage.between(0.13, 0.18)
     cells = stage.rng.permutation(9)[:count]
-    places = np.stack([cells % 3, cells // 3], 1) * 0.26 + 0.24 + stage.rng.uniform(-0.04, 0.04, (count, 2))
+    places = (
+        np.stack([cells % 3, cells // 3], 1) * 0.26
+        + 0.24
+        + stage.rng.uniform(-0.04, 0.04, (count, 2))
+    )
     marbles = [stage.sprite("disc") for _ in range(min(count, 3))]
     sources = places + 1.0 * (turn(stage.between(0, math.tau))[0])
 
     def pose(amount: float) -> Pose:
         arrived = np.clip(amount * count - np.arange(count), 0, 1)[:, None]  # (count, 1)
         now = sources + (places - sources) * np.sin(arrived * math.pi / 2)
-        return Pose(tuple((marbles[i % 3], box(*now[i], size, size), 1.0) for i in range(count) if arrived[i] > 0))
+        return Pose(
+            tuple(
+                (marbles[i % 3], box(*now[i], size, size), 1.0)
+                for i in range(count)
+                if arrived[i] > 0
+            )
+        )
 
     return pose
 
 # %% ../../nbs/16_scenes.ipynb #e9215e77
 def glass(stage: Stage) -> Action:
     """A glass fills; 1 is full."""
-    bottom, top, height = stage.between(0.2, 0.3), stage.between(0.3, 0.42), stage.between(0.5, 0.68)
+    bottom, top, height = (
+        stage.between(0.2, 0.3),
+        stage.between(0.3, 0.42),
+        stage.between(0.5, 0.68),
+    )
     x, y = stage.between(0.4, 0.6), stage.between(0.47, 0.53)
     liquid = stage.sprite("box", opacity=0.85, halo=0.1)
     surface = stage.sprite("disc", 3.0, brightness=(0.8, 1.0), halo=0.1, opacity=0.6)
@@ -425,15 +532,24 @@ def glass(stage: Stage) -> Action:
 def lamp(stage: Stage) -> Action:
     """A lamp goes on; 1 is bright."""
     x, y, size = stage.between(0.3, 0.7), stage.between(0.3, 0.5), stage.between(0.25, 0.4)
-    stage.fix(stage.sprite("box", 0.15, brightness=(0.2, 0.5)), box(x, y + size, 0.12 * size, 1.4 * size))
+    stage.fix(
+        stage.sprite("box", 0.15, brightness=(0.2, 0.5)), box(x, y + size, 0.12 * size, 1.4 * size)
+    )
     hood = stage.sprite([(0.25, 0), (0.75, 0), (1, 1), (0, 1)], brightness=(0.8, 1.0))
     dark, reach = stage.between(0.3, 0.6), stage.between(0.5, 1.0)
     down, right = np.mgrid[0 : 1 : stage.size * 1j, 0 : 1 : stage.size * 1j]
     glow = np.exp(-((right - x) ** 2 + (down - y) ** 2) / reach**2)[..., None]  # (size, size, 1)
-    lit = Image.fromarray((255 * np.clip(0.55 + 0.45 * glow * (1.0, 0.97, 0.85), 0, 1)).astype(np.uint8))
-    unlit = Image.new("RGB", lit.size, (round(255 * dark * 0.9), round(255 * dark * 0.95), round(255 * dark)))
+    lit = Image.fromarray(
+        (255 * np.clip(0.55 + 0.45 * glow * (1.0, 0.97, 0.85), 0, 1)).astype(np.uint8)
+    )
+    unlit = Image.new(
+        "RGB", lit.size, (round(255 * dark * 0.9), round(255 * dark * 0.95), round(255 * dark))
+    )
 
     def pose(amount: float) -> Pose:
-        return Pose(((hood, box(x, y, size, 0.8 * size), 0.7 + 0.5 * amount),), light=Image.blend(unlit, lit, amount))
+        return Pose(
+            ((hood, box(x, y, size, 0.8 * size), 0.7 + 0.5 * amount),),
+            light=Image.blend(unlit, lit, amount),
+        )
 
     return pose

@@ -43,7 +43,9 @@ _VIDEOS = ("20bn-something-something-v2/", "videos/", "")
 
 def _file_names(part: str) -> list[str]:
     return [
-        f"{folder}{name}" for folder in _FOLDERS for name in (f"{part}.json", f"something-something-v2-{part}.json")
+        f"{folder}{name}"
+        for folder in _FOLDERS
+        for name in (f"{part}.json", f"something-something-v2-{part}.json")
     ]
 
 
@@ -52,7 +54,9 @@ def _read_classes(path: Path) -> dict[str, int]:
     classes = read_json(path, dict)
     for name, index in classes.items():
         if not str(index).isdecimal():
-            raise DatasetError(f"{path}: class {name!r}: index {index!r} is not a whole number; fetch the file again")
+            raise DatasetError(
+                f"{path}: class {name!r}: index {index!r} is not a whole number; fetch the file again"
+            )
     return {name: int(index) for name, index in classes.items()}
 
 
@@ -127,7 +131,9 @@ def ssv2_clips(root: str | Path, subset: str | None = None) -> pd.DataFrame:
     if subset:
         table = table[table["template"].isin(temporal_classes("ssv2"))]
     places = pd.DataFrame(
-        [_locate(id, videos) for id in table["id"]], index=table.index, columns=["path", "start", "end", "looked_for"]
+        [_locate(id, videos) for id in table["id"]],
+        index=table.index,
+        columns=["path", "start", "end", "looked_for"],
     )
     table = places.assign(clip_id=table["id"], split=table["split"], label=table["template"])
     return finish_clips(table.astype({"start": float, "end": float}), root, unusable)
@@ -138,37 +144,60 @@ _PUBLISHED_ROWS = 1430
 
 def _noun(placeholders: object) -> str:
     """The placeholders as they were typed, as one text."""
-    return " and ".join(str(part).strip().lower() for part in placeholders) if isinstance(placeholders, list) else ""
+    return (
+        " and ".join(str(part).strip().lower() for part in placeholders)
+        if isinstance(placeholders, list)
+        else ""
+    )
 
 
 def _noun_group(noun: str, groups: dict[str, str]) -> str:
     return groups.get(re.sub(r"^(an?|the|my|his|her) ", "", noun), groups.get("*", noun))
 
 
-def _sign_templates(table: pd.DataFrame, pairs: pd.DataFrame, groups: dict[str, str]) -> pd.DataFrame:
+def _sign_templates(
+    table: pd.DataFrame, pairs: pd.DataFrame, groups: dict[str, str]
+) -> pd.DataFrame:
     """Signed rows; opening and closing by noun group, every other pair as one group."""
-    rows = sign_rows(table.assign(verb=table["template"], typed=table["placeholders"].map(_noun)), pairs)
+    rows = sign_rows(
+        table.assign(verb=table["template"], typed=table["placeholders"].map(_noun)), pairs
+    )
     slots = rows["template"].map(lambda template: str(re.findall(r"\[(.*?)\]", template)))
     opening = rows["template"].isin(["Opening [something]", "Closing [something]"])
     grouped = rows["typed"].map(lambda noun: _noun_group(noun, groups))
-    return rows.assign(group_noun=grouped.where(opening, "something"), noun=grouped.where(opening, slots))
+    return rows.assign(
+        group_noun=grouped.where(opening, "something"), noun=grouped.where(opening, slots)
+    )
 
 
 def _noun_support(rows: pd.DataFrame) -> pd.Series:
     """For each row the clips of its noun in its pair, the smaller of both signs; of the training list if given."""
     keys = ["verb_forward", "typed"]
     counted = rows[rows["split"] == "train"] if (rows["split"] == "train").any() else rows
-    counts = counted.groupby([*keys, "chiral_label"]).size().unstack("chiral_label").reindex(columns=[0, 1]).fillna(0)
-    return pd.Series(counts.min(axis=1).reindex(pd.MultiIndex.from_frame(rows[keys])).fillna(0).to_numpy(), rows.index)
+    counts = (
+        counted.groupby([*keys, "chiral_label"])
+        .size()
+        .unstack("chiral_label")
+        .reindex(columns=[0, 1])
+        .fillna(0)
+    )
+    return pd.Series(
+        counts.min(axis=1).reindex(pd.MultiIndex.from_frame(rows[keys])).fillna(0).to_numpy(),
+        rows.index,
+    )
 
 
 def _published_like(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """The rows of frequent nouns, and the number of clips per class that brings validation nearest to the published."""
     rows = rows.reset_index(drop=True)
     support = _noun_support(rows)
-    deciding = support[rows["split"] == "validation"] if (rows["split"] == "validation").any() else support
+    deciding = (
+        support[rows["split"] == "validation"] if (rows["split"] == "validation").any() else support
+    )
     levels = [level for level in sorted({1, *deciding.astype(int)}) if level >= 1]
-    level = min(levels, key=lambda level: (abs(int((deciding >= level).sum()) - _PUBLISHED_ROWS), level))
+    level = min(
+        levels, key=lambda level: (abs(int((deciding >= level).sum()) - _PUBLISHED_ROWS), level)
+    )
     return rows[support >= level], level
 
 
@@ -186,13 +215,17 @@ def mine(
     check_rule(rule)
     table = read_annotations(annotations)
     rows = _sign_templates(table, chiral_pairs("ssv2", pairs), noun_groups("ssv2", nouns))
-    rows, level = _published_like(rows) if rule == "published-like" and not rows.empty else (rows, 0)
+    rows, level = (
+        _published_like(rows) if rule == "published-like" and not rows.empty else (rows, 0)
+    )
     rows = form_groups(rows, "ssv2")
     rows.attrs.update(clips_a_sign=level, unusable=table.attrs["unusable"] | rows.attrs["unusable"])
     return rows
 
 # %% ../../nbs/12_ssv2.ipynb #de4ecda3
-def chiral_clips(root: str | Path, lists: str | Path | None = None, rule: str = "published-like") -> pd.DataFrame:
+def chiral_clips(
+    root: str | Path, lists: str | Path | None = None, rule: str = "published-like"
+) -> pd.DataFrame:
     """The chiral benchmark as a clip table: from `lists`, or lists in `root`, or mined with `rule`.
 
     `attrs["source"]` says which; `attrs["missing"]` and `attrs["unusable"]` say what was left out.

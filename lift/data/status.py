@@ -56,7 +56,9 @@ def read_text(path: Path) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DatasetError(f"{path}: line {line} is not UTF-8 text; save the file as UTF-8") from None
+        raise DatasetError(
+            f"{path}: line {line} is not UTF-8 text; save the file as UTF-8"
+        ) from None
     if "\0" in text:
         raise DatasetError(f"{path}: is not a text file; fetch it again")
     return text
@@ -74,14 +76,24 @@ def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # it drops the surplus cells of a row
-            options = {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
+            # it drops the surplus cells of a row
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            options = {
+                "dtype": str,
+                "keep_default_na": False,
+                "na_values": [""],
+                "index_col": False,
+            }
             table = pd.read_csv(StringIO(read_text(path)), **options).fillna("")
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
-        raise DatasetError(f"{path}: is not a CSV table ({' '.join(str(error).split())}); fetch it again") from None
+        raise DatasetError(
+            f"{path}: is not a CSV table ({' '.join(str(error).split())}); fetch it again"
+        ) from None
     missing = [column for column in columns if column not in table.columns]
     if missing:
-        raise DatasetError(f"{path}: lacks the column {', '.join(missing)}; it has {', '.join(table.columns)}")
+        raise DatasetError(
+            f"{path}: lacks the column {', '.join(missing)}; it has {', '.join(table.columns)}"
+        )
     table.attrs["file"] = str(path)
     return table
 
@@ -91,7 +103,9 @@ def read_json(path: Path, kind: type) -> list | dict:
     try:
         value = json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise DatasetError(f"{path}: line {error.lineno} is not JSON ({error.msg}); fetch the file again") from None
+        raise DatasetError(
+            f"{path}: line {error.lineno} is not JSON ({error.msg}); fetch the file again"
+        ) from None
     if not isinstance(value, kind):
         raise DatasetError(f"{path}: holds a {type(value).__name__}, expected a {kind.__name__}")
     return value
@@ -128,11 +142,15 @@ class VideoFiles:
 def need_rows(rows: list | pd.DataFrame, root: Path, unusable: dict[str, str]) -> None:
     """Refuse annotations without a usable row, with the first fault of those left out."""
     if not len(rows):
-        first = next((f"{place}: {fault}" for place, fault in unusable.items()), "the lists are empty")
+        first = next(
+            (f"{place}: {fault}" for place, fault in unusable.items()), "the lists are empty"
+        )
         raise DatasetError(f"{root}: the annotations hold no usable row; the first fault: {first}")
 
 
-def finish_clips(table: pd.DataFrame, root: Path, unusable: dict[str, str] | None = None) -> pd.DataFrame:
+def finish_clips(
+    table: pd.DataFrame, root: Path, unusable: dict[str, str] | None = None
+) -> pd.DataFrame:
     """The checked clip table of the rows that have a video; `attrs` hold `missing` (clip to video), `unusable`, root.
 
     `DatasetError` where no row has one.
@@ -141,7 +159,9 @@ def finish_clips(table: pd.DataFrame, root: Path, unusable: dict[str, str] | Non
     missing = dict(zip(table.loc[absent, "clip_id"], table.loc[absent, "looked_for"], strict=True))
     if absent.all():
         first = next(iter(missing.values()), "no usable row in the annotations")
-        raise DatasetError(f"{root}: has none of the {len(table)} videos; the first looked for: {first}")
+        raise DatasetError(
+            f"{root}: has none of the {len(table)} videos; the first looked for: {first}"
+        )
     try:
         clips = check_clips(table[~absent].drop(columns="looked_for"))
     except ClipTableError as error:
@@ -156,7 +176,9 @@ def left_out(clips: pd.DataFrame, limit: int = 3) -> str:
     for key, noun in (("missing", "without a video"), ("unusable", "unusable rows")):
         names = list(clips.attrs.get(key, {}))
         more = ", ..." if len(names) > limit else ""
-        parts.append(f"{len(names)} {noun}" + (f" ({', '.join(names[:limit])}{more})" if names else ""))
+        parts.append(
+            f"{len(names)} {noun}" + (f" ({', '.join(names[:limit])}{more})" if names else "")
+        )
     return f"{len(clips)} clips; " + "; ".join(parts)
 
 # %% ../../nbs/17_status.ipynb #8017c70c
@@ -179,14 +201,19 @@ class DatasetStatus:
         if self.found:
             faults = f", {self.unusable} unusable rows" if self.unusable else ""
             return f"{self.name}: found, {self.clips} clips in {self.root}{faults}"
-        lines = [f"{self.name}: incomplete in {self.root} ({self.clips} clips usable, {self.unusable} unusable rows)"]
+        lines = [
+            f"{self.name}: incomplete in {self.root} ({self.clips} clips usable, {self.unusable} unusable rows)"
+        ]
         lines += [f"  missing: {line}" for line in self.missing]
         lines += [f"  get it from {self.source} ({self.licence}; {self.size}) and place it so:"]
         return "\n".join(lines + [f"    {line}" for line in self.layout.splitlines()])
 
 
 def examine(
-    root: str | Path, make_clips: Callable[[Path], pd.DataFrame], lists: tuple[str, str], **about: str
+    root: str | Path,
+    make_clips: Callable[[Path], pd.DataFrame],
+    lists: tuple[str, str],
+    **about: str,
 ) -> DatasetStatus:
     """The status of the data set at `root`: what `make_clips(root)` finds, or the one line with which it refuses.
 
@@ -195,13 +222,19 @@ def examine(
     try:
         clips = make_clips(check_root(root))
     except (DatasetError, OSError) as error:
-        return DatasetStatus(root=str(root), found=False, missing=[" ".join(str(error).split())], **about)
+        return DatasetStatus(
+            root=str(root), found=False, missing=[" ".join(str(error).split())], **about
+        )
     absent = clips.attrs["missing"]
     videos = list(dict.fromkeys(absent.values()))
     lines = [f"videos of {len(absent)} clips, the first: {', '.join(videos[:3])}"] if absent else []
     usable = set(clips["split"].replace("test", "validation"))
     for split, name in zip(("train", "validation"), lists, strict=True):
         if split not in usable:
-            lines.append(f"no usable clip of the split {split}: {name} is absent or empty, or none of its videos is there")
+            lines.append(
+                f"no usable clip of the split {split}: {name} is absent or empty, or none of its videos is there"
+            )
     unusable = len(clips.attrs["unusable"])
-    return DatasetStatus(root=str(root), found=not lines, missing=lines, clips=len(clips), unusable=unusable, **about)
+    return DatasetStatus(
+        root=str(root), found=not lines, missing=lines, clips=len(clips), unusable=unusable, **about
+    )

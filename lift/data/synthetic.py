@@ -45,9 +45,15 @@ class Difficulty:
 
 
 DIFFICULTIES = {
-    "easy": Difficulty(span=(0.3, 1.0), shake=0.012, distractors=0, pauses=0, noise=(2.0, 6.0), flicker=0.02),
-    "medium": Difficulty(span=(0.25, 0.8), shake=0.025, distractors=1, pauses=1, noise=(3.0, 8.0), flicker=0.04),
-    "hard": Difficulty(span=(0.2, 0.6), shake=0.045, distractors=3, pauses=2, noise=(4.0, 10.0), flicker=0.06),
+    "easy": Difficulty(
+        span=(0.3, 1.0), shake=0.012, distractors=0, pauses=0, noise=(2.0, 6.0), flicker=0.02
+    ),
+    "medium": Difficulty(
+        span=(0.25, 0.8), shake=0.025, distractors=1, pauses=1, noise=(3.0, 8.0), flicker=0.04
+    ),
+    "hard": Difficulty(
+        span=(0.2, 0.6), shake=0.045, distractors=3, pauses=2, noise=(4.0, 10.0), flicker=0.06
+    ),
 }
 
 # %% ../../nbs/16_synthetic.ipynb #1bd7bfbb
@@ -88,16 +94,69 @@ GROUPS = {
     group.name: group
     for group in (
         Group("door_open_close", "object state", "opening []", "closing []", "door", scenes.door),
-        Group("drawer_open_close", "object state", "opening []", "closing []", "drawer", scenes.drawer),
-        Group("cloth_fold_unfold", "object state", "folding []", "unfolding []", "cloth", scenes.cloth),
-        Group("picture_cover_uncover", "object state", "covering []", "uncovering []", "picture", scenes.picture),
-        Group("ball_near_far", "distance", "moving [] nearer", "moving [] farther away", "ball", scenes.ball),
-        Group("camera_zoom_in_out", "distance", "zooming in on []", "zooming out of []", "scene", scenes.zoom),
-        Group("toy_right_left", "position", "moving [] to the right", "moving [] to the left", "toy", _RIGHT),
+        Group(
+            "drawer_open_close", "object state", "opening []", "closing []", "drawer", scenes.drawer
+        ),
+        Group(
+            "cloth_fold_unfold", "object state", "folding []", "unfolding []", "cloth", scenes.cloth
+        ),
+        Group(
+            "picture_cover_uncover",
+            "object state",
+            "covering []",
+            "uncovering []",
+            "picture",
+            scenes.picture,
+        ),
+        Group(
+            "ball_near_far",
+            "distance",
+            "moving [] nearer",
+            "moving [] farther away",
+            "ball",
+            scenes.ball,
+        ),
+        Group(
+            "camera_zoom_in_out",
+            "distance",
+            "zooming in on []",
+            "zooming out of []",
+            "scene",
+            scenes.zoom,
+        ),
+        Group(
+            "toy_right_left",
+            "position",
+            "moving [] to the right",
+            "moving [] to the left",
+            "toy",
+            _RIGHT,
+        ),
         Group("toy_up_down", "position", "moving [] up", "moving [] down", "toy", _UP),
-        Group("pair_together_apart", "position", "moving [] together", "moving [] apart", "pair of toys", scenes.pair),
-        Group("dial_turn", "position", "turning [] clockwise", "turning [] counter-clockwise", "dial", scenes.dial),
-        Group("marble_put_take", "count", "putting [] down", "taking [] away", "marble", scenes.marbles),
+        Group(
+            "pair_together_apart",
+            "position",
+            "moving [] together",
+            "moving [] apart",
+            "pair of toys",
+            scenes.pair,
+        ),
+        Group(
+            "dial_turn",
+            "position",
+            "turning [] clockwise",
+            "turning [] counter-clockwise",
+            "dial",
+            scenes.dial,
+        ),
+        Group(
+            "marble_put_take",
+            "count",
+            "putting [] down",
+            "taking [] away",
+            "marble",
+            scenes.marbles,
+        ),
         Group("glass_fill_empty", "amount", "filling []", "emptying []", "glass", scenes.glass),
         Group("lamp_on_off", "light", "switching [] on", "switching [] off", "lamp", scenes.lamp),
     )
@@ -111,7 +170,12 @@ def _generator(group: str, sign: int, seed: int | Sequence[int], split: str) -> 
 
 
 def render_clip(
-    group: str, sign: int, seed: int | Sequence[int], split: str, difficulty: str = "easy", size: int = 160
+    group: str,
+    sign: int,
+    seed: int | Sequence[int],
+    split: str,
+    difficulty: str = "easy",
+    size: int = 160,
 ) -> np.ndarray:
     """Frames of one clip, `(FRAMES, size, size, 3)` uint8, the same for the same arguments.
 
@@ -134,7 +198,11 @@ def render_clip(
 
 # %% ../../nbs/16_synthetic.ipynb #74a50ff7
 def _require(
-    groups: Sequence[str], difficulty: str, size: int, splits: Sequence[str], signs: Sequence[int] = ()
+    groups: Sequence[str],
+    difficulty: str,
+    size: int,
+    splits: Sequence[str],
+    signs: Sequence[int] = (),
 ) -> None:
     """Refuse names that are not known and sizes that cannot be encoded."""
     known = {"group": GROUPS, "difficulty": DIFFICULTIES, "split": scenes.REGIONS, "sign": (0, 1)}
@@ -142,18 +210,17 @@ def _require(
     for name, values in given.items():
         for value in values:
             if value not in known[name]:
-                raise InputError(f"unknown {name} {value!r}; there is: {', '.join(map(str, known[name]))}")
+                raise InputError(
+                    f"unknown {name} {value!r}; there is: {', '.join(map(str, known[name]))}"
+                )
     if size < 32 or size % 2:
-        raise InputError(f"size is {size}; the encoder needs an even number of pixels, and the drawing at least 32")
+        raise InputError(
+            f"size is {size}; the encoder needs an even number of pixels, and the drawing at least 32"
+        )
 
 # %% ../../nbs/16_synthetic.ipynb #4b8c66ae
-ENCODING = {  # each frame alone and with the same quantiser; a rate factor (crf) would look back in time
-    "g": "1",
-    "crf": "-1",
-    "qp": "30",
-    "preset": "superfast",
-    "threads": "1",
-}
+# each frame alone and with the same quantiser; a rate factor (crf) would look back in time
+ENCODING = {"g": "1", "crf": "-1", "qp": "30", "preset": "superfast", "threads": "1"}
 FRAMES_PER_SECOND = 12
 _RECIPE = 2  # goes up whenever the same seed gives other frames
 
@@ -174,9 +241,14 @@ def plan_clips(counts: dict[str, int], groups: Sequence[str], stamp: str = "0000
         for split, count in counts.items():
             for sign in (1, 0):
                 for index in range(count):
-                    rows.append((f"{name}-{stamp}-{split}-{sign}-{index:04d}", split, name, sign, index))
+                    rows.append(
+                        (f"{name}-{stamp}-{split}-{sign}-{index:04d}", split, name, sign, index)
+                    )
     table = pd.DataFrame(rows, columns=["clip_id", "split", "group", "chiral_label", "index"])
-    about = [(GROUPS[name], sign) for name, sign in zip(table["group"], table["chiral_label"], strict=True)]
+    about = [
+        (GROUPS[name], sign)
+        for name, sign in zip(table["group"], table["chiral_label"], strict=True)
+    ]
     return table.assign(
         path="videos/" + table["clip_id"] + ".mp4",
         label=[group.label(sign) for group, sign in about],
@@ -195,18 +267,27 @@ def _prepare(out: Path, settings: dict) -> None:
             write_text(record, json.dumps(settings, indent=2) + "\n")
         found = json.loads(record.read_text(encoding="utf-8"))
     except OSError as error:
-        raise OSError(error.errno, f"cannot write here ({error.strerror}); choose another folder", str(out)) from error
+        raise OSError(
+            error.errno, f"cannot write here ({error.strerror}); choose another folder", str(out)
+        ) from error
     except ValueError as error:
-        raise InputError(f"{record}: is no JSON; delete the folder {out} or choose another one") from error
+        raise InputError(
+            f"{record}: is no JSON; delete the folder {out} or choose another one"
+        ) from error
     if found != settings:
-        raise SettingsMismatchError(f"{record}: holds {found}, asked for {settings}; delete {out} or choose another folder")
+        raise SettingsMismatchError(
+            f"{record}: holds {found}, asked for {settings}; delete {out} or choose another folder"
+        )
 
 
-def _write(path: Path, group: str, sign: int, seed: tuple[int, int], split: str, difficulty: str, size: int) -> None:
+def _write(
+    path: Path, group: str, sign: int, seed: tuple[int, int], split: str, difficulty: str, size: int
+) -> None:
     """Render and encode one clip; a finished one stays."""
     if not path.exists():
         frames = render_clip(group, sign, seed, split, difficulty, size)
         write_video(path, frames, frames_per_second=FRAMES_PER_SECOND, options=ENCODING)
+
 
 def _run(jobs: list, workers: int, progress: bool) -> None:
     """Run all jobs in `workers` processes; the first fault stops them."""
@@ -215,7 +296,9 @@ def _run(jobs: list, workers: int, progress: bool) -> None:
         for _ in tqdm(done, total=len(jobs), desc="rendering", unit="clip", disable=not progress):
             pass
     except (VideoError, OSError) as error:
-        raise OSError(f"{error}; remove the cause and run again, finished videos are kept") from error
+        raise OSError(
+            f"{error}; remove the cause and run again, finished videos are kept"
+        ) from error
 
 # %% ../../nbs/16_synthetic.ipynb #5e2dce4d
 def synthesise(
@@ -237,16 +320,23 @@ def synthesise(
     it cannot be written, with all finished videos kept.
     """
     out, groups = Path(out), list(GROUPS) if groups is None else list(groups)
-    counts = {"train": clips, "validation": max(clips // 2, 1) if validation_clips is None else validation_clips}
+    counts = {
+        "train": clips,
+        "validation": max(clips // 2, 1) if validation_clips is None else validation_clips,
+    }
     counts |= {"test": test_clips} if test_clips else {}
     _require(groups, difficulty, size, list(counts))
     if min(counts.values()) < 1 or seed < 0 or workers < 1 or not groups:
-        raise InputError("clips, validation_clips and workers must be 1 or more, seed 0 or more, groups not empty")
+        raise InputError(
+            "clips, validation_clips and workers must be 1 or more, seed 0 or more, groups not empty"
+        )
     settings = {"recipe": _RECIPE, "seed": seed, "difficulty": difficulty, "size": size}
     _prepare(out, settings)
     plan = plan_clips(counts, groups, _stamp(settings))
     jobs = [
-        delayed(_write)(out / row.path, row.group, row.chiral_label, (seed, index), row.split, difficulty, size)
+        delayed(_write)(
+            out / row.path, row.group, row.chiral_label, (seed, index), row.split, difficulty, size
+        )
         for row, index in zip(plan.itertuples(index=False), plan["index"], strict=True)
     ]
     _run(jobs, workers, progress)
@@ -270,7 +360,9 @@ def _probe_correct(values: np.ndarray, clips: pd.DataFrame) -> np.ndarray:
     signs, train = clips["chiral_label"].to_numpy(int), clips["split"].eq("train").to_numpy()
     held_out = clips["split"].eq("validation").to_numpy()
     if len(set(signs[train])) < 2 or not held_out.any():
-        raise InputError(f"group {clips['group'].iloc[0]} needs both signs in train, and validation clips")
+        raise InputError(
+            f"group {clips['group'].iloc[0]} needs both signs in train, and validation clips"
+        )
     probe = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=np.logspace(-1, 5, 13)))
     return probe.fit(values[train], signs[train]).predict(values[held_out]) == signs[held_out]
 
@@ -283,7 +375,9 @@ def audit_chance(features: np.ndarray, clips: pd.DataFrame, seed: int = 0) -> pd
     """
     features = np.asarray(features)
     if features.ndim != 3 or len(features) != len(clips):
-        raise InputError(f"features must be (N, T, D) with N = {len(clips)} clips, got {features.shape}")
+        raise InputError(
+            f"features must be (N, T, D) with N = {len(clips)} clips, got {features.shape}"
+        )
     rows = []
     for statistic, values in _order_free(features, seed).items():
         places = clips.reset_index(drop=True).groupby("group", sort=False).indices
@@ -292,7 +386,14 @@ def audit_chance(features: np.ndarray, clips: pd.DataFrame, seed: int = 0) -> pd
         rows += [(name, statistic, int(hits.sum()), len(hits)) for name, hits in correct.items()]
     table = pd.DataFrame(rows, columns=["group", "statistic", "correct", "clips"])
     level = 1 - 0.05 / len(table)
-    intervals = [binomtest(k, n).proportion_ci(level) for k, n in zip(table["correct"], table["clips"], strict=True)]
+    intervals = [
+        binomtest(k, n).proportion_ci(level)
+        for k, n in zip(table["correct"], table["clips"], strict=True)
+    ]
     table["accuracy"] = 100 * table["correct"] / table["clips"]
-    table["low"], table["high"] = np.transpose([(100 * interval.low, 100 * interval.high) for interval in intervals])
-    return table.assign(at_chance=table["low"].le(50) & table["high"].ge(50)).drop(columns="correct")
+    table["low"], table["high"] = np.transpose(
+        [(100 * interval.low, 100 * interval.high) for interval in intervals]
+    )
+    return table.assign(at_chance=table["low"].le(50) & table["high"].ge(50)).drop(
+        columns="correct"
+    )
