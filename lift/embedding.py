@@ -42,16 +42,14 @@ Model = LiFT | EquivariantCode
 
 
 def load_model(reference: str | Path | None = None) -> Model:
-    """A saved `LiFT` or `EquivariantCode`, a LiFT of the hub, or (`None`) the model that ships with the package.
+    """A saved `LiFT` or `EquivariantCode`, a LiFT of the hub, or (`None`) the packaged model.
 
     Raises what `LiFT.from_pretrained` and `EquivariantCode.load` raise.
     """
     folder = PACKAGED_MODEL if reference is None else Path(reference).expanduser()
-    return (
-        EquivariantCode.load(folder)
-        if is_equivariant_code(folder)
-        else LiFT.from_pretrained(reference)
-    )
+    if is_equivariant_code(folder):
+        return EquivariantCode.load(folder)
+    return LiFT.from_pretrained(reference)
 
 
 def _at_unit_norm(embed: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -63,10 +61,7 @@ BASELINES: dict[str, Callable[[Tensor], Tensor]] = {  # none of them is trained
     "mean": lambda x: x.mean(1),  # (N, D)
     "concatenation": lambda x: x.flatten(1),  # (N, T * D)
     "last_minus_first": lambda x: x[:, -1] - x[:, 0],  # (N, D)
-    # (N, D)
-    "late_minus_early": lambda x: (
-        x[:, -(x.shape[1] // 2) :].mean(1) - x[:, : max(x.shape[1] // 2, 1)].mean(1)
-    ),
+    "late_minus_early": lambda x: _half(x, late=True) - _half(x, late=False),  # (N, D)
     "slope": lambda x: temporal_moments(x)[1],  # (N, D)
     "moments": lambda x: torch.cat(temporal_moments(x), dim=-1),  # (N, 2 D)
 }
@@ -74,10 +69,7 @@ LIFT_METHODS: dict[str, Callable[[Model, Tensor], Tensor]] = {
     "lift": lambda model, x: model.embed(x),  # (N, 2 d)
     "lift_static": lambda model, x: model.embed(x)[:, : model.code_dims[0]],  # (N, d)
     "lift_dynamic": lambda model, x: _dynamic(model, x),  # (N, d)
-    # (N, d)
-    "lift_dynamic_odd": lambda model, x: (
-        (_dynamic(model, x) - _dynamic(model, reverse_time(x))) / 2
-    ),
+    "lift_dynamic_odd": lambda model, x: _odd_dynamic(model, x),  # (N, d)
 }
 for _methods, _names in (
     (BASELINES, ("concatenation", "last_minus_first", "late_minus_early", "slope")),
@@ -87,12 +79,27 @@ for _methods, _names in (
 METHODS = (*BASELINES, *LIFT_METHODS)
 
 
-def _dynamic(model: LiFT, x: Tensor) -> Tensor:
+def _half(x: Tensor, late: bool) -> Tensor:
+    """Mean over the late or early half of the frames: `(N, T, D)` to `(N, D)`."""
+    half = max(x.shape[1] // 2, 1)
+    return (x[:, -half:] if late else x[:, :half]).mean(1)
+
+
+def _dynamic(model: Model, x: Tensor) -> Tensor:
+    """The second part of the code, `z_d` or `v`: `(N, d)`."""
     return model.embed(x)[:, model.code_dims[0] :]
 
 
+def _odd_dynamic(model: Model, x: Tensor) -> Tensor:
+    """The part of `z_d` that is odd under time reversal: `(N, d)`."""
+    return (_dynamic(model, x) - _dynamic(model, reverse_time(x))) / 2
+
+
 def embed_features(features: Tensor, method: str, model: Model | None = None) -> np.ndarray:
-    """Features `(N, T, D)` to embeddings `(N, E)` float32 by one of `METHODS`; `EmbeddingError` for what does not fit."""
+    """Features `(N, T, D)` to embeddings `(N, E)` float32 by one of `METHODS`.
+
+    `EmbeddingError` for features that do not fit the method.
+    """
     return _embed(features, method, model, range(len(features)))
 
 
@@ -103,16 +110,14 @@ def _embed(
     """`embed_features`, with the clips' `names` for the error."""
     _check_method(method, model)
     if features.ndim != 3 or 0 in features.shape:
-        raise EmbeddingError(
-            f"expected features (clips, frames, dimensions), none of them 0, got {tuple(features.shape)}"
-        )
+        expected = "expected features (clips, frames, dimensions), none of them 0"
+        raise EmbeddingError(f"{expected}, got {tuple(features.shape)}")
     _require_finite(features.flatten(1).isfinite().all(1).cpu().numpy(), names, "features")
     if method in BASELINES:
         return BASELINES[method](features.float()).cpu().numpy()
     if features.shape[-1] != model.feature_dim:
-        raise EmbeddingError(
-            f"features of {features.shape[-1]} dimensions, the model expects {model.feature_dim}"
-        )
+        expected = f"the model expects {model.feature_dim}"
+        raise EmbeddingError(f"features of {features.shape[-1]} dimensions, {expected}")
     embedding = _codes(LIFT_METHODS[method], model, features.float()).float().cpu().numpy()
     _require_finite(np.isfinite(embedding).all(1), names, "embeddings of the model")
     return embedding
@@ -139,42 +144,32 @@ def _check_method(method: str, model: Model | None) -> None:
 def _require_finite(finite: np.ndarray, names: Iterable[object], what: str) -> None:
     if not finite.all():
         broken = [str(name) for name, good in zip(names, finite, strict=True) if not good]
-        raise EmbeddingError(
-            f"{what} with NaN or infinite values: {len(broken)} clips, among them {', '.join(broken[:5])}"
-        )
+        count = f"{len(broken)} clips, among them {', '.join(broken[:5])}"
+        raise EmbeddingError(f"{what} with NaN or infinite values: {count}")
 
 # %% ../nbs/08_embedding.ipynb #aefb62b6
 def check_backbone(model: Model, store: FeatureStore) -> None:
-    """`EmbeddingError` unless the store holds the features that the model was made for, other parts beside them or not."""
+    """`EmbeddingError` unless the store holds the features that the model was made for."""
     expected, found = model.backbone or {}, store.description
-    differs = [
-        f"{name} {found.get(name)!r}, the model was trained on {expected[name]!r}"
-        for name in ("name", "weights_hash")
-        if name in expected and expected[name] != found.get(name)
-    ]
-    if differs:
-        raise EmbeddingError(f"{store.path}: made by a backbone with {'; '.join(differs)}")
-    lacks = [
-        part
-        for part in ("grid", "middle")
-        if _has(expected, part) and found.get(part) != expected[part]
-    ]
-    if lacks:
-        needs = ", ".join(f"{part}={expected[part]}" for part in lacks)
-        raise EmbeddingError(
-            f"{store.path}: the model needs features with {needs}; extract them with --{lacks[0]} {expected[lacks[0]]}"
-        )
+    for name in ("name", "weights_hash"):
+        if name in expected and expected[name] != found.get(name):
+            trained = f"the model was trained on {expected[name]!r}"
+            cause = f"made by a backbone with {name} {found.get(name)!r}, {trained}"
+            raise EmbeddingError(f"{store.path}: {cause}")
+    for part in ("grid", "middle"):
+        if _has(expected, part) and found.get(part) != expected[part]:
+            needs = f"the model needs features with {part}={expected[part]}"
+            how = f"extract them with --{part} {expected[part]}"
+            raise EmbeddingError(f"{store.path}: {needs}; {how}")
     if store.dim != model.feature_dim and not _has_more(expected, found):
-        raise EmbeddingError(
-            f"{store.path}: features of {store.dim} dimensions, the model expects {model.feature_dim}"
-        )
+        dims = f"features of {store.dim} dimensions, the model expects {model.feature_dim}"
+        raise EmbeddingError(f"{store.path}: {dims}")
 
 
 def _has(description: dict, part: str) -> bool:
-    """Whether features have cells (`grid` above 0) or a map from the `middle`, whose stage may be 0."""
-    return (
-        bool(description.get("grid")) if part == "grid" else description.get("middle") is not None
-    )
+    """Whether features have cells (`grid` above 0) or a map from the `middle` (stage 0 counts)."""
+    value = description.get(part)
+    return bool(value) if part == "grid" else value is not None
 
 
 def _has_more(expected: dict, found: dict) -> bool:
@@ -183,16 +178,13 @@ def _has_more(expected: dict, found: dict) -> bool:
 
 
 def as_model_input(x: Tensor, found: dict, model: Model | None) -> Tensor:
-    """Features `(N, T, D)` of a store that `found` describes, without the parts that the model does not read."""
+    """Features `(N, T, D)` that `found` describes, without the parts that the model ignores."""
     expected = getattr(model, "backbone", None) or {}
     if not expected or not _has_more(expected, found):
         return x
     parts = feature_parts(x, found)
-    read = [
-        "whole",
-        *(["cells"] if _has(expected, "grid") else []),
-        *(["middle"] if _has(expected, "middle") else []),
-    ]
+    names = {"cells": "grid", "middle": "middle"}
+    read = ["whole", *(part for part, field in names.items() if _has(expected, field))]
     return torch.cat([parts[part].flatten(2) for part in read], dim=-1)
 
 
@@ -203,27 +195,21 @@ def stream_embeddings(
     ids: Iterable[str] | None = None,
     batch_size: int = 256,
 ) -> Iterator[pd.DataFrame]:
-    """Embeddings of the clips `ids` of a store (all if None), a table indexed by clip id for each batch."""
+    """Embeddings of the clips `ids` of a store (all if None): one table by clip id per batch."""
     _check_method(method, model)
     if method in LIFT_METHODS:
         check_backbone(model, store)
     ids = store.ids if ids is None else list(ids)
     lost = [clip_id for clip_id in ids if clip_id not in store]
-    if lost or not ids:
-        cause = (
-            f"{len(lost)} clips are not in the store, the first is {lost[0]!r}"
-            if lost
-            else "no clips to embed"
-        )
+    if not ids:
+        raise EmbeddingError(f"{store.path}: no clips to embed")
+    if lost:
+        cause = f"{len(lost)} clips are not in the store, the first is {lost[0]!r}"
         raise EmbeddingError(f"{store.path}: {cause}")
     if batch_size < 1:
         raise EmbeddingError(f"batch_size must be at least 1, got {batch_size}")
-    return _stream(
-        store,
-        method,
-        model,
-        [ids[start : start + batch_size] for start in range(0, len(ids), batch_size)],
-    )
+    batches = [ids[start : start + batch_size] for start in range(0, len(ids), batch_size)]
+    return _stream(store, method, model, batches)
 
 
 def _stream(
@@ -242,12 +228,12 @@ def embed_store(
     ids: Iterable[str] | None = None,
     batch_size: int = 256,
 ) -> np.ndarray:
-    """Embeddings `(N, E)` float32 of the clips `ids` of a store (all if None); beside them one batch is in memory."""
+    """Embeddings `(N, E)` float32 of the clips `ids` of a store (all if None), read by batches."""
     ids = store.ids if ids is None else list(ids)
-    out, done = None, 0
+    out, done = np.empty(0), 0
     for table in stream_embeddings(store, method, model, ids, batch_size):
-        # (N, E)
-        out = np.empty((len(ids), table.shape[1]), dtype=np.float32) if out is None else out
+        if not done:
+            out = np.empty((len(ids), table.shape[1]), dtype=np.float32)  # (N, E)
         out[done : done + len(table)] = table.to_numpy()
         done += len(table)
     return out
@@ -262,29 +248,23 @@ def write_embeddings(
     """
     path, ids = Path(path), [str(clip_id) for clip_id in ids]
     if array.ndim != 2 or 0 in array.shape or len(ids) != len(array):
-        raise EmbeddingError(
-            f"{path}: {len(ids)} ids and embeddings of shape {array.shape} do not fit together"
-        )
+        shapes = f"{len(ids)} ids and embeddings of shape {array.shape}"
+        raise EmbeddingError(f"{path}: {shapes} do not fit together")
     twice = pd.Index(ids)[pd.Index(ids).duplicated()]
     if len(twice):
         raise EmbeddingError(f"{path}: {len(twice)} ids are duplicated, the first is {twice[0]!r}")
     if wrong := [clip_id for clip_id in ids if clip_id.encode(errors="ignore").decode() != clip_id]:
-        raise EmbeddingError(
-            f"{path}: {len(wrong)} ids are no UTF-8 text, the first is {wrong[0]!r}"
-        )
+        cause = f"{len(wrong)} ids are no UTF-8 text, the first is {wrong[0]!r}"
+        raise EmbeddingError(f"{path}: {cause}")
     _require_finite(np.isfinite(array).all(1), ids, f"{path}: embeddings")
     flat = pa.array(np.ascontiguousarray(array, dtype=np.float32).ravel())
-    table = pa.table(
-        {"clip_id": ids, "embedding": pa.FixedSizeListArray.from_arrays(flat, array.shape[1])}
-    )
+    rows = pa.FixedSizeListArray.from_arrays(flat, array.shape[1])
     versions = {"lift": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
     note = json.dumps({"versions": versions, **(metadata or {})}, sort_keys=True)
-    table, options = (
-        table.replace_schema_metadata({"lift": note}),
-        {"use_dictionary": False, "compression": "none"},
-    )
+    table = pa.table({"clip_id": ids, "embedding": rows}, metadata={"lift": note})
+    options = {"row_group_size": 4096, "use_dictionary": False, "compression": "none"}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda part: pq.write_table(table, part, row_group_size=4096, **options))
+    write_whole(path, lambda part: pq.write_table(table, part, **options))
 
 
 def _decode_batches(file: pq.ParquetFile) -> Iterator[tuple[list[str], np.ndarray]]:
@@ -295,7 +275,7 @@ def _decode_batches(file: pq.ParquetFile) -> Iterator[tuple[list[str], np.ndarra
 
 
 def iterate_embeddings(path: str | Path, ids: Iterable[str]) -> Iterator[pd.DataFrame]:
-    """The embeddings of the clips `ids` that a file holds, as tables of at most 4096 rows, in the order of the file."""
+    """The embeddings of the clips `ids` of a file, by at most 4096 rows, in its order."""
     wanted = set(ids)
     with pq.ParquetFile(path) as file:
         for names, values in _decode_batches(file):
@@ -304,7 +284,10 @@ def iterate_embeddings(path: str | Path, ids: Iterable[str]) -> Iterator[pd.Data
 
 
 def read_embeddings(path: str | Path) -> pd.DataFrame:
-    """Embeddings as a DataFrame: one float32 column a dimension, indexed by clip id, metadata in `.attrs`."""
+    """Embeddings as a DataFrame: one row per clip id, one float32 column per dimension.
+
+    What made them is in `.attrs`.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; `lift embed` makes one")
@@ -318,20 +301,18 @@ def read_embeddings(path: str | Path) -> pd.DataFrame:
                 ids += names
             note = (file.schema_arrow.metadata or {}).get(b"lift", b"{}")
     except (pa.ArrowException, KeyError, AttributeError, ValueError) as error:
-        raise EmbeddingError(
-            f"{path}: not a table of embeddings with clip_id and embedding ({error})"
-        ) from error
+        cause = f"not a table of embeddings with clip_id and embedding ({error})"
+        raise EmbeddingError(f"{path}: {cause}") from error
     frame = pd.DataFrame(values, index=pd.Index(ids, name="clip_id"), copy=False)
     frame.attrs = json.loads(note)
     return frame
 
 # %% ../nbs/08_embedding.ipynb #c4330005
 def _as_paths(paths: Iterable[str | Path]) -> list[str]:
-    """A list of paths; `ValueError` for a single path, an empty list, or a table of several columns."""
+    """A list of paths; `ValueError` for one path, an empty list, or several columns."""
     if isinstance(paths, str | Path):
-        raise InputError(
-            f"expected a list of video paths, got one path: [{str(paths)!r}] is a list"
-        )
+        how = f"[{str(paths)!r}] is a list"
+        raise InputError(f"expected a list of video paths, got one path: {how}")
     array = np.asarray(paths if hasattr(paths, "__array__") else list(paths), dtype=object)
     if array.size == 0 or array.size != len(array):
         raise InputError(f"expected a list of video paths, at least one, got shape {array.shape}")
@@ -341,9 +322,10 @@ def _as_paths(paths: Iterable[str | Path]) -> list[str]:
 class LiFTEmbedder(TransformerMixin, BaseEstimator):
     """Video paths to LiFT embeddings `(N, 2d)` float32, with scikit-learn's conventions.
 
-    `model` is a folder, a hub id, a `LiFT` or `EquivariantCode`, or None for the model that ships with the package.
-    `workers` processes decode beside this one, and each video may take them `timeout` seconds. A video that cannot
-    be decoded, whatever the cause, raises `VideoError`; with `on_error="nan"` its row is NaN and a warning names it.
+    `model` is a folder, a hub id, a `LiFT` or `EquivariantCode`, or None for the packaged model.
+    `workers` processes decode beside this one; each video may take `timeout` seconds. A video that
+    cannot be decoded raises `VideoError`; with `on_error="nan"` its row is NaN and a warning
+    names it.
     """
 
     def __init__(
@@ -393,14 +375,13 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
     def _read(
         self, paths: list[str], transform: Callable[[Tensor], Tensor]
     ) -> Iterator[np.ndarray | str]:
-        """Clips `(T, 3, S, S)` uint8 in the order of the paths, or the cause why not, decoded here or by workers."""
+        """Clips `(T, 3, S, S)` uint8 in the order of the paths, or the cause of a failure."""
         # brings timm, which a baseline on a store does not need
         from lift.extraction import WorkItem, decode_items
 
         items = [WorkItem(path, ((path, math.nan, math.nan),)) for path in paths]
-        with closing(
-            decode_items(items, transform, self.frames, None, self.workers, self.timeout)
-        ) as stream:
+        stream = decode_items(items, transform, self.frames, None, self.workers, self.timeout)
+        with closing(stream):
             for ((_, clip),) in stream:
                 yield clip
 
@@ -420,7 +401,7 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
             raise InputError(f"on_error must be 'raise' or 'nan', got {self.on_error!r}")
 
     def _load(self) -> tuple[Model, torch.nn.Module]:
-        """The model and the backbone it was trained on, loaded once for each value of `model` and `device`."""
+        """The model and its backbone, loaded once for each value of `model` and `device`."""
         # brings timm, which a baseline on a store does not need
         from lift.backbones import create_backbone
 
@@ -428,9 +409,8 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
         if getattr(self, "_loaded", (None,))[0] != wanted:
             model = self.model if isinstance(self.model, Model) else load_model(self.model)
             if not model.backbone:
-                raise EmbeddingError(
-                    "the model does not say which backbone its features came from: set its backbone"
-                )
+                cause = "the model does not say which backbone its features came from"
+                raise EmbeddingError(f"{cause}: set its backbone")
             backbone = create_backbone(model.backbone, device=self.device)
             own = model is self.model or not isinstance(model, LiFT)
             self._loaded = (wanted, model if own else model.to(backbone.device), backbone)
@@ -442,9 +422,8 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """`static0, ..., dynamic0, ...`."""
         sizes = dict(zip(("static", "dynamic"), self._load()[0].code_dims, strict=True))
-        return np.array(
-            [f"{code}{n}" for code, size in sizes.items() for n in range(size)], dtype=object
-        )
+        names = [f"{code}{n}" for code, size in sizes.items() for n in range(size)]
+        return np.array(names, dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
@@ -452,9 +431,6 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.requires_fit, tags.no_validation = False, True
-        tags.input_tags.string, tags.input_tags.one_d_array, tags.input_tags.two_d_array = (
-            True,
-            True,
-            False,
-        )
+        tags.input_tags.string = tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
         return tags
