@@ -21,8 +21,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from .intervals import middle_95, resample_accuracies, resample_gains
-from .intervals import resample_means, wilson_95
+from .data.clips import first_five, require_clips
+from .intervals import middle_95, resample_accuracies, resample_gains, resample_means, wilson_95
 from .io import LiftError, write_json, write_text
 
 # %% ../nbs/09_probes.ipynb #2d0c8485
@@ -45,8 +45,9 @@ def _new_probe(probe: str | BaseEstimator) -> BaseEstimator:
     if isinstance(probe, BaseEstimator):
         return clone(probe)
     if probe not in PROBES:
+        names = ", ".join(PROBES)
         raise ProbeError(
-            f"no probe {probe!r}; choose one of {', '.join(PROBES)}, or give a scikit-learn classifier"
+            f"no probe {probe!r}; choose one of {names}, or give a scikit-learn classifier"
         )
     return PROBES[probe]()
 
@@ -57,13 +58,34 @@ def _save(folder: str | Path, tables: dict[str, pd.DataFrame], summary: dict) ->
         write_text(Path(folder) / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
     write_json(Path(folder) / "summary.json", summary)
 
+# %% ../nbs/09_probes.ipynb #p13a0002
+def _group_summary(results: "GroupResults") -> dict[str, float]:
+    """Mean accuracy over groups in percent, with 95 % intervals over clips and over groups."""
+    (low, high), groups = middle_95(results.samples), middle_95(results.group_samples)
+    means = {"mean": results.table["accuracy"].mean(), "low": low, "high": high}
+    means |= {"group_low": groups[0], "group_high": groups[1]}
+    means |= {"balanced": results.table["balanced_accuracy"].mean()}
+    counts = {
+        "groups": results.table,
+        "excluded": results.excluded,
+        "missing_clips": results.missing,
+    }
+    numbers = {name: round(float(value), 3) for name, value in means.items()}
+    return numbers | {name: len(found) for name, found in counts.items()}
 
-def _some(names: Iterable[object]) -> str:
-    """The first five of many names, and how many more there are."""
-    names = [str(name) for name in names]
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
+def _group_lines(results: "GroupResults") -> Iterator[str]:
+    """The results in lines: the table, the mean, what was left out."""
+    numbers = results.summary()
+    yield results.table.round(1).to_string(index=False)
+    interval = f"{numbers['mean']:.1f} [{numbers['low']:.1f}, {numbers['high']:.1f}] percent"
+    yield f"mean over {numbers['groups']} groups: {interval}"
+    yield from (f"left out: {group}: {reason}" for group, reason in results.excluded.items())
+    if results.missing:
+        count = len(results.missing)
+        yield f"{count} clips without an embedding: {first_five(results.missing)}"
 
+# %% ../nbs/09_probes.ipynb #p13a0003
 @dataclass(repr=False)
 class GroupResults:
     """One row per chiral group, what was left out and why, and every prediction."""
@@ -81,59 +103,29 @@ class GroupResults:
     group_samples: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     def summary(self) -> dict:
-        """Mean accuracy over groups in percent, with 95 % bootstrap intervals over clips and over groups."""
-        (low, high), (group_low, group_high) = (
-            middle_95(self.samples),
-            middle_95(self.group_samples),
-        )
-        means = {"mean": self.table["accuracy"].mean(), "low": low, "high": high}
-        means |= {
-            "group_low": group_low,
-            "group_high": group_high,
-            "balanced": self.table["balanced_accuracy"].mean(),
-        }
-        counts = {
-            "groups": len(self.table),
-            "excluded": len(self.excluded),
-            "missing_clips": len(self.missing),
-        }
-        return {**{name: round(float(value), 3) for name, value in means.items()}, **counts}
+        """Mean accuracy over groups in percent, with 95 % intervals over clips and over groups."""
+        return _group_summary(self)
 
     def to_frame(self, **labels: object) -> pd.DataFrame:
-        """A tidy copy of the table; `labels` (`model="LiFT", dataset="SSv2"`) become columns in front."""
+        """The table with `labels` (`model="LiFT", dataset="SSv2"`) as columns in front."""
         return self.table.assign(**labels)[[*labels, *self.table.columns]]
 
     def __repr__(self) -> str:
-        numbers = self.summary()
-        lines = [
-            self.table.round(1).to_string(index=False),
-            f"mean over {numbers['groups']} groups: {numbers['mean']:.1f} [{numbers['low']:.1f}, {numbers['high']:.1f}] percent",
-            *(f"left out: {group}: {reason}" for group, reason in self.excluded.items()),
-        ]
-        lines += (
-            [f"{len(self.missing)} clips without an embedding: {_some(self.missing)}"]
-            if self.missing
-            else []
-        )
-        return "\n".join(lines)
+        return "\n".join(_group_lines(self))
 
     def save(self, folder: str | Path) -> None:
         """Write groups.csv, predictions.csv and summary.json."""
         settings = {"probe": self.probe, "seed": self.seed, "bootstrap": len(self.samples)}
-        summary = {
-            **self.summary(),
-            **settings,
-            "excluded_groups": self.excluded,
-            "missing": self.missing,
-        }
-        _save(folder, {"groups": self.table, "predictions": self.predictions}, summary)
+        left_out = {"excluded_groups": self.excluded, "missing": self.missing}
+        tables = {"groups": self.table, "predictions": self.predictions}
+        _save(folder, tables, {**self.summary(), **settings, **left_out})
 
 # %% ../nbs/09_probes.ipynb #f7b87ec1
 def _check_embeddings(embeddings: pd.DataFrame, known: Iterable[object] = ()) -> None:
-    """`ProbeError` for clips embedded twice, here or in `known`, and for values that are not finite."""
+    """`ProbeError` for clips embedded twice, here or in `known`, and for values not finite."""
     twice = embeddings.index[embeddings.index.duplicated() | embeddings.index.isin(list(known))]
     if len(twice):
-        raise ProbeError(f"clips embedded twice: {_some(twice)}")
+        raise ProbeError(f"clips embedded twice: {first_five(twice)}")
     # in steps: the mask of a whole table would be a quarter of its size
     values, step = embeddings.to_numpy(), 4096
     finite = [
@@ -142,26 +134,13 @@ def _check_embeddings(embeddings: pd.DataFrame, known: Iterable[object] = ()) ->
     ]
     broken = embeddings.index[~np.concatenate([np.empty(0, bool), *finite])]
     if len(broken):
+        names = first_five(broken)
         raise ProbeError(
-            f"embeddings with NaN or infinite values: {_some(broken)}; drop these rows, then probe"
+            f"embeddings with NaN or infinite values: {names}; drop these rows, then probe"
         )
 
-
-def _check_clips(clips: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
-    """The rows for training and validation that have all of `columns`."""
-    lacking = [name for name in ("clip_id", "split", *columns) if name not in clips.columns]
-    if lacking:
-        raise ProbeError(f"the clip table lacks the column {', '.join(lacking)}")
-    rows = clips[clips["split"].isin(["train", "validation"]) & clips[columns[0]].notna()]
-    twice = rows.loc[rows["clip_id"].duplicated(), "clip_id"]
-    if len(twice):
-        raise ProbeError(f"clips duplicated in the table: {_some(twice)}")
-    for split in ("train", "validation"):
-        if not (rows["split"] == split).any():
-            raise ProbeError(
-                f"the clip table has no clip of split {split!r} that has a {columns[0]}"
-            )
-    return rows
+# %% ../nbs/09_probes.ipynb #p13a0012
+_SIDES = ("train", "validation")
 
 
 def _without_missing(
@@ -174,22 +153,17 @@ def _without_missing(
     lost = rows.loc[~known, "clip_id"].tolist()
     if not known.any():
         raise ProbeError(
-            f"no clip of the table has an embedding (it has {_some(lost)}): do the ids of both belong together?"
+            f"no clip of the table has an embedding (it has {first_five(lost)}): "
+            "do the ids of both belong together?"
         )
     if lost and missing == "raise":
-        raise ProbeError(f"{len(lost)} clips of the table have no embedding: {_some(lost)}")
+        raise ProbeError(f"{len(lost)} clips of the table have no embedding: {first_five(lost)}")
     return rows[known], lost
 
 # %% ../nbs/09_probes.ipynb #a1bc0004
 def _chiral_rows(clips: pd.DataFrame) -> pd.DataFrame:
-    """The rows of chiral groups, their class as a whole number."""
-    rows = _check_clips(clips, ("group", "chiral_label"))
-    wrong = rows.loc[~rows["chiral_label"].isin([0, 1]), "clip_id"]
-    if len(wrong):
-        raise ProbeError(
-            f"chiral_label must be 0 or 1 wherever there is a group; it is not for {_some(wrong)}"
-        )
-    return rows.astype({"chiral_label": int, "group": str})
+    """The clips of chiral groups on the two sides of the split."""
+    return require_clips(clips, ("group", "chiral_label"), splits=_SIDES, error=ProbeError)
 
 
 def _why_not(train: pd.DataFrame, validation: pd.DataFrame) -> str | None:
@@ -204,68 +178,7 @@ def _why_not(train: pd.DataFrame, validation: pd.DataFrame) -> str | None:
             return f"{name} clips of label {present[0]} only"
     return None
 
-# %% ../nbs/09_probes.ipynb #9053d7d3
-def probe_groups(
-    embeddings: pd.DataFrame, clips: pd.DataFrame, probe: str | BaseEstimator = "ridge",
-    bootstrap: int = 1000, seed: int = 0, missing: str = "exclude",
-) -> GroupResults:  # fmt: skip
-    """Chiral accuracy of embeddings (indexed by clip id) on the groups of a clip table (paper section 4: evaluation).
-
-    One probe a group, fitted on its training clips and scored on its validation clips. Clips without an embedding are named in
-    the results, or refused with `missing="raise"`. `ProbeError` for NaN, repeated ids, an unknown probe, a table without the
-    columns of a chiral set, and where no group can be scored.
-    """
-    _new_probe(probe)
-    _check_embeddings(embeddings)
-    rows, lost = _without_missing(_chiral_rows(clips), embeddings.index, missing)
-    excluded, records, predictions = {}, [], []
-    for group, members in rows.groupby("group", sort=True):
-        train, validation = (
-            members[members["split"] == split] for split in ("train", "validation")
-        )
-        reason = _why_not(train, validation)
-        if reason:
-            excluded[group] = reason
-            continue
-        predictions.append(_answers(embeddings, train, validation, probe))
-        records.append(_record(group, len(train), predictions[-1]))
-    return _collect(records, predictions, excluded, lost, probe, bootstrap, seed)
-
-
-def _answers(
-    embeddings: pd.DataFrame,
-    train: pd.DataFrame,
-    validation: pd.DataFrame,
-    probe: str | BaseEstimator,
-) -> pd.DataFrame:
-    """What one probe, fitted to the training clips, says of the validation clips."""
-    x_train, x_validation = (
-        embeddings.loc[part["clip_id"]].to_numpy(np.float64) for part in (train, validation)
-    )
-    predicted = (
-        _new_probe(probe).fit(x_train, train["chiral_label"].to_numpy()).predict(x_validation)
-    )
-    part = validation[["clip_id", "group", "chiral_label"]].assign(predicted=predicted)
-    return part.assign(correct=predicted == part["chiral_label"])
-
-
-def _collect(
-    records: list[dict], predictions: list[pd.DataFrame], excluded: dict[str, str], lost: list[str],
-    probe: str | BaseEstimator, bootstrap: int, seed: int,
-) -> GroupResults:  # fmt: skip
-    """The results of all groups; `ProbeError` where there is none."""
-    if not records:
-        raise ProbeError(
-            "no group can be scored: "
-            + _some(f"{group}: {reason}" for group, reason in excluded.items())
-        )
-    table, together = pd.DataFrame(records), pd.concat(predictions, ignore_index=True)
-    correct = [part["correct"].to_numpy() for part in predictions]
-    samples = resample_accuracies(correct, bootstrap, seed).mean(1)
-    group_samples = resample_means(table["accuracy"].to_numpy(), bootstrap, seed)
-    return GroupResults(table, excluded, lost, together, str(probe), seed, samples, group_samples)
-
-
+# %% ../nbs/09_probes.ipynb #p13a0022
 def _record(group: str, n_train: int, answers: pd.DataFrame) -> dict:
     """A group's row: accuracies and Wilson's 95 % interval, in percent."""
     right, count = int(answers["correct"].sum()), len(answers)
@@ -274,54 +187,88 @@ def _record(group: str, n_train: int, answers: pd.DataFrame) -> dict:
     row = {"group": group, "accuracy": 100 * right / count, "balanced_accuracy": balanced}
     return row | {"low": low, "high": high, "n_train": n_train, "n_validation": count}
 
-# %% ../nbs/09_probes.ipynb #5f01d5a2
-def probe_folds(
-    embeddings: pd.DataFrame, clips: pd.DataFrame, probe: str | BaseEstimator = "ridge",
-    bootstrap: int = 1000, seed: int = 0, missing: str = "exclude", labels: int | None = None,
-) -> GroupResults:  # fmt: skip
-    """`probe_groups` with every clip scored once: each `fold` of the table by a probe fitted to the other folds.
 
-    `labels` keeps that many training clips of each class, drawn by `seed`. `ProbeError` as in `probe_groups`, and for clips of a
-    group without a fold. A group is left out where a fold leaves too few clips to be fitted to.
+def _collect(
+    records: list[dict], predictions: list[pd.DataFrame], excluded: dict[str, str], lost: list[str],
+    probe: str, bootstrap: int, seed: int,
+) -> GroupResults:  # fmt: skip
+    """The results of all groups; `ProbeError` where there is none."""
+    if not records:
+        reasons = first_five(f"{group}: {reason}" for group, reason in excluded.items())
+        raise ProbeError(f"no group can be scored: {reasons}")
+    table, together = pd.DataFrame(records), pd.concat(predictions, ignore_index=True)
+    correct = [part["correct"].to_numpy() for part in predictions]
+    samples = resample_accuracies(correct, bootstrap, seed).mean(1)
+    group_samples = resample_means(table["accuracy"].to_numpy(), bootstrap, seed)
+    return GroupResults(table, excluded, lost, together, probe, seed, samples, group_samples)
+
+# %% ../nbs/09_probes.ipynb #p13a0023
+_Answer = Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]  # training, validation -> (n,) classes
+
+
+def _marked(validation: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:
+    """Clips with what a probe says of them, and whether that is right."""
+    part = validation[["clip_id", "group", "chiral_label"]].assign(predicted=predicted)
+    return part.assign(correct=predicted == part["chiral_label"])
+
+
+def _probe_each_group(
+    rows: pd.DataFrame, answer: _Answer, lost: list[str], probe: str, bootstrap: int, seed: int
+) -> GroupResults:
+    """`answer` asked about the validation clips of every group that can be scored."""
+    excluded, records, predictions = {}, [], []
+    for group, members in rows.groupby("group", sort=True):
+        train, validation = (members[members["split"] == side] for side in _SIDES)
+        if reason := _why_not(train, validation):
+            excluded[group] = reason
+            continue
+        predictions.append(_marked(validation, answer(train, validation)))
+        records.append(_record(group, len(train), predictions[-1]))
+    return _collect(records, predictions, excluded, lost, probe, bootstrap, seed)
+
+# %% ../nbs/09_probes.ipynb #p13a0024
+def _predict(
+    embeddings: pd.DataFrame,
+    train: pd.DataFrame,
+    validation: pd.DataFrame,
+    probe: str | BaseEstimator,
+) -> np.ndarray:
+    """What one probe, fitted to the training clips, says of the validation clips."""
+    x_train, x_validation = (
+        embeddings.loc[part["clip_id"]].to_numpy(np.float64) for part in (train, validation)
+    )
+    return _new_probe(probe).fit(x_train, train["chiral_label"].to_numpy()).predict(x_validation)
+
+# %% ../nbs/09_probes.ipynb #9053d7d3
+def probe_groups(
+    embeddings: pd.DataFrame, clips: pd.DataFrame, probe: str | BaseEstimator = "ridge",
+    bootstrap: int = 1000, seed: int = 0, missing: str = "exclude",
+) -> GroupResults:  # fmt: skip
+    """Chiral accuracy of embeddings (indexed by clip id) on chiral groups (paper section 4).
+
+    One probe a group, fitted on its training clips and scored on its validation clips. Clips without
+    an embedding are named in the results, or refused with `missing="raise"`. `ProbeError` for NaN,
+    repeated ids, an unknown probe, a table without the columns of a chiral set, and where no group
+    can be scored.
     """
     _new_probe(probe)
     _check_embeddings(embeddings)
-    rows, lost = _without_missing(_fold_rows(clips), embeddings.index, missing)
-    excluded, records, predictions = {}, [], []
-    for group, members in rows.groupby("group", sort=True):
-        sides = [
-            (members[members["fold"] != fold], held)
-            for fold, held in members.groupby("fold", sort=True)
-        ]
-        sides = [(_first_labels(train, labels, seed), held) for train, held in sides]
-        reason = next(filter(None, (_why_not(train, train) for train, _ in sides)), None)
-        if reason:
-            excluded[group] = f"in a fold {reason}"
-            continue
-        predictions.append(
-            pd.concat([_answers(embeddings, train, held, probe) for train, held in sides])
-        )
-        records.append(
-            _record(group, round(np.mean([len(train) for train, _ in sides])), predictions[-1])
-        )
-    return _collect(records, predictions, excluded, lost, probe, bootstrap, seed)
+    rows, lost = _without_missing(_chiral_rows(clips), embeddings.index, missing)
 
+    def answer(train: pd.DataFrame, validation: pd.DataFrame) -> np.ndarray:
+        return _predict(embeddings, train, validation, probe)
 
+    return _probe_each_group(rows, answer, lost, str(probe), bootstrap, seed)
+
+# %% ../nbs/09_probes.ipynb #5f01d5a2
 def _fold_rows(clips: pd.DataFrame) -> pd.DataFrame:
-    """The rows of chiral groups, each in a fold."""
-    lacking = [name for name in ("fold", "group") if name not in clips.columns]
-    if lacking:
-        raise ProbeError(f"the clip table lacks the column {', '.join(lacking)}")
-    grouped = clips[clips["group"].notna()]
-    homeless = grouped.loc[grouped["fold"].isna(), "clip_id"]
-    if len(homeless):
-        raise ProbeError(f"clips of a group that are in no fold: {_some(homeless)}")
-    if grouped["fold"].nunique() < 2:
+    """The clips of chiral groups, each in a fold."""
+    rows = require_clips(clips, ("group", "fold", "chiral_label"), error=ProbeError)
+    if rows["fold"].nunique() < 2:
         raise ProbeError(
             "the clips of groups are all in one fold: nothing is left to fit a probe to"
         )
-    first = grouped["fold"] == grouped["fold"].iloc[0]
-    return _chiral_rows(grouped.assign(split=np.where(first, "validation", "train")))
+    return rows
 
 
 def _first_labels(train: pd.DataFrame, labels: int | None, seed: int) -> pd.DataFrame:
@@ -330,12 +277,78 @@ def _first_labels(train: pd.DataFrame, labels: int | None, seed: int) -> pd.Data
         return train
     return train.sample(frac=1, random_state=seed).groupby("chiral_label").head(labels)
 
-# %% ../nbs/09_probes.ipynb #998eb75d
-def compare_groups(a: GroupResults, b: GroupResults, bootstrap: int = 10000, seed: int = 0) -> dict:
-    """Difference of mean chiral accuracy a - b in points, 95 % interval and two-sided p-values, paired by clip.
 
-    `p_value` is of the paired bootstrap over clips within groups, `p_value_groups` of the Wilcoxon test over groups,
-    `p_value_mcnemar` of the exact test on all clips. `ProbeError` unless both were scored on the same groups and clips.
+def _sides(
+    members: pd.DataFrame, labels: int | None, seed: int
+) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Training clips and held-out clips of a group, fold by fold."""
+    folds = members.groupby("fold", sort=True)
+    return [
+        (_first_labels(members[members["fold"] != fold], labels, seed), held)
+        for fold, held in folds
+    ]
+
+# %% ../nbs/09_probes.ipynb #p13a0032
+def probe_folds(
+    embeddings: pd.DataFrame, clips: pd.DataFrame, probe: str | BaseEstimator = "ridge",
+    bootstrap: int = 1000, seed: int = 0, missing: str = "exclude", labels: int | None = None,
+) -> GroupResults:  # fmt: skip
+    """`probe_groups` with every clip scored once: each `fold` by a probe fitted to the other folds.
+
+    `labels` keeps that many training clips of each class, drawn by `seed`. `ProbeError` as in
+    `probe_groups`, and for clips of a group without a fold.
+    """
+    _new_probe(probe)
+    _check_embeddings(embeddings)
+    rows, lost = _without_missing(_fold_rows(clips), embeddings.index, missing)
+    excluded, records, predictions = {}, [], []
+    for group, members in rows.groupby("group", sort=True):
+        sides = _sides(members, labels, seed)
+        reason = next(filter(None, (_why_not(train, train) for train, _ in sides)), None)
+        if reason:
+            excluded[group] = f"in a fold {reason}"
+            continue
+        parts = [_marked(held, _predict(embeddings, train, held, probe)) for train, held in sides]
+        predictions.append(pd.concat(parts))
+        count = round(np.mean([len(train) for train, _ in sides]))
+        records.append(_record(group, count, predictions[-1]))
+    return _collect(records, predictions, excluded, lost, str(probe), bootstrap, seed)
+
+# %% ../nbs/09_probes.ipynb #998eb75d
+def _paired(a: GroupResults, b: GroupResults) -> pd.DataFrame:
+    """One row per clip: its group, and `gain` 1 where only a is right, -1 where only b is."""
+    apart = set(a.table["group"]) ^ set(b.table["group"])
+    if apart:
+        names = first_five(sorted(apart))
+        raise ProbeError(f"groups scored in one of the two results only: {names}")
+    keys, suffixes = ["clip_id", "group", "chiral_label"], ("_a", "_b")
+    pairs = a.predictions.merge(
+        b.predictions, on=keys, how="outer", suffixes=suffixes, indicator=True
+    )
+    lone = pairs.loc[pairs["_merge"] != "both", "clip_id"]
+    if len(lone):
+        raise ProbeError(
+            f"clips scored in one of the two results only: {first_five(lone)}; "
+            "probe both on the clips that they share"
+        )
+    return pairs.assign(gain=pairs["correct_a"].astype(int) - pairs["correct_b"].astype(int))
+
+
+def _signed_rank(differences: np.ndarray, seed: int) -> float:
+    """Two-sided p-value of Wilcoxon's test by permutation, without the differences of 0."""
+    differences = differences[differences != 0]
+    if len(differences) < 2:  # one group: both of its signs are equally extreme
+        return 1.0
+    permute = PermutationMethod(n_resamples=9999, rng=seed)  # exact to 13 groups: 2^13 < 9999
+    return float(wilcoxon(differences, method=permute).pvalue)
+
+# %% ../nbs/09_probes.ipynb #p13a0042
+def compare_groups(a: GroupResults, b: GroupResults, bootstrap: int = 10000, seed: int = 0) -> dict:
+    """Difference of mean chiral accuracy a - b in points, 95 % interval, two-sided p-values.
+
+    All are paired by clip. `p_value` is of the bootstrap over clips within groups, `p_value_groups`
+    of the Wilcoxon test over groups, `p_value_mcnemar` of the exact test on all clips. `ProbeError`
+    unless both were scored on the same groups and clips.
     """
     pairs = _paired(a, b)
     gains = [gain.to_numpy() for _, gain in pairs.groupby("group", sort=True)["gain"]]
@@ -356,40 +369,24 @@ def compare_groups(a: GroupResults, b: GroupResults, bootstrap: int = 10000, see
         "clips": len(pairs),
     }
 
-
-def _signed_rank(differences: np.ndarray, seed: int) -> float:
-    """Two-sided p-value of Wilcoxon's test by permutation, without the differences of 0."""
-    differences = differences[differences != 0]
-    if len(differences) < 2:  # one group: both of its signs are equally extreme
-        return 1.0
-    permute = PermutationMethod(n_resamples=9999, rng=seed)  # exact to 13 groups: 2^13 < 9999
-    return float(wilcoxon(differences, method=permute).pvalue)
-
-
-def _paired(a: GroupResults, b: GroupResults) -> pd.DataFrame:
-    """One row per clip: its group, and `gain` 1 where only a is right, -1 where only b is."""
-    apart = set(a.table["group"]) ^ set(b.table["group"])
-    if apart:
-        raise ProbeError(f"groups scored in one of the two results only: {_some(sorted(apart))}")
-    keys, suffixes = ["clip_id", "group", "chiral_label"], ("_a", "_b")
-    pairs = a.predictions.merge(
-        b.predictions, on=keys, how="outer", suffixes=suffixes, indicator=True
-    )
-    lone = pairs.loc[pairs["_merge"] != "both", "clip_id"]
-    if len(lone):
-        raise ProbeError(
-            f"clips scored in one of the two results only: {_some(lone)}; probe both on the clips that they share"
-        )
-    return pairs.assign(gain=pairs["correct_a"].astype(int) - pairs["correct_b"].astype(int))
+# %% ../nbs/09_probes.ipynb #p13a0044
+def _holm(p_values: np.ndarray) -> np.ndarray:
+    """Holm's step-down correction (Holm 1979)."""
+    order = np.argsort(p_values, kind="stable")
+    stepped = np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1))
+    corrected = np.empty_like(stepped)
+    corrected[order] = np.minimum(stepped, 1)
+    return corrected
 
 
 def compare_many(
     results: dict[str, GroupResults], reference: str, bootstrap: int = 10000, seed: int = 0
 ) -> pd.DataFrame:
-    """Every embedding against `reference`, one row each, with Holm's correction of the p-values for their number."""
+    """Every embedding against `reference`, one row each, the p-values corrected after Holm."""
     if reference not in results or len(results) < 2:
         raise ProbeError(
-            f"comparing with {reference!r} needs its results and at least one other; got {_some(results)}"
+            f"comparing with {reference!r} needs its results and at least one other; "
+            f"got {first_five(results)}"
         )
     names = [name for name in results if name != reference]
     rows = pd.DataFrame(
@@ -399,15 +396,6 @@ def compare_many(
         ]
     )
     return rows.assign(p_value_holm=_holm(rows["p_value"].to_numpy()))
-
-
-def _holm(p_values: np.ndarray) -> np.ndarray:
-    """Holm's step-down correction (Holm 1979)."""
-    order = np.argsort(p_values, kind="stable")
-    stepped = np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1))
-    corrected = np.empty_like(stepped)
-    corrected[order] = np.minimum(stepped, 1)
-    return corrected
 
 # %% ../nbs/09_probes.ipynb #a1bc0010
 class _NormalEquations:
@@ -439,7 +427,21 @@ class _NormalEquations:
         weights = solve(centred, moments, assume_a="pos", overwrite_a=True)  # (D, K)
         return weights, 2 * self.class_count / count - 1 - (mean + self.origin) @ weights
 
+# %% ../nbs/09_probes.ipynb #p13a0052
+def _class_summary(results: "ClassResults") -> dict[str, float]:
+    """Top-1, balanced and, from 6 classes on, top-5 accuracy in percent, with 95 % intervals."""
+    rank, numbers = results.predictions["rank"], {}
+    for k in (1, 5) if len(results.classes) >= 6 else (1,):
+        right = rank.between(1, k).to_numpy()
+        low, high = middle_95(resample_accuracies([right], results.bootstrap, results.seed))
+        numbers |= {f"top{k}": 100 * right.mean(), f"top{k}_low": low, f"top{k}_high": high}
+    numbers["balanced"] = 100 * (rank == 1).groupby(results.predictions["label"]).mean().mean()
+    counts = {"classes": len(results.classes), "n_train": results.n_train}
+    counts |= {"n_validation": len(rank), "missing_clips": len(results.missing)}
+    counts |= {"unseen_labels": len(results.unseen)}
+    return {name: round(float(value), 3) for name, value in numbers.items()} | counts
 
+# %% ../nbs/09_probes.ipynb #p13a0053
 @dataclass(repr=False)
 class ClassResults:
     """A probe of many classes: every prediction, and what was left out."""
@@ -454,83 +456,19 @@ class ClassResults:
     seed: int = 0
 
     def summary(self) -> dict:
-        """Top-1 accuracy, balanced accuracy and, from 6 classes on, top-5, in percent, with 95 % intervals over clips."""
-        rank, numbers = self.predictions["rank"], {}
-        for k in (1, 5) if len(self.classes) >= 6 else (1,):
-            right = rank.between(1, k).to_numpy()
-            low, high = middle_95(resample_accuracies([right], self.bootstrap, self.seed))
-            numbers |= {f"top{k}": 100 * right.mean(), f"top{k}_low": low, f"top{k}_high": high}
-        numbers["balanced"] = 100 * (rank == 1).groupby(self.predictions["label"]).mean().mean()
-        counts = {"classes": len(self.classes), "n_train": self.n_train, "n_validation": len(rank)}
-        left = {"missing_clips": len(self.missing), "unseen_labels": len(self.unseen)}
-        return {
-            **{name: round(float(value), 3) for name, value in numbers.items()},
-            **counts,
-            **left,
-        }
+        """Top-1, balanced and, from 6 classes on, top-5 accuracy in percent, with 95 % intervals."""
+        return _class_summary(self)
 
     def __repr__(self) -> str:
         return "\n".join(f"{name}: {value}" for name, value in self.summary().items())
 
     def save(self, folder: str | Path) -> None:
         """Write predictions.csv and summary.json."""
-        left = {
-            "missing": self.missing,
-            "unseen": self.unseen,
-            "seed": self.seed,
-            "bootstrap": self.bootstrap,
-        }
-        _save(folder, {"predictions": self.predictions}, {**self.summary(), **left})
+        left_out = {"missing": self.missing, "unseen": self.unseen}
+        settings = {"seed": self.seed, "bootstrap": self.bootstrap}
+        _save(folder, {"predictions": self.predictions}, {**self.summary(), **left_out, **settings})
 
 # %% ../nbs/09_probes.ipynb #a1bc0012
-def probe_classes(
-    embeddings: pd.DataFrame | Iterable[pd.DataFrame], clips: pd.DataFrame,
-    bootstrap: int = 1000, seed: int = 0, alpha: float = 1.0, missing: str = "exclude",
-) -> ClassResults:  # fmt: skip
-    """Top-1 and top-5 accuracy of scikit-learn's `RidgeClassifier` on `label` (paper, standard benchmarks).
-
-    Memory grows only with the validation clips.
-
-    `embeddings`: one table indexed by clip id, or tables of some clips each, read once. `ProbeError` as in `probe_groups`.
-    """
-    rows = _check_clips(clips, ("label",)).astype({"label": str}).set_index("clip_id")
-    classes = pd.Index(sorted(rows.loc[rows["split"] == "train", "label"].unique()))
-    equations, held, seen = None, [], set()
-    for chunk in _chunks(embeddings):
-        _check_embeddings(chunk, seen.intersection(chunk.index))
-        seen.update(chunk.index)
-        known = chunk[chunk.index.isin(rows.index)]
-        train = known[(rows.loc[known.index, "split"] == "train").to_numpy()]
-        held.append(known.drop(index=train.index).astype(np.float32))
-        if len(train):
-            equations = equations or _NormalEquations(
-                train.to_numpy(np.float64).mean(0), len(classes)
-            )
-            equations.add(train.to_numpy(), classes.get_indexer(rows.loc[train.index, "label"]))
-    lost = _without_missing(rows.reset_index(), pd.Index(list(seen)), missing)[1]
-    used = np.zeros(0, bool) if equations is None else equations.class_count > 0
-    if used.sum() < 2 or not sum(map(len, held)):
-        raise ProbeError(
-            f"a probe needs training clips of 2 classes and validation clips; {used.sum()} classes have embeddings"
-        )
-    weights, intercepts = equations.solve(alpha)
-    labels, solution = rows["label"], (classes[used], weights[:, used], intercepts[used])
-    predictions = pd.concat(
-        [_rank(part, labels.loc[part.index].to_numpy(), *solution) for part in held]
-    )
-    unseen = sorted(set(predictions["label"]) - set(classes[used]))
-    count = int(equations.class_count.sum())
-    return ClassResults(
-        predictions.reset_index(drop=True),
-        list(classes[used]),
-        lost,
-        unseen,
-        count,
-        bootstrap,
-        seed,
-    )
-
-
 def _chunks(
     embeddings: pd.DataFrame | Iterable[pd.DataFrame], size: int = 4096
 ) -> Iterator[pd.DataFrame]:
@@ -540,27 +478,74 @@ def _chunks(
 
 
 def _rank(
-    part: pd.DataFrame,
-    label: np.ndarray,
-    classes: pd.Index,
-    weights: np.ndarray,
-    intercepts: np.ndarray,
+    ids: Iterable[object], label: np.ndarray, classes: pd.Index, scores: np.ndarray
 ) -> pd.DataFrame:
-    """The predicted class of each validation clip, and the rank of its true one."""
-    scores = part.to_numpy(np.float64) @ weights + intercepts  # (n, K)
+    """The predicted class of each clip, and the rank of its true one, from scores `(n, K)`."""
     code = classes.get_indexer(label)  # (n,), -1 for a label that was not trained
     own = scores[np.arange(len(scores)), code]  # (n,)
-    # (n, K)
-    ahead = (scores > own[:, None]) | (
-        (scores == own[:, None]) & (np.arange(len(classes)) < code[:, None])
-    )
+    tied = (scores == own[:, None]) & (np.arange(len(classes)) < code[:, None])  # (n, K)
+    ahead = (scores > own[:, None]) | tied  # (n, K)
     # (n,), of equal scores the first class wins, as in argmax
     rank = np.where(code < 0, 0, 1 + ahead.sum(1))
-    return pd.DataFrame(
-        {
-            "clip_id": part.index,
-            "label": label,
-            "predicted": classes[scores.argmax(1)],
-            "rank": rank,
-        }
-    )
+    predicted = classes[scores.argmax(1)]
+    columns = {"clip_id": list(ids), "label": label, "predicted": predicted, "rank": rank}
+    return pd.DataFrame(columns)
+
+# %% ../nbs/09_probes.ipynb #p13a0064
+def _label_rows(clips: pd.DataFrame) -> pd.DataFrame:
+    """The clips that have a label on the two sides of the split."""
+    return require_clips(clips, ("label",), splits=_SIDES, error=ProbeError)
+
+
+def _require_two_sides(classes: int, held: int) -> None:
+    """Refuse to fit a probe to fewer than 2 classes, or without clips to score."""
+    if classes < 2 or not held:
+        raise ProbeError(
+            "a probe needs training clips of 2 classes and validation clips; "
+            f"{classes} classes and {held} validation clips have features"
+        )
+
+# %% ../nbs/09_probes.ipynb #p13a0062
+def _read_classes(
+    embeddings: pd.DataFrame | Iterable[pd.DataFrame], rows: pd.DataFrame, classes: pd.Index
+) -> tuple[_NormalEquations | None, list[pd.DataFrame], pd.Index]:
+    """The equations of the training clips, the validation clips, and the ids of all that were read."""
+    equations, held, seen = None, [], set()
+    for chunk in _chunks(embeddings):
+        _check_embeddings(chunk, seen.intersection(chunk.index))
+        seen.update(chunk.index)
+        known = chunk[chunk.index.isin(rows.index)]
+        train = known[(rows.loc[known.index, "split"] == "train").to_numpy()]
+        held.append(known.drop(index=train.index).astype(np.float32))
+        if len(train):
+            origin = train.to_numpy(np.float64).mean(0)  # (D,), of the first chunk
+            equations = equations or _NormalEquations(origin, len(classes))
+            equations.add(train.to_numpy(), classes.get_indexer(rows.loc[train.index, "label"]))
+    return equations, held, pd.Index(list(seen))
+
+# %% ../nbs/09_probes.ipynb #p13a0063
+def probe_classes(
+    embeddings: pd.DataFrame | Iterable[pd.DataFrame], clips: pd.DataFrame,
+    bootstrap: int = 1000, seed: int = 0, alpha: float = 1.0, missing: str = "exclude",
+) -> ClassResults:  # fmt: skip
+    """Top-1 and top-5 accuracy of a `RidgeClassifier` on `label` (paper, standard benchmarks).
+
+    `embeddings`: one table indexed by clip id, or tables of some clips each, read once. Memory grows
+    only with the validation clips. `ProbeError` as in `probe_groups`.
+    """
+    rows = _label_rows(clips).set_index("clip_id")
+    classes = pd.Index(sorted(rows.loc[rows["split"] == "train", "label"].unique()))
+    equations, held, seen = _read_classes(embeddings, rows, classes)
+    lost = _without_missing(rows.reset_index(), seen, missing)[1]
+    used = np.zeros(0, bool) if equations is None else equations.class_count > 0
+    _require_two_sides(int(used.sum()), sum(map(len, held)))
+    weights, intercepts = equations.solve(alpha)
+    classes, weights, intercepts = classes[used], weights[:, used], intercepts[used]
+    parts = []
+    for part in held:
+        scores = part.to_numpy(np.float64) @ weights + intercepts  # (n, K)
+        parts.append(_rank(part.index, rows.loc[part.index, "label"].to_numpy(), classes, scores))
+    predictions = pd.concat(parts, ignore_index=True)
+    unseen = sorted(set(predictions["label"]) - set(classes))
+    count = int(equations.class_count.sum())
+    return ClassResults(predictions, list(classes), lost, unseen, count, bootstrap, seed)
