@@ -246,10 +246,10 @@ def probe_groups(
 ) -> GroupResults:  # fmt: skip
     """Chiral accuracy of embeddings (indexed by clip id) on chiral groups (paper section 4).
 
-    One probe a group, fitted on its training clips and scored on its validation clips. Clips without
-    an embedding are named in the results, or refused with `missing="raise"`. `ProbeError` for NaN,
-    repeated ids, an unknown probe, a table without the columns of a chiral set, and where no group
-    can be scored.
+    One probe a group, fitted on its training clips and scored on its validation clips. Clips
+    without an embedding are named in the results, or refused with `missing="raise"`. `ProbeError`
+    for NaN, repeated ids, an unknown probe, a table without the columns of a chiral set, and where
+    no group can be scored.
     """
     _new_probe(probe)
     _check_embeddings(embeddings)
@@ -456,7 +456,7 @@ class ClassResults:
     seed: int = 0
 
     def summary(self) -> dict:
-        """Top-1, balanced and, from 6 classes on, top-5 accuracy in percent, with 95 % intervals."""
+        """Top-1, balanced and, from 6 classes on, top-5 accuracy in percent, 95 % intervals."""
         return _class_summary(self)
 
     def __repr__(self) -> str:
@@ -509,7 +509,7 @@ def _require_two_sides(classes: int, held: int) -> None:
 def _read_classes(
     embeddings: pd.DataFrame | Iterable[pd.DataFrame], rows: pd.DataFrame, classes: pd.Index
 ) -> tuple[_NormalEquations | None, list[pd.DataFrame], pd.Index]:
-    """The equations of the training clips, the validation clips, and the ids of all that were read."""
+    """The training clips' equations, the validation clips, and the ids of all that were read."""
     equations, held, seen = None, [], set()
     for chunk in _chunks(embeddings):
         _check_embeddings(chunk, seen.intersection(chunk.index))
@@ -530,8 +530,8 @@ def probe_classes(
 ) -> ClassResults:  # fmt: skip
     """Top-1 and top-5 accuracy of a `RidgeClassifier` on `label` (paper, standard benchmarks).
 
-    `embeddings`: one table indexed by clip id, or tables of some clips each, read once. Memory grows
-    only with the validation clips. `ProbeError` as in `probe_groups`.
+    `embeddings`: one table indexed by clip id, or tables of some clips each, read once. Memory
+    grows only with the validation clips. `ProbeError` as in `probe_groups`.
     """
     rows = _label_rows(clips).set_index("clip_id")
     classes = pd.Index(sorted(rows.loc[rows["split"] == "train", "label"].unique()))

@@ -144,11 +144,11 @@ def retrieve(
     embeddings: pd.DataFrame, clips: pd.DataFrame, k: int = 10, ask: pd.DataFrame | None = None,
     opposite: bool = False, bootstrap: int = 1000, seed: int = 0,
 ) -> RetrievalResults:  # fmt: skip
-    """The `k` nearest training clips of each validation clip: right are those of its group and class.
+    """The `k` nearest training clips of each validation clip; right: those of its group and class.
 
     With `opposite`, right are those of its group and the other class. `embeddings`, and `ask` where
-    the queries have other codes, are indexed by clip id; clips without one are named in the results.
-    `RetrievalError` as in `nearest`, and where no query or no training clip has an embedding.
+    the queries have other codes, are indexed by clip id; clips without one are named in the
+    results. `RetrievalError` as in `nearest`, and where no query or no training clip has one.
     """
     ask = embeddings if ask is None else ask
     rows, queries, gallery = _split_clips(clips, ask.index, embeddings.index)
