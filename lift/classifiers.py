@@ -67,7 +67,7 @@ class KNNProbe(ClassifierMixin, BaseEstimator):
 
 # %% ../nbs/09_classifiers.ipynb #c1a0000a
 class MLPProbe(MLPClassifier):
-    """scikit-learn's `MLPClassifier` for a number of passes that is chosen: no warning at its end."""
+    """scikit-learn's `MLPClassifier`, for a number of passes that is a setting: no warning."""
 
     def fit(self, x: np.ndarray, y: np.ndarray) -> "MLPProbe":
         """Fit to clips `(N, E)` of classes `y` `(N,)`."""
@@ -385,9 +385,7 @@ def _as_tokens(x: Tensor | np.ndarray) -> Tensor:
         raise InputError(f"a probe of tokens needs an array (N, T, D), got {tuple(x.shape)}")
     wrong = torch.nonzero(~x.flatten(1).isfinite().all(1)).flatten()
     if len(wrong):
-        raise InputError(
-            f"tokens of {len(wrong)} clips are not finite, the first is row {wrong[0]}"
-        )
+        raise InputError(f"tokens of {len(wrong)} clips are not finite, first row {wrong[0]}")
     return x
 
 # %% ../nbs/09_classifiers.ipynb #c1a00024
