@@ -663,7 +663,7 @@ def probe_tokens(
     task: str = "chiral", control: str = "none", bootstrap: int = 1000, seed: int = 0,
     missing: str = "exclude",
 ) -> GroupResults | ClassResults:  # fmt: skip
-    """`probe_groups` (`task="chiral"`) or N-way accuracy on `label` (`"label"`) of a store's tokens.
+    """`probe_groups` (`task="chiral"`) or N-way accuracy on `label` ("label") of stored tokens.
 
     `probe`: attentive, efficient, or an estimator with `fit_store`. Tokens are read in batches.
     `control`: one of `CONTROLS`; a table of an order-sensitive score needs all four. `ProbeError`
