@@ -428,6 +428,8 @@ class TokenProbe(ClassifierMixin, BaseEstimator, ABC):
         for name in self._AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}, it must be at least 1")
+        if not self.learning_rate > 0:
+            raise InputError(f"learning_rate is {self.learning_rate}, it must be above 0")
         if self.positions not in ("none", "sinusoid"):
             raise InputError(f"positions is {self.positions!r}; choose none or sinusoid")
         self.made_of_ = made_of

@@ -68,7 +68,7 @@ def _checked(x: np.ndarray, parts: Sequence[int]) -> np.ndarray:
 
 # %% ../nbs/09_combination.ipynb #c0b0000d
 def _require_same_clips(tables: dict[str, pd.DataFrame], train_ids: pd.Index) -> pd.Index:
-    """The clips of all tables, in the order of the first; `InputError` names those that lack any."""
+    """The clips of all tables, in the order of the first; `InputError` names those lacking."""
     if not tables:
         raise InputError("no table to combine; give at least one, by name")
     index = next(iter(tables.values())).index
