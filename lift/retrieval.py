@@ -12,41 +12,42 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .data.clips import require_clips
 from .intervals import middle_95, resample_precisions
 from .io import LiftError
 
 # %% ../nbs/09_retrieval.ipynb #077ad5e5
 class RetrievalError(LiftError, ValueError):
-    """Embeddings and clips that cannot be searched; the message names the clips, the column or the number."""
+    """Embeddings and clips that cannot be searched; the message names the clips or the number."""
 
 
 def _unit(embeddings: pd.DataFrame, what: str) -> np.ndarray:
-    """Codes `(N, E)` float64 of length 1, or 0; `RetrievalError` for none, for ids twice and for values not finite."""
+    """Codes `(N, E)` float64 of length 1, or 0; `RetrievalError` for none, twice, or not finite."""
     values = embeddings.to_numpy(np.float64)
     finite = np.isfinite(values).all(1)
-    for fault, broken in (
-        ("are duplicated", embeddings.index.duplicated()),
-        ("have NaN or infinite values", ~finite),
-    ):
+    twice = embeddings.index.duplicated()
+    for fault, broken in (("are duplicated", twice), ("have NaN or infinite values", ~finite)):
         if broken.any():
-            raise RetrievalError(
-                f"{what}: {broken.sum()} clips {fault}, the first is {embeddings.index[broken][0]!r}"
-            )
+            first = embeddings.index[broken][0]
+            raise RetrievalError(f"{what}: {broken.sum()} clips {fault}, the first is {first!r}")
     if not len(values):
         raise RetrievalError(f"{what}: no clip to compare")
     length = np.linalg.norm(values, axis=1, keepdims=True)  # (N, 1)
     return np.divide(values, length, out=np.zeros_like(values), where=length > 0)
 
+# %% ../nbs/09_retrieval.ipynb #r13a0002
+def _best(
+    asked: np.ndarray, held: np.ndarray, own: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places `(B, k)` in the gallery `(G, E)` and similarities of the best for queries `(B, E)`."""
+    similarity = (asked @ held.T).round(9)  # (B, G), rounded so that equal codes are ties
+    similarity[own >= 0, own[own >= 0]] = -np.inf
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]  # (B, k)
+    return order, np.take_along_axis(similarity, order, 1)
 
-def nearest(
-    queries: pd.DataFrame, gallery: pd.DataFrame, k: int = 10, batch_size: int = 1024
-) -> pd.DataFrame:
-    """The `k` most similar clips of `gallery` for each query by cosine: rows of `query`, `rank`, `clip_id`, `similarity`.
 
-    Both are embeddings indexed by clip id. `RetrievalError` for a `k` beyond the gallery and codes that do not fit together.
-    """
-    asked, held = _unit(queries, "queries"), _unit(gallery, "gallery")  # (Q, E), (G, E)
-    own = gallery.index.get_indexer(queries.index)  # (Q,), -1 where the gallery lacks the query
+def _check_sizes(asked: np.ndarray, held: np.ndarray, own: np.ndarray, k: int) -> None:
+    """`RetrievalError` for a `k` beyond the gallery, and codes that do not fit together."""
     most = len(held) - int((own >= 0).any())
     if asked.shape[1] != held.shape[1]:
         raise RetrievalError(
@@ -54,26 +55,43 @@ def nearest(
         )
     if not 1 <= k <= most:
         raise RetrievalError(f"k is {k}, a query has {most} clips to choose from")
-    parts = []
-    for start in range(0, len(asked), batch_size):
-        rows, places = (
-            np.arange(start, min(start + batch_size, len(asked))),
-            own[start : start + batch_size],
-        )
-        similarity = (asked[rows] @ held.T).round(9)  # (B, G), rounded so that equal codes are ties
-        similarity[places >= 0, places[places >= 0]] = -np.inf
-        order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]  # (B, k)
-        values = np.take_along_axis(similarity, order, 1).ravel()
-        columns = {
-            "query": queries.index[rows.repeat(k)],
-            "rank": np.tile(np.arange(1, k + 1), len(rows)),
-        }
-        parts.append(
-            pd.DataFrame({**columns, "clip_id": gallery.index[order.ravel()], "similarity": values})
-        )
-    return pd.concat(parts, ignore_index=True)
+
+# %% ../nbs/09_retrieval.ipynb #r13a0003
+def nearest(
+    queries: pd.DataFrame, gallery: pd.DataFrame, k: int = 10, batch_size: int = 1024
+) -> pd.DataFrame:
+    """The `k` most similar clips of `gallery` for each query by cosine, both indexed by clip id.
+
+    Rows of `query`, `rank`, `clip_id`, `similarity`. `RetrievalError` for a `k` beyond the gallery
+    and codes that do not fit together.
+    """
+    asked, held = _unit(queries, "queries"), _unit(gallery, "gallery")  # (Q, E), (G, E)
+    own = gallery.index.get_indexer(queries.index)  # (Q,), -1 where the gallery lacks the query
+    _check_sizes(asked, held, own, k)
+    starts = range(0, len(asked), batch_size)
+    parts = [
+        _best(asked[start : start + batch_size], held, own[start : start + batch_size], k)
+        for start in starts
+    ]
+    order, similarity = (np.concatenate(part) for part in zip(*parts, strict=True))  # (Q, k) each
+    columns = {
+        "query": queries.index.repeat(k),
+        "rank": np.tile(np.arange(1, k + 1), len(asked)),
+        "clip_id": gallery.index[order.ravel()],
+        "similarity": similarity.ravel(),
+    }
+    return pd.DataFrame(columns)
 
 # %% ../nbs/09_retrieval.ipynb #bc012a0e
+def _precision(results: "RetrievalResults", ranked: np.ndarray, k: int) -> dict[str, float]:
+    """The row of one k, from what is right among the neighbours `(Q, most)`."""
+    hits = ranked[:, :k].sum(1)  # (Q,)
+    low, high = middle_95(resample_precisions(hits, k, results.bootstrap, results.seed))
+    row = {"k": k, "precision": 100 * hits.mean() / k, "low": low, "high": high}
+    row["chance"] = 100 * results.relevant.mean() / results.gallery
+    return row | {"ceiling": 100 * results.relevant.clip(upper=k).mean() / k}
+
+# %% ../nbs/09_retrieval.ipynb #r13a0011
 @dataclass(repr=False)
 class RetrievalResults:
     """Every neighbour of every query, and how many right ones there were to find."""
@@ -86,89 +104,61 @@ class RetrievalResults:
     seed: int = 0
 
     def precision(self, ks: Sequence[int] = (1, 5, 10)) -> pd.DataFrame:
-        """One row per k: `precision` with its 95 % interval `low`, `high` over queries, `chance` and `ceiling`, in percent."""
-        # (Q, k)
+        """One row per k: precision in percent, 95 % interval over queries, chance and ceiling."""
+        # (Q, most)
         ranked = self.neighbours.pivot(index="query", columns="rank", values="right").to_numpy(int)
-        wrong = [k for k in ks if not 1 <= k <= ranked.shape[1]]
-        if wrong:
+        most = ranked.shape[1]
+        if wrong := [k for k in ks if not 1 <= k <= most]:
             raise RetrievalError(
-                f"precision at {wrong[0]} needs that many neighbours; {ranked.shape[1]} were looked for"
+                f"precision at {wrong[0]} needs that many neighbours; {most} were looked for"
             )
-        chance = 100 * self.relevant.mean() / self.gallery
-        rows = []
-        for k in ks:
-            hits = ranked[:, :k].sum(1)  # (Q,)
-            low, high = middle_95(resample_precisions(hits, k, self.bootstrap, self.seed))
-            ceiling = 100 * self.relevant.clip(upper=k).mean() / k
-            rows.append(
-                {
-                    "k": k,
-                    "precision": 100 * hits.mean() / k,
-                    "low": low,
-                    "high": high,
-                    "chance": chance,
-                    "ceiling": ceiling,
-                }
-            )
+        rows = [_precision(self, ranked, k) for k in ks]
         return pd.DataFrame(rows).assign(queries=len(ranked))
 
     def __repr__(self) -> str:
-        lost = (
-            [f"{len(self.missing)} clips without an embedding, the first is {self.missing[0]!r}"]
-            if self.missing
-            else []
-        )
-        return "\n".join(
-            [
-                self.precision(range(1, 1 + self.neighbours["rank"].max()))
-                .round(1)
-                .to_string(index=False),
-                *lost,
-            ]
-        )
+        table = self.precision(range(1, 1 + self.neighbours["rank"].max())).round(1)
+        lines, count = [table.to_string(index=False)], len(self.missing)
+        if count:
+            first = self.missing[0]
+            lines.append(f"{count} clips without an embedding, the first is {first!r}")
+        return "\n".join(lines)
 
 # %% ../nbs/09_retrieval.ipynb #1f6f7a04
-def _chiral_clips(clips: pd.DataFrame) -> pd.DataFrame:
-    """The rows of chiral groups for training and validation, indexed by clip id."""
-    lacking = [name for name in ("clip_id", "split", "group", "chiral_label") if name not in clips]
-    if lacking:
-        raise RetrievalError(f"the clip table lacks the column {', '.join(lacking)}")
-    rows = clips[clips["split"].isin(["train", "validation"]) & clips["group"].notna()].set_index(
-        "clip_id"
-    )
-    if not rows.index.is_unique or not rows["chiral_label"].isin([0, 1]).all():
+def _split_clips(
+    clips: pd.DataFrame, asked: pd.Index, held: pd.Index
+) -> tuple[pd.DataFrame, pd.Index, pd.Index]:
+    """Clips of chiral groups by id, those to ask with, those to search among."""
+    columns, sides = ("group", "chiral_label"), ("train", "validation")
+    rows = require_clips(clips, columns, splits=sides, error=RetrievalError).set_index("clip_id")
+    queries = rows.index[(rows["split"] == "validation") & rows.index.isin(asked)]
+    gallery = rows.index[(rows["split"] == "train") & rows.index.isin(held)]
+    if not len(queries) or not len(gallery):
         raise RetrievalError(
-            "the clip table needs each clip once, and a chiral_label of 0 or 1 wherever there is a group"
+            f"{len(queries)} validation and {len(gallery)} training clips have an embedding: "
+            "do the ids belong together?"
         )
-    return rows.astype({"chiral_label": int, "group": str})
+    return rows, queries, gallery
 
-
+# %% ../nbs/09_retrieval.ipynb #r13a0021
 def retrieve(
     embeddings: pd.DataFrame, clips: pd.DataFrame, k: int = 10, ask: pd.DataFrame | None = None,
     opposite: bool = False, bootstrap: int = 1000, seed: int = 0,
 ) -> RetrievalResults:  # fmt: skip
-    """The `k` nearest training clips of each validation clip: right are those of its group and class (`opposite`: other class).
+    """The `k` nearest training clips of each validation clip; right: those of its group and class.
 
-    `embeddings`, and `ask` where the queries have other codes, are indexed by clip id; clips without one are named in the
-    results. `RetrievalError` as in `nearest`, and where no query or no training clip has an embedding.
+    With `opposite`, right are those of its group and the other class. `embeddings`, and `ask` where
+    the queries have other codes, are indexed by clip id; clips without one are named in the
+    results. `RetrievalError` as in `nearest`, and where no query or no training clip has one.
     """
-    rows, ask = _chiral_clips(clips), embeddings if ask is None else ask
-    asked = (rows["split"] == "validation") & rows.index.isin(ask.index)
-    held = (rows["split"] == "train") & rows.index.isin(embeddings.index)
-    if not asked.any() or not held.any():
-        raise RetrievalError(
-            f"{asked.sum()} validation and {held.sum()} training clips have an embedding: do the ids belong together?"
-        )
-    queries, gallery = rows.index[asked], rows.index[held]
+    ask = embeddings if ask is None else ask
+    rows, queries, gallery = _split_clips(clips, ask.index, embeddings.index)
     found = nearest(ask.loc[queries], embeddings.loc[gallery], k)
-    sign = (1 - rows["chiral_label"] if opposite else rows["chiral_label"]).astype(str)
-    wanted, shown = (
-        rows["group"] + "/" + sign,
-        rows["group"] + "/" + rows["chiral_label"].astype(str),
-    )
+    sign = 1 - rows["chiral_label"] if opposite else rows["chiral_label"]
+    wanted = rows["group"] + "/" + sign.astype(str)
+    shown = rows["group"] + "/" + rows["chiral_label"].astype(str)
     right = wanted.loc[found["query"]].to_numpy() == shown.loc[found["clip_id"]].to_numpy()
     relevant = wanted.loc[queries].map(shown.loc[gallery].value_counts()).fillna(0).astype(int)
-    lost = list(rows.index[~(asked | held)])
+    lost = list(rows.index.difference(queries.union(gallery), sort=False))
     return RetrievalResults(
         found.assign(right=right), relevant, len(gallery), lost, bootstrap, seed
     )

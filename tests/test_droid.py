@@ -280,7 +280,7 @@ def test_every_clip_is_scored_once_by_the_other_folds(tmp_path):
         np.random.default_rng(0).normal(size=(len(clips), 4)), index=embeddings.index
     )
     assert 25 < probe_folds(noise, clips, "ridge_balanced").summary()["mean"] < 75
-    with pytest.raises(ProbeError, match="in no fold"):
+    with pytest.raises(ProbeError, match="no fold for clips that have a group"):
         probe_folds(embeddings, clips.assign(fold=None))
     with pytest.raises(ProbeError, match="all in one fold"):
         probe_folds(embeddings, clips.assign(fold=0))

@@ -71,10 +71,12 @@ def test_the_mean_weighs_every_group_the_same():
 
 @pytest.mark.parametrize("probe", [*PROBES, KNeighborsClassifier(3)], ids=str)
 def test_separable_is_100_and_permuted_labels_are_at_chance(probe):
-    clips, embeddings = make_groups(signal=10.0, train=60)
+    clips, embeddings = make_groups(groups=2, signal=10.0, train=60)
     assert probe_groups(embeddings, clips, probe).summary()["mean"] == 100
     generator = np.random.default_rng(0)
-    clips, embeddings = make_groups(groups=20, signal=10.0, validation=20)
+    # a network is fitted 16 times for each group
+    groups, validation = (4, 100) if probe == "mlp" else (20, 20)
+    clips, embeddings = make_groups(groups, signal=10.0, validation=validation)
     shuffled = clips.groupby(["group", "split"])["chiral_label"].transform(
         lambda signs: generator.permutation(signs.to_numpy())
     )
@@ -155,11 +157,11 @@ def test_bad_tables_are_refused_by_name():
         probe_groups(holed, clips)
     with pytest.raises(ProbeError, match="embedded twice: c0"):
         probe_groups(pd.concat([embeddings, embeddings.iloc[:1]]), clips)
-    with pytest.raises(ProbeError, match="duplicated in the table: c0"):
+    with pytest.raises(ProbeError, match="the clip table has clips twice; .*: c0"):
         probe_groups(embeddings, pd.concat([clips, clips.iloc[:1]]))
     with pytest.raises(ProbeError, match="lacks the column group, chiral_label"):
         probe_groups(embeddings, clips.drop(columns=["group", "chiral_label"]))
-    with pytest.raises(ProbeError, match="chiral_label must be 0 or 1 .* c0"):
+    with pytest.raises(ProbeError, match="chiral_label other than 0 or 1; .*: c0"):
         probe_groups(embeddings, clips.assign(chiral_label=[2, *clips["chiral_label"][1:]]))
     with pytest.raises(ProbeError, match="no clip of split 'validation'"):
         probe_groups(embeddings, clips[clips["split"] == "train"])

@@ -139,9 +139,9 @@ def test_a_table_that_is_not_chiral_is_refused(chiral):
     codes, clips = chiral
     with pytest.raises(RetrievalError, match="lacks the column group, chiral_label"):
         retrieve(codes, clips[["clip_id", "split"]])
-    with pytest.raises(RetrievalError, match="chiral_label of 0 or 1"):
+    with pytest.raises(RetrievalError, match="chiral_label other than 0 or 1"):
         retrieve(codes, clips.replace({"chiral_label": {1: 2}}))
-    with pytest.raises(RetrievalError, match="each clip once"):
+    with pytest.raises(RetrievalError, match="has clips twice"):
         retrieve(codes, pd.concat([clips, clips]))
 
 
