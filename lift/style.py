@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'MARKERS', 'CHANCE', 'CHANCE_KEY', 'set_style', 'save_figure', 'require_columns', 'series_styles', 'panels',
-           'legend_below', 'series_keys', 'chance_line', 'list_rows', 'log_axis', 'gallery']
+           'legend_below', 'series_keys', 'reach', 'dots', 'chance_line', 'list_rows', 'log_axis', 'gallery']
 
 # %% ../nbs/19_style.ipynb #5cd27236
 import math
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from .io import InputError, MissingExtraError, write_text
@@ -109,6 +110,21 @@ def series_keys(styles: dict[str, dict[str, str]]) -> list[Line2D]:
     """Legend entries of series: one marker each."""
     look = {"linestyle": "", "markersize": 7, "markeredgecolor": "#333333"}
     return [Line2D([], [], label=name, **look, **style) for name, style in styles.items()]
+
+# %% ../nbs/19_style.ipynb #5e1f0a75
+def reach(means: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
+    """Lengths `(2, N)` of the interval's two sides; zero where the interval is missing."""
+    return np.nan_to_num(np.stack([means - low, high - means]).astype(float)).clip(0)
+
+
+def dots(
+    axis: Axes, rows: pd.DataFrame, mean: str, heights: Sequence[float],
+    style: dict[str, str], size: float = 6,
+) -> None:  # fmt: skip
+    """Horizontal dots of the column `mean` at `heights`, with the intervals `low` to `high`."""
+    look = {"markersize": size, "elinewidth": 1.4, "markeredgewidth": 0.5, "linestyle": ""}
+    sides = reach(rows[mean], rows["low"], rows["high"])  # (2, N)
+    axis.errorbar(rows[mean], heights, xerr=sides, markeredgecolor="#333333", **look, **style)
 
 # %% ../nbs/19_style.ipynb #0fbe7144
 CHANCE = 50.0  # percent: a chiral pair has two signs
