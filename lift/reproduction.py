@@ -94,7 +94,7 @@ class Run:
         return self.store.read(list(clips["clip_id"]))
 
     def embeddings(self, method: str, model: Model | None = None) -> pd.DataFrame:
-        """Embeddings of every clip, indexed by clip id; a `model` other than this run's LiFT if given."""
+        """Embeddings of every clip, indexed by clip id; `model` replaces this run's LiFT."""
         ids = list(self.clips["clip_id"])
         model = (model or self.model) if method in LIFT_METHODS else None
         values = embed_store(self.store, method, model, ids)  # (N, E)
