@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['BENCHMARKS', 'PARTS', 'CODES', 'FAMILIES', 'SUMMARY_COLUMNS', 'STEPS', 'Benchmark', 'run_benchmarks',
            'make_clip_tables', 'clip_tables', 'why_absent', 'extract_features', 'feature_stores', 'split_method',
-           'method_title', 'feature_part', 'why_no_model', 'train_model', 'fit_lift', 'embed_clips', 'read_embedding',
-           'probe_benchmarks', 'read_summary', 'read_group_results', 'run_step', 'mining_counts']
+           'method_title', 'feature_part', 'why_no_model', 'train_model', 'fit_lift', 'model_folder', 'embed_clips',
+           'read_embedding', 'probe_benchmarks', 'read_summary', 'read_group_results', 'fold_caption', 'run_step',
+           'mining_counts']
 
 # %% ../nbs/23_benchmarks.ipynb #92ed6416
 import json
@@ -27,6 +28,7 @@ from .data.status import DatasetError, check_root, left_out
 from lift.embedding import (
     BASELINES,
     LIFT_METHODS,
+    METHODS,
     EmbeddingError,
     Model,
     check_backbone,
@@ -56,14 +58,16 @@ class Benchmark:
     """A benchmark: its name in tables, how it is scored, and where its clips come from."""
 
     title: str
-    kind: str  # "chiral": a probe a group; "classes": one probe of all classes
+    kind: str  # "chiral": one probe per group; "classes": one probe of all classes
     folder: str  # of its data set, below the data folder
     make_clips: Callable[[Path], pd.DataFrame]
     # in the data folder, for a set that may lie elsewhere than in `folder`
     find_root: Callable[[Path], Path] | None = None
     in_paper: bool = True
 
-
+# %% ../nbs/23_benchmarks.ipynb #5e1f0d01
+_temporal_kinetics = partial(actions.kinetics_clips, subset="temporal")
+_temporal_ssv2 = partial(ssv2.ssv2_clips, subset="temporal")
 BENCHMARKS = {
     "cia-ssv2": Benchmark("SSv2", "chiral", "ssv2", ssv2.chiral_clips),
     "cia-epic": Benchmark("EPIC", "chiral", "epic", epic.chiral_clips),
@@ -73,31 +77,24 @@ BENCHMARKS = {
     "hmdb51": Benchmark("HMDB51", "classes", "hmdb51", actions.hmdb51_clips),
     "ssv2": Benchmark("SSv2", "classes", "ssv2", ssv2.ssv2_clips),
     "kinetics400-temporal": Benchmark(
-        "K400 temporal (32)",
-        "classes",
-        "kinetics400",
-        partial(actions.kinetics_clips, subset="temporal"),
+        "K400 temporal (32)", "classes", "kinetics400", _temporal_kinetics
     ),
-    "ssv2-temporal": Benchmark(
-        "SSv2 temporal (18)", "classes", "ssv2", partial(ssv2.ssv2_clips, subset="temporal")
-    ),
+    "ssv2-temporal": Benchmark("SSv2 temporal (18)", "classes", "ssv2", _temporal_ssv2),
     "cia-hmdb51": Benchmark(
         "HMDB51 sit-stand", "chiral", "hmdb51", actions.hmdb51_chiral_clips, in_paper=False
     ),
-    "cia-droid": Benchmark(
-        "DROID", "chiral", "droid", droid.chiral_clips, droid.find_root, in_paper=False
-    ),
+    "cia-droid": Benchmark("DROID", "chiral", "droid", droid.chiral_clips, droid.find_root, False),
 }
 
 
 def run_benchmarks(run: Run) -> dict[str, Benchmark]:
-    """The benchmarks of a profile: those of its list `real.benchmarks`, all without one."""
+    """The benchmarks of a profile: those of its list `real.benchmarks`, or all."""
     names = run.parameters.get("real", {}).get("benchmarks", BENCHMARKS)
     return {name: BENCHMARKS[name] for name in names}
 
 # %% ../nbs/23_benchmarks.ipynb #d663eed5
 def make_clip_tables(run: Run, data: str | Path) -> str:
-    """Write the clip table of each benchmark found below `data`, and what each one lacks; a line a benchmark."""
+    """Write the clip table of each benchmark found below `data`; one line per benchmark."""
     data, out = check_root(data).resolve(), run.folder / "clips"
     out.mkdir(parents=True, exist_ok=True)
     states = {
@@ -109,23 +106,21 @@ def make_clip_tables(run: Run, data: str | Path) -> str:
 
 
 def _make_clip_table(benchmark: Benchmark, data: Path, path: Path) -> dict[str, object]:
-    """Write one clip table; clips, missing and unusable ones by name, and a `note` that says it in a line."""
+    """Write one clip table: clips, missing and unusable ones by name, and a `note` of one line."""
     try:
-        clips = benchmark.make_clips(
-            benchmark.find_root(data) if benchmark.find_root else data / benchmark.folder
-        )
+        place = benchmark.find_root(data) if benchmark.find_root else data / benchmark.folder
+        clips = benchmark.make_clips(place)
     except (DatasetError, OSError) as error:
         path.unlink(missing_ok=True)
         return {"found": False, "clips": 0, "note": " ".join(str(error).split())}
     root = Path(clips.attrs["root"]).resolve()
     absolute = [str(root / name) for name in clips["path"]]
-    write_clips(
-        clips.assign(path=absolute, split=clips["split"].replace("test", "validation")), path
-    )
+    split = clips["split"].replace("test", "validation")
+    write_clips(clips.assign(path=absolute, split=split), path)
     details = {key: clips.attrs.get(key) for key in ("source", "missing", "unusable")}
     return {"found": True, "clips": len(clips), "note": left_out(clips), **details}
 
-
+# %% ../nbs/23_benchmarks.ipynb #5e1f0d03
 def clip_tables(run: Run) -> dict[str, pd.DataFrame]:
     """The clip tables that a run has made, by benchmark."""
     paths = {name: run.folder / "clips" / f"{name}.csv" for name in run_benchmarks(run)}
@@ -133,28 +128,23 @@ def clip_tables(run: Run) -> dict[str, pd.DataFrame]:
 
 
 def why_absent(run: Run) -> dict[str, str]:
-    """The benchmarks that a run has no clips of, each with the reason in a line."""
+    """The benchmarks that a run has no clips of, each with the reason in one line."""
     path = run.folder / "clips" / "benchmarks.json"
     if not path.is_file():
-        return dict.fromkeys(
-            run_benchmarks(run),
-            f"profile {run.profile} has looked for no data set: PROFILE=paper LIFT_DATA=... does",
-        )
-    return {
-        name: state["note"]
-        for name, state in json.loads(path.read_text()).items()
-        if not state["found"]
-    }
+        hint = "has looked for no data set: PROFILE=paper LIFT_DATA=... does"
+        return dict.fromkeys(run_benchmarks(run), f"profile {run.profile} {hint}")
+    states = json.loads(path.read_text())
+    return {name: state["note"] for name, state in states.items() if not state["found"]}
 
 # %% ../nbs/23_benchmarks.ipynb #43ba0cdb
 def extract_features(run: Run, progress: bool = True) -> str:
-    """Fill the feature store of every data set that has clips; a report a data set."""
+    """Fill the feature store of every data set that has clips; one report per data set."""
     tables: dict[str, list[pd.DataFrame]] = {}
     for name, clips in clip_tables(run).items():
-        tables.setdefault(BENCHMARKS[name].folder, []).append(
-            clips[["clip_id", "path", "start", "end"]]
-        )
-    (run.folder / "features").mkdir(parents=True, exist_ok=True)
+        part = clips[["clip_id", "path", "start", "end"]]
+        tables.setdefault(BENCHMARKS[name].folder, []).append(part)
+    out = run.folder / "features"
+    out.mkdir(parents=True, exist_ok=True)
     if not tables:
         return "no data set is there: no features"
     # timm takes seconds to import, and no other step needs it
@@ -162,30 +152,27 @@ def extract_features(run: Run, progress: bool = True) -> str:
     from lift.extraction import extract
 
     settings = dict(run.parameters["features"])
-    options = {
-        name: settings.pop(name)
-        for name in ("weights", "compile", "grid", "middle")
-        if name in settings
-    }
-    backbone = create_backbone(settings.pop("backbone"), **options)
-    reports = {}
+    of_backbone = {"weights", "compile", "grid", "middle"} & set(settings)
+    options = {name: settings.pop(name) for name in of_backbone}
+    backbone, lines = create_backbone(settings.pop("backbone"), **options), []
     for folder, parts in tables.items():
         clips = pd.concat(parts).drop_duplicates("clip_id")
-        reports[folder] = extract(
-            clips, run.folder / "features" / folder, backbone, progress=progress, **settings
-        )
-    return "\n".join(f"{folder}: {report}" for folder, report in reports.items())
+        report = extract(clips, out / folder, backbone, progress=progress, **settings)
+        lines.append(f"{folder}: {report}")
+    return "\n".join(lines)
 
-
+# %% ../nbs/23_benchmarks.ipynb #5e1f0d09
 def feature_stores(run: Run) -> dict[str, FeatureStore]:
     """The feature stores that a run has made, by data set."""
     folders = dict.fromkeys(benchmark.folder for benchmark in run_benchmarks(run).values())
     paths = {folder: run.folder / "features" / folder for folder in folders}
-    return {
-        folder: FeatureStore.open(path)
-        for folder, path in paths.items()
-        if (path / "store.json").is_file()
-    }
+    made = {folder: path for folder, path in paths.items() if (path / "store.json").is_file()}
+    return {folder: FeatureStore.open(path) for folder, path in made.items()}
+
+
+def _there(clips: pd.DataFrame, store: FeatureStore | None) -> list[str]:
+    """The clips that have features, in the order of the table."""
+    return [] if store is None else [clip_id for clip_id in clips["clip_id"] if clip_id in store]
 
 # %% ../nbs/23_benchmarks.ipynb #7c3d51a0
 PARTS = {
@@ -195,26 +182,25 @@ PARTS = {
     "all": ", all parts",
 }
 CODES = {"": " [c, v]", "_static": " c", "_dynamic": " v"}
-# names of the methods, their titles, and the parts of the features that they may read, the default one first
+
+
+def _codes(family: str, title: str) -> dict[str, str]:
+    """The methods of an equivariant code with their titles."""
+    return {family + code: title + halves for code, halves in CODES.items()}
+
+
+# methods with their titles, and the parts of the features that they may read, the default first
+_PLAIN = {name: name.replace("_", " ").replace("lift", "LiFT") for name in METHODS}
 FAMILIES = {
-    "baseline": ({name: name.replace("_", " ") for name in BASELINES}, tuple(PARTS)),
-    "lift": (
-        {name: name.replace("_", " ").replace("lift", "LiFT") for name in LIFT_METHODS},
-        ("global",),
-    ),
-    "equivariant": (
-        {f"equivariant{code}": f"equivariant code{title}" for code, title in CODES.items()},
-        ("all", "global"),
-    ),
-    "packaged": (
-        {f"packaged{code}": f"packaged equivariant code{title}" for code, title in CODES.items()},
-        ("all",),
-    ),
+    "baseline": ({name: _PLAIN[name] for name in BASELINES}, tuple(PARTS)),
+    "lift": ({name: _PLAIN[name] for name in LIFT_METHODS}, ("global",)),
+    "equivariant": (_codes("equivariant", "equivariant code"), ("all", "global")),
+    "packaged": (_codes("packaged", "packaged equivariant code"), ("all",)),
 }
 
-
+# %% ../nbs/23_benchmarks.ipynb #5e1f0d04
 def split_method(name: str) -> tuple[str, str, str]:
-    """Family, method and part of the features of a name such as `unit_slope`, `unit_slope@cells` or `equivariant_static`.
+    """Family, method and part of the features of a name such as `unit_slope@cells`.
 
     `ValueError` for a name that is none.
     """
@@ -222,10 +208,8 @@ def split_method(name: str) -> tuple[str, str, str]:
     for family, (titles, parts) in FAMILIES.items():
         if method in titles and (part or parts[0]) in parts:
             return family, method, part or parts[0]
-    known = "; ".join(
-        f"{', '.join(titles)} (@{', @'.join(parts)})" for titles, parts in FAMILIES.values()
-    )
-    raise InputError(f"no method {name!r}: choose one of {known}")
+    known = (f"{', '.join(titles)} (@{', @'.join(parts)})" for titles, parts in FAMILIES.values())
+    raise InputError(f"no method {name!r}: choose one of {'; '.join(known)}")
 
 
 def method_title(name: str) -> str:
@@ -237,37 +221,25 @@ def method_title(name: str) -> str:
 
 def _all_methods(run: Run) -> list[str]:
     """The methods of a profile, of all kinds of benchmarks."""
-    return list(
-        dict.fromkeys(
-            name for names in run.parameters["real"]["methods"].values() for name in names
-        )
-    )
+    by_kind = run.parameters["real"]["methods"].values()
+    return list(dict.fromkeys(name for names in by_kind for name in names))
 
-
+# %% ../nbs/23_benchmarks.ipynb #5e1f0d07
 def feature_part(store: FeatureStore, part: str) -> FeatureStore:
-    """The features of the whole frame (`global`), of its cells (`cells`), of its middle map on 2 x 2 cells (`middle`), or `all`.
+    """The features of one of `PARTS`: `global` is the whole frame, `all` is all of them.
 
     `EmbeddingError` for a part that a store does not have; features without parts are all global.
     """
     found = store.description
-    has = {
-        "cells": found.get("grid"),
-        "middle": found.get("middle") is not None,
-        "all": True,
-        "global": True,
-    }
-    if not has[part]:
+    has = {"cells": bool(found.get("grid")), "middle": found.get("middle") is not None}
+    if not has.get(part, True):
         setting = "grid" if part == "cells" else part
-        raise EmbeddingError(
-            f"these features have no {part}: features.{setting} of the profile makes some"
-        )
-    if part == "all" or not (has["cells"] or has["middle"]):
+        hint = f"features.{setting} of the profile makes some"
+        raise EmbeddingError(f"these features have no {part}: {hint}")
+    if part == "all" or not any(has.values()):
         return store
-    plain = {
-        key: value
-        for key, value in found.items()
-        if key not in ("grid", "middle", "middle_channels")
-    }
+    of_parts = ("grid", "middle", "middle_channels")
+    plain = {key: value for key, value in found.items() if key not in of_parts}
     take = {
         "global": lambda x: feature_parts(x, found)["whole"],
         "cells": lambda x: feature_parts(x, found)["cells"].flatten(2),
@@ -284,9 +256,9 @@ def why_no_model(run: Run) -> str:
 
 
 def train_model(run: Run, progress: bool = True) -> str:
-    """Train LiFT, and fit the equivariant code where a method asks for it, on the training split of the profile's data set.
+    """Train LiFT and fit the equivariant codes that are methods, on the profile's training clips.
 
-    One line that says which data set is needed where it is not there.
+    Where they are not there, one line says which data set is needed.
     """
     wanted, models = run.parameters["real"]["train_on"], run.folder / "models"
     models.mkdir(parents=True, exist_ok=True)
@@ -296,31 +268,19 @@ def train_model(run: Run, progress: bool = True) -> str:
     if store is None or len(ids) < 2:  # one is held out
         return why_no_model(run)
     source = f"{len(ids)} clips of the training split of {BENCHMARKS[wanted].title}"
-    fit_lift(
-        run,
-        feature_part(store, "global"),
-        ids,
-        models / "lift",
-        progress,
-        {"training_data": source},
-    )
-    for part in sorted(
-        {
-            part
-            for family, _, part in map(split_method, _all_methods(run))
-            if family == "equivariant"
-        }
-    ):
-        fit_store(feature_part(store, part), ids, run.parameters["seed"]).save(
-            models / f"equivariant_{part}"
-        )
+    whole, card = feature_part(store, "global"), {"training_data": source}
+    fit_lift(run, whole, ids, models / "lift", progress, card)
+    methods = map(split_method, _all_methods(run))
+    for part in sorted({part for family, _, part in methods if family == "equivariant"}):
+        code = fit_store(feature_part(store, part), ids, run.parameters["seed"])
+        code.save(models / f"equivariant_{part}")
     return f"trained on {source}: {models}"
 
 
 def fit_lift(
     run: Run, store: FeatureStore, ids: list[str], out: Path, progress: bool, card: dict[str, str]
 ) -> None:
-    """LiFT by the profile's own recipe, in the folder `out`; what another recipe left there is replaced."""
+    """LiFT by the profile's own recipe, in `out`; a model of another recipe is replaced."""
     from lift.training import fit, split_recipe  # Lightning is an extra
 
     section = {"seed": run.parameters["seed"], **run.parameters["model"]}
@@ -328,12 +288,18 @@ def fit_lift(
     fit(store, config, training, out, train_ids=ids, progress=progress, card=card, replace=True)
 
 # %% ../nbs/23_benchmarks.ipynb #0b3a3448
+def model_folder(run: Run, name: str) -> Path:
+    """Where the model of a method of this run lies."""
+    family, _, part = split_method(name)
+    return run.folder / "models" / ("lift" if family == "lift" else f"equivariant_{part}")
+
+
 def _open_model(run: Run, store: FeatureStore, name: str) -> tuple[Model, FeatureStore]:
-    """The model of a method and the part of the features that it takes; `EmbeddingError` says why there is none."""
+    """The model of a method and its part of the features; `EmbeddingError` says why not."""
     family, _, part = split_method(name)
     if family == "packaged":
         return load_model(), store
-    folder = run.folder / "models" / ("lift" if family == "lift" else f"equivariant_{part}")
+    folder = model_folder(run, name)
     if not (folder / "model.safetensors").is_file():
         raise EmbeddingError(why_no_model(run))
     model = load_model(folder)
@@ -342,31 +308,24 @@ def _open_model(run: Run, store: FeatureStore, name: str) -> tuple[Model, Featur
     return model, feature_part(store, part)
 
 
-def _embed(run: Run, store: FeatureStore, name: str) -> None:
-    """Write the embeddings of a store by one method that has a model.
-
-    `EmbeddingError` where there is no model, or none for these features.
-    """
-    model, view = _open_model(run, store, name)
-    family, method, _ = split_method(name)
-    check_backbone(model, view)
-    code = method if family == "lift" else method.replace(family, "lift")
-    array = embed_store(view, code, model, store.ids, batch_size=64)
-    write_embeddings(
-        _embedding_file(run, store, name),
-        store.ids,
-        array,
-        {"method": name, "backbone": view.description},
-    )
-
-
 def _embedding_file(run: Run, store: FeatureStore, name: str) -> Path:
     """Where the embeddings of a store by one method lie."""
     return run.folder / "embeddings" / store.path.name / f"{name}.parquet"
 
 
+def _embed(run: Run, store: FeatureStore, name: str) -> None:
+    """Write the embeddings of a store by one method that has a model; `EmbeddingError` for none."""
+    model, view = _open_model(run, store, name)
+    family, method, _ = split_method(name)
+    check_backbone(model, view)
+    code = method if family == "lift" else method.replace(family, "lift")
+    array = embed_store(view, code, model, store.ids, batch_size=64)
+    note = {"method": name, "backbone": view.description}
+    write_embeddings(_embedding_file(run, store, name), store.ids, array, note)
+
+# %% ../nbs/23_benchmarks.ipynb #5e1f0d08
 def embed_clips(run: Run, progress: bool = True) -> str:
-    """Write the embeddings of every feature store by each method that has a model; a line for each data set."""
+    """Write the embeddings of every store by each method with a model; one line per data set."""
     (run.folder / "embeddings").mkdir(parents=True, exist_ok=True)
     stores = {folder: store for folder, store in feature_stores(run).items() if len(store)}
     methods = [name for name in _all_methods(run) if split_method(name)[0] != "baseline"]
@@ -386,13 +345,9 @@ def embed_clips(run: Run, progress: bool = True) -> str:
 
 
 def read_embedding(run: Run, benchmark: str, name: str) -> pd.DataFrame:
-    """The embeddings of a benchmark's clips by one method, indexed by clip id; `EmbeddingError` where it has none."""
+    """The embeddings of a benchmark's clips, indexed by clip id; `EmbeddingError` for none."""
     store = feature_stores(run).get(BENCHMARKS[benchmark].folder)
-    ids = (
-        []
-        if store is None
-        else [clip_id for clip_id in clip_tables(run)[benchmark]["clip_id"] if clip_id in store]
-    )
+    ids = _there(clip_tables(run)[benchmark], store)
     if not ids:
         raise EmbeddingError(f"{benchmark}: no features are there")
     return pd.concat(_embeddings(run, store, name, ids))
@@ -407,61 +362,41 @@ def _embeddings(run: Run, store: FeatureStore, name: str, ids: list[str]) -> Ite
         yield from iterate_embeddings(_embedding_file(run, store, name), ids)
 
 # %% ../nbs/23_benchmarks.ipynb #baa5e98c
+SUMMARY_COLUMNS = [
+    "benchmark", "title", "kind", "method", "dimension", "value", "low", "high", "top5",
+    "top5_low", "top5_high", "groups", "classes", "n_validation", "missing_clips", "reason",
+]  # fmt: skip
+
+
 def probe_benchmarks(run: Run, progress: bool = True) -> str:
-    """Score every method on every benchmark that is there; `results/summary.csv` has a row for each, absent ones too."""
-    clips, stores, absent = clip_tables(run), feature_stores(run), why_absent(run)
-    rows = []
-    for name, benchmark in tqdm(
-        run_benchmarks(run).items(), unit="benchmark", desc="probe", disable=not progress
-    ):
-        store = stores.get(benchmark.folder)
+    """Score every method on every benchmark; `results/summary.csv` has absent ones as well."""
+    tables, stores, absent, rows = clip_tables(run), feature_stores(run), why_absent(run), []
+    chosen = run_benchmarks(run)
+    for name in tqdm(chosen, unit="benchmark", desc="probe", disable=not progress):
+        benchmark, store, clips = chosen[name], stores.get(chosen[name].folder), tables.get(name)
+        ids = [] if name in absent else _there(clips, store)
+        labels = {"benchmark": name, "title": benchmark.title, "kind": benchmark.kind}
         for method in run.parameters["real"]["methods"][benchmark.kind]:
-            ids = (
-                []
-                if name in absent or store is None
-                else [clip_id for clip_id in clips[name]["clip_id"] if clip_id in store]
-            )
             if ids:
-                scored = _score(run, name, method, clips[name], store, ids)
+                scored = _score(run, name, method, clips, store, ids)
             else:
                 scored = {"reason": absent.get(name, "no video of it could be read")}
-            rows.append(
-                {
-                    "benchmark": name,
-                    "title": benchmark.title,
-                    "kind": benchmark.kind,
-                    "method": method,
-                    **scored,
-                }
-            )
+            rows.append({**labels, "method": method, **scored})
     table = pd.DataFrame(rows).reindex(columns=SUMMARY_COLUMNS)
     path = run.folder / "results" / "summary.csv"
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
     return f"{int(table['value'].notna().sum())} of {len(table)} scored: {path}"
 
-
-SUMMARY_COLUMNS = [
-    "benchmark", "title", "kind", "method", "dimension", "value", "low", "high", "top5", "top5_low", "top5_high",
-    "groups", "classes", "n_validation", "missing_clips", "reason",
-]  # fmt: skip
-
-
+# %% ../nbs/23_benchmarks.ipynb #5e1f0d11
 def _score(
     run: Run, name: str, method: str, clips: pd.DataFrame, store: FeatureStore, ids: list[str]
 ) -> dict[str, object]:
     """The numbers of one method on the clips `ids`, or the `reason` why there are none."""
     folder = run.folder / "results" / name / method
-    settings = {"bootstrap": run.parameters["bootstrap"], "seed": run.parameters["seed"]}
     try:
-        if (
-            split_method(method)[0] != "baseline"
-            and not _embedding_file(run, store, method).is_file()
-        ):
-            check_backbone(*_open_model(run, store, method))  # says why there is none
-            raise EmbeddingError(
-                f"{method}: no embeddings; run lift benchmark embeddings {run.profile}"
-            )
-        _probe(_embeddings(run, store, method, ids), clips, name, settings).save(folder)
+        _check_embeddings(run, store, method)
+        tables = _embeddings(run, store, method, ids)
+        _probe(tables, clips, name, run.probe_settings).save(folder)
     except (ProbeError, EmbeddingError) as error:
         return {"reason": str(error)}
     numbers = json.loads((folder / "summary.json").read_text())
@@ -469,28 +404,32 @@ def _score(
     if BENCHMARKS[name].kind == "chiral":
         clips_scored = pd.read_csv(folder / "groups.csv")["n_validation"].sum()
         return {**numbers, "value": numbers["mean"], "n_validation": int(clips_scored)}
-    return {
-        **numbers,
-        "value": numbers["top1"],
-        "low": numbers["top1_low"],
-        "high": numbers["top1_high"],
-    }
+    best = {"value": "top1", "low": "top1_low", "high": "top1_high"}
+    return {**numbers, **{column: numbers[key] for column, key in best.items()}}
 
 
+def _check_embeddings(run: Run, store: FeatureStore, method: str) -> None:
+    """`EmbeddingError` where a method has a model and no embeddings yet; it says why."""
+    if split_method(method)[0] == "baseline" or _embedding_file(run, store, method).is_file():
+        return
+    check_backbone(*_open_model(run, store, method))  # says why there is none
+    hint = f"run lift benchmark embeddings {run.profile}"
+    raise EmbeddingError(f"{method}: no embeddings; {hint}")
+
+# %% ../nbs/23_benchmarks.ipynb #5e1f0d12
 def _dimension(run: Run, store: FeatureStore, name: str) -> int:
     """E, the size of an embedding."""
     family, method, part = split_method(name)
     if family == "baseline":
-        return BASELINES[method](torch.zeros(1, store.frames, feature_part(store, part).dim)).shape[
-            1
-        ]
+        zeros = torch.zeros(1, store.frames, feature_part(store, part).dim)  # (1, T, D)
+        return BASELINES[method](zeros).shape[1]
     return pq.read_schema(_embedding_file(run, store, name)).field("embedding").type.list_size
 
 
 def _probe(
     tables: Iterator[pd.DataFrame], clips: pd.DataFrame, name: str, settings: dict[str, int]
 ) -> GroupResults | ClassResults:
-    """One probe for each group, by folds where the clips have them, or one of all classes."""
+    """One probe per group, by folds where the clips have them, or one of all classes."""
     if BENCHMARKS[name].kind == "chiral" and "fold" in clips.columns:
         return probe_folds(pd.concat(tables), clips, "ridge_balanced", **settings)
     if BENCHMARKS[name].kind == "chiral":
@@ -499,44 +438,46 @@ def _probe(
 
 # %% ../nbs/23_benchmarks.ipynb #061cdc41
 def read_summary(run: Run, kind: str) -> pd.DataFrame:
-    """One row a benchmark of a `kind` (chiral, classes) and method; `value` is NaN and `reason` a line where it has none."""
+    """The rows of one `kind` (chiral, classes), one per benchmark and method.
+
+    Where there is no score, `value` is NaN and `reason` says why.
+    """
     path = run.folder / "results" / "summary.csv"
     if path.is_file():
         table = pd.read_csv(path)
     else:
-        absent = why_absent(run)
-        rows = [
-            {
-                "benchmark": name,
-                "title": b.title,
-                "kind": b.kind,
-                "method": "lift",
-                "reason": absent.get(name, "not scored yet"),
-            }
-            for name, b in run_benchmarks(run).items()
-        ]
+        absent, rows = why_absent(run), []
+        for name, b in run_benchmarks(run).items():
+            labels = {"benchmark": name, "title": b.title, "kind": b.kind, "method": "lift"}
+            rows.append({**labels, "reason": absent.get(name, "not scored yet")})
         table = pd.DataFrame(rows).reindex(columns=SUMMARY_COLUMNS)
-    counts = dict.fromkeys(
-        ("dimension", "groups", "classes", "n_validation", "missing_clips"), "Int64"
-    )
-    return table[table["kind"] == kind].reset_index(drop=True).astype(counts)
+    counts = ("dimension", "groups", "classes", "n_validation", "missing_clips")
+    table = table[table["kind"] == kind].reset_index(drop=True)
+    return table.astype(dict.fromkeys(counts, "Int64"))
 
-
+# %% ../nbs/23_benchmarks.ipynb #5e1f0d13
 def read_group_results(run: Run, name: str) -> dict[str, GroupResults]:
-    """The scored groups of each method on one chiral benchmark, by method, as far as the summary has them; empty where it is absent."""
+    """The scored groups of each method on one chiral benchmark, by method; empty for none."""
     summary, results = read_summary(run, "chiral"), {}
     scored = set(summary.loc[(summary["benchmark"] == name) & summary["value"].notna(), "method"])
     for path in sorted((run.folder / "results" / name).glob("*/summary.json")):
-        if path.parent.name not in scored:
+        method = path.parent.name
+        if method not in scored:
             continue  # left by an earlier run, when the data was there
-        table, predictions = (
-            pd.read_csv(path.with_name(f"{part}.csv")) for part in ("groups", "predictions")
-        )
         info = json.loads(path.read_text())
-        results[path.parent.name] = GroupResults(
-            table, info["excluded_groups"], info["missing"], predictions, seed=info["seed"]
-        )
+        tables = (pd.read_csv(path.with_name(f"{part}.csv")) for part in ("groups", "predictions"))
+        groups, answers = tables
+        lost = info["excluded_groups"], info["missing"]
+        results[method] = GroupResults(groups, *lost, answers, seed=info["seed"])
     return results
+
+
+def fold_caption(run: Run, name: str) -> str:
+    """What a chiral set that is scored by folds of laboratories is, for captions."""
+    clips = clip_tables(run)[name].dropna(subset="group")
+    size = f"{len(clips)} clips of {clips['group'].nunique()} groups"
+    how = "each scored once by folds of laboratories"
+    return f"{BENCHMARKS[name].title}: {size}, {how}, {run.features_caption}"
 
 # %% ../nbs/23_benchmarks.ipynb #2293069d
 STEPS: dict[str, Callable[[Run, bool], str]] = {
@@ -548,43 +489,38 @@ STEPS: dict[str, Callable[[Run, bool], str]] = {
 
 
 def run_step(run: Run, step: str, data: str | Path | None = None, progress: bool = True) -> str:
-    """Do one step of the real benchmarks and say what was done; `ValueError` for an unknown step or profile, or no data folder."""
+    """Do one step of the real benchmarks and say what was done.
+
+    `ValueError` for an unknown step, a profile without real data sets, or no data folder.
+    """
     if step not in ("clips", *STEPS):
         raise InputError(f"no step {step!r}: choose one of clips, {', '.join(STEPS)}")
     if "real" not in run.parameters:
-        raise InputError(
-            f"profile {run.profile} has no real data sets (no `real` in config/{run.profile}.yaml): use paper, droid or mini"
-        )
+        fault = f"no `real` in config/{run.profile}.yaml"
+        hint = "use paper, droid or mini"
+        raise InputError(f"profile {run.profile} has no real data sets ({fault}): {hint}")
     if step != "clips":
         return STEPS[step](run, progress)
     if not data:
-        folders = ", ".join(
-            dict.fromkeys(benchmark.folder for benchmark in run_benchmarks(run).values())
-        )
+        folders = ", ".join(dict.fromkeys(b.folder for b in run_benchmarks(run).values()))
         raise InputError(f"which folder holds {folders}? Say LIFT_DATA=/data, or --data /data")
     return make_clip_tables(run, data)
 
 # %% ../nbs/23_benchmarks.ipynb #29d10654
 def mining_counts(annotations: dict[str, Path | None]) -> pd.DataFrame:
-    """Groups and rows mined by each rule from the annotations of `ssv2`, `epic`, `charades`; a `note` where there are none.
+    """Groups and rows mined by each rule from annotations of `ssv2`, `epic`, `charades`.
 
     `known_found` counts published groups by verbs and noun; `of_known` of them are known by name.
+    `note` says where there are no annotations.
     """
     adapters = {"ssv2": ssv2, "epic": epic, "charades": charades}
     rows = []
     for dataset, folder in annotations.items():
-        known = set(
-            published_groups(dataset)[["forward", "reverse", "noun"]].itertuples(
-                index=False, name=None
-            )
-        )
+        title, names = BENCHMARKS[f"cia-{dataset}"].title, ["forward", "reverse", "noun"]
+        known = set(published_groups(dataset)[names].itertuples(index=False, name=None))
         for rule in ("published-like", "all"):
-            row = {
-                "dataset": BENCHMARKS[f"cia-{dataset}"].title,
-                "rule": rule,
-                "of_known": len(known),
-            }
-            rows.append({**row, **_mined(adapters[dataset].mine, folder, rule, known)})
+            labels = {"dataset": title, "rule": rule, "of_known": len(known)}
+            rows.append({**labels, **_mined(adapters[dataset].mine, folder, rule, known)})
     return pd.DataFrame(rows)
 
 
@@ -600,10 +536,7 @@ def _mined(
         return {"note": " ".join(str(error).split())}
     names = rows[["verb_forward", "verb_reverse", "group_noun"]].drop_duplicates()
     found = len(known & set(names.itertuples(index=False, name=None)))
-    note = (
-        f"k = {rows.attrs['clips_a_sign']} clips per class"
-        if rows.attrs.get("clips_a_sign")
-        else None
-    )
+    least = rows.attrs.get("clips_a_sign")
+    note = f"k = {least} clips per class" if least else None
     counted = statistics(rows.assign(group=rows["chiral_triplet_id"])).iloc[0].to_dict()
     return {**counted, "known_found": found, "note": note}

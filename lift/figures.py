@@ -17,8 +17,26 @@ import numpy as np
 import pandas as pd
 
 from .io import InputError
-from .style import CHANCE_KEY, PALETTE, chance_line, gallery, legend_below, list_rows, log_axis
-from .style import panels, require_columns, save_figure, series_keys, series_styles, set_style
+from lift.style import (
+    CHANCE_KEY,
+    PALETTE,
+    chance_line,
+    dots,
+    gallery,  # noqa: F401
+    legend_below,
+    list_rows,
+    log_axis,
+    panels,
+    reach,
+    require_columns,
+    save_figure,
+    series_keys,
+    series_styles,
+    set_style,
+)
+
+# isort: split
+# after lift.style, which says what to install where matplotlib is missing
 import matplotlib.pyplot as plt
 import seaborn
 from matplotlib.axes import Axes
@@ -29,46 +47,27 @@ from matplotlib.transforms import Bbox
 
 _all_ = ["PALETTE", "set_style", "save_figure", "gallery"]
 
-# %% ../nbs/20_figures.ipynb #f7e69cbc
-def _reach(means: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
-    """Lengths (2, N) of the interval's two sides; zero where the interval is missing."""
-    return np.nan_to_num(np.stack([means - low, high - means]).astype(float)).clip(0)
-
-
-def _dots(
-    axis: Axes, rows: pd.DataFrame, mean: str, heights: np.ndarray, style: dict[str, str]
-) -> None:
-    """Horizontal dots at `heights`, with the intervals `low` to `high` where there are any."""
-    look = {
-        "linestyle": "",
-        "markersize": 6,
-        "elinewidth": 1.4,
-        "markeredgecolor": "#333333",
-        "markeredgewidth": 0.5,
-    }
-    axis.errorbar(
-        rows[mean], heights, xerr=_reach(rows[mean], rows["low"], rows["high"]), **look, **style
-    )
-
 # %% ../nbs/20_figures.ipynb #604c1478
+def _film(title: str, frames: np.ndarray) -> np.ndarray:
+    """Frames `(K, H, W, 3)` uint8 side by side with white gaps, `(H, K * (W + gap) - gap, 3)`."""
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+        found = f"{frames.shape} {frames.dtype}"
+        raise InputError(f"film strip {title!r} needs frames (K, H, W, 3) uint8, got {found}")
+    gap = max(1, frames.shape[2] // 30)
+    # (K, H, W + gap, 3)
+    spaced = np.pad(frames, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=255)
+    return np.concatenate(list(spaced), axis=1)[:, :-gap]
+
+
 def film_strips(strips: Sequence[tuple[str, np.ndarray]]) -> Figure:
-    """One row per clip: `(title, frames)` with frames `(K, H, W, 3)` uint8, time from left to right."""
+    """One row per clip: `(title, frames)`, frames `(K, H, W, 3)` uint8 from left to right."""
     if not strips:
         raise InputError("film_strips needs at least one (title, frames)")
-    rows = []
-    for title, frames in strips:
-        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-            raise InputError(
-                f"film strip {title!r} needs frames (K, H, W, 3) uint8, got {frames.shape} {frames.dtype}"
-            )
-        gap = max(1, frames.shape[2] // 30)
-        # (K, H, W+gap, 3)
-        spaced = np.pad(frames, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=255)
-        rows.append(np.concatenate(list(spaced), axis=1)[:, :-gap])  # (H, K*(W+gap)-gap, 3)
-    width = 10.0
-    heights = [width * row.shape[0] / row.shape[1] for row in rows]
-    figure, axes = plt.subplots(len(rows), 1, figsize=(width, sum(heights) + 0.32 * len(rows) + 0.35), squeeze=False,
-                                layout="constrained", height_ratios=heights)  # fmt: skip
+    rows = [_film(title, frames) for title, frames in strips]
+    heights = [10 * row.shape[0] / row.shape[1] for row in rows]  # inches, the width is 10
+    size = (10, sum(heights) + 0.32 * len(rows) + 0.35)
+    layout = {"squeeze": False, "layout": "constrained", "height_ratios": heights}
+    figure, axes = plt.subplots(len(rows), figsize=size, **layout)
     for axis, row, (title, _) in zip(axes.flat, rows, strips, strict=True):
         axis.imshow(row)
         axis.set_title(title, loc="left", fontsize=11)
@@ -79,66 +78,66 @@ def film_strips(strips: Sequence[tuple[str, np.ndarray]]) -> Figure:
 # %% ../nbs/20_figures.ipynb #202f955b
 _RING = {"markersize": 12, "markerfacecolor": "none", "markeredgecolor": "#000000", "linestyle": ""}
 _ENDS = [
-    Line2D([], [], marker=marker, label=label, **_RING)
-    for marker, label in (("o", "start"), ("s", "end"))
+    Line2D([], [], marker=m, label=label, **_RING) for m, label in (("o", "start"), ("s", "end"))
 ]
 
 
 def _start_and_end(axis: Axes, path: pd.DataFrame) -> None:
-    """Ring the first point of a path and square its last."""
+    """Draw a ring around the first point of a path and a square around its last."""
     for row, marker in ((0, "o"), (-1, "s")):
         axis.plot(path["x"].iloc[row], path["y"].iloc[row], marker, **_RING)
+
+
+def _plane(axis: Axes, title: str, projection: str) -> None:
+    """A panel of projected points: a title, and names instead of numbers on the axes."""
+    axis.set(title=title, xticks=[], yticks=[])
+    axis.set(xlabel=f"{projection} 1", ylabel=f"{projection} 2")
 
 
 def _paths(
     points: pd.DataFrame, projection: str, columns: int
 ) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
-    """A panel a clip with its points in order of time, coloured by it, and one colour bar."""
+    """One panel per clip with its points in the order of time, which is colour; one colour bar."""
     clips = [clip.sort_values("time") for _, clip in points.groupby("clip", sort=False)]
     figure, axes = panels(len(clips), columns, 2.9, 2.9)
+    look = {"cmap": "viridis", "vmin": 0, "vmax": 1, "s": 34, "zorder": 3}
     for axis, path in zip(axes, clips, strict=True):
-        drawn = axis.scatter(
-            path["x"], path["y"], c=path["time"], cmap="viridis", vmin=0, vmax=1, s=34, zorder=3
-        )
-        axis.set(
-            title=path["label"].iloc[0],
-            xticks=[],
-            yticks=[],
-            xlabel=f"{projection} 1",
-            ylabel=f"{projection} 2",
-        )
+        drawn = axis.scatter(path["x"], path["y"], c=path["time"], **look)
+        _plane(axis, path["label"].iloc[0], projection)
         axis.set_aspect("equal", adjustable="datalim")
         axis.margins(0.12)
     figure.colorbar(drawn, ax=axes, label="normalised time", shrink=0.8, ticks=[0, 0.5, 1])
     return figure, list(zip(axes, clips, strict=True))
 
-
+# %% ../nbs/20_figures.ipynb #5e1f0b01
 def trajectories(points: pd.DataFrame, projection: str = "t-SNE", columns: int = 4) -> Figure:
-    """Small multiples, one per clip, of features in the plane: columns `clip`, `label`, `time` (0 to 1), `x`, `y`."""
+    """Features in the plane, one panel per clip.
+
+    Columns: `clip`, `label`, `time` (0 to 1), `x`, `y`.
+    """
     require_columns(points, "trajectories", "clip label time x y")
     figure, panels = _paths(points, projection, columns)
     for axis, path in panels:
-        corners = path[["x", "y"]].to_numpy()  # (T, 2)
+        corners, times = path[["x", "y"]].to_numpy(), path["time"].to_numpy()  # (T, 2), (T,)
         steps = np.stack([corners[:-1], corners[1:]], 1)  # (T-1, 2, 2)
-        times = path["time"].to_numpy()[1:]
-        axis.add_collection(
-            LineCollection(steps, cmap="viridis", array=times, clim=(0, 1), alpha=0.7),
-            autolim=False,
-        )
+        look = {"cmap": "viridis", "clim": (0, 1), "alpha": 0.7}
+        axis.add_collection(LineCollection(steps, array=times[1:], **look), autolim=False)
         _start_and_end(axis, path)
     legend_below(figure, _ENDS)
     return figure
 
 # %% ../nbs/20_figures.ipynb #f83010a9
 def reconstruction(points: pd.DataFrame, projection: str = "PCA", columns: int = 4) -> Figure:
-    """Features against a model's smooth path: the columns of `trajectories` and `kind` (feature, reconstruction)."""
+    """Features against a model's smooth path, one panel per clip.
+
+    The columns of `trajectories`, and `kind`: feature or reconstruction.
+    """
     require_columns(points, "reconstruction", "clip label time x y kind")
     features, decodings = (points[points["kind"] == kind] for kind in ("feature", "reconstruction"))
-    if set(features["clip"]) != set(decodings["clip"]) or len(features) + len(decodings) < len(
-        points
-    ):
+    known = len(features) + len(decodings) == len(points)
+    if not known or set(features["clip"]) != set(decodings["clip"]):
         raise InputError(
-            "reconstruction needs, of every clip, rows of kind feature and of kind reconstruction only"
+            "reconstruction needs rows of both kinds of every clip: feature and reconstruction"
         )
     figure, panels = _paths(features, projection, columns)
     smooth = dict(list(decodings.groupby("clip")))
@@ -154,32 +153,28 @@ def reconstruction(points: pd.DataFrame, projection: str = "PCA", columns: int =
 
 # %% ../nbs/20_figures.ipynb #8aac4e47
 def embedding_scatter(points: pd.DataFrame, projection: str = "t-SNE", columns: int = 4) -> Figure:
-    """One chiral pair, a panel a `method`: columns `method`, `x`, `y`, `label` (colour), `split` (train is hollow)."""
+    """The clips of one chiral pair, one panel per embedding.
+
+    Columns: `method`, `x`, `y`, `label` (the colour), `split` (clips of `train` are hollow).
+    """
     require_columns(points, "embedding_scatter", "method x y label split")
-    methods = list(dict.fromkeys(points["method"]))
-    styles = series_styles(points["label"])
+    methods, styles = list(dict.fromkeys(points["method"])), series_styles(points["label"])
     hollow = points["split"].eq("train") & points["split"].ne("train").any()
     figure, axes = panels(len(methods), columns, 2.9, 2.9)
     for axis, method in zip(axes, methods, strict=True):
         for (label, style), empty in product(styles.items(), (True, False)):
-            chosen = points[
-                (points["method"] == method) & (points["label"] == label) & (hollow == empty)
-            ]
-            look = {"facecolors": "none" if empty else style["color"], "edgecolors": style["color"]}
-            axis.scatter(chosen["x"], chosen["y"], s=30, alpha=0.8, marker=style["marker"], **look)
-        axis.set(
-            title=method, xticks=[], yticks=[], xlabel=f"{projection} 1", ylabel=f"{projection} 2"
-        )
+            chosen = points["method"].eq(method) & points["label"].eq(label) & (hollow == empty)
+            x, y, colour = points.loc[chosen, "x"], points.loc[chosen, "y"], style["color"]
+            look = {"facecolors": "none" if empty else colour, "edgecolors": colour}
+            axis.scatter(x, y, s=30, alpha=0.8, marker=style["marker"], **look)
+        _plane(axis, method, projection)
         axis.margins(0.08)
     entries = series_keys(styles)
     if hollow.any():
         others = ", ".join(dict.fromkeys(points.loc[~hollow, "split"]))
         look = {"linestyle": "", "marker": "o", "markersize": 7, "markeredgecolor": "#333333"}
-        fills = {"train": "none", others: "#333333"}
-        entries += [
-            Line2D([], [], markerfacecolor=fill, label=split, **look)
-            for split, fill in fills.items()
-        ]
+        for split, fill in {"train": "none", others: "#333333"}.items():
+            entries.append(Line2D([], [], markerfacecolor=fill, label=split, **look))
     legend_below(figure, entries)
     return figure
 
@@ -196,37 +191,32 @@ def _strip(axis: Axes, centre: float, values: np.ndarray, style: dict[str, str])
     """Points about `centre`, their mean and its interval."""
     jitter = np.random.default_rng(0).uniform(-0.06, 0.06, len(values))
     axis.scatter(centre + jitter, values, s=9, alpha=0.35, linewidths=0, color=style["color"])
-    look = {
-        "markersize": 6,
-        "capsize": 6,
-        "ecolor": "#000000",
-        "markeredgecolor": "#000000",
-        "zorder": 4,
-    }
+    look = {"markersize": 6, "capsize": 6, "ecolor": "#000000", "markeredgecolor": "#000000"}
     if len(values):
-        axis.errorbar(centre, *_mean_and_reach(values), **look, **style)
+        axis.errorbar(centre, *_mean_and_reach(values), zorder=4, **look, **style)
+
+# %% ../nbs/20_figures.ipynb #5e1f0b02
+_CURVES = {"curvature_degrees": "curvature (degrees)", "straightness": "straightness (chord / arc)"}
 
 
 def curvature_plot(table: pd.DataFrame) -> Figure:
-    """How curves bend in each `space` for each `variant`: `curvature_degrees` and, where given, `straightness`, one row per clip."""
+    """How curves bend in each `space` for each `variant`; one row per clip.
+
+    The measures are `curvature_degrees` and, where it is given, `straightness`.
+    """
     require_columns(table, "curvature_plot", "space variant curvature_degrees")
     spaces, styles = list(dict.fromkeys(table["space"])), series_styles(table["variant"])
-    names = {
-        "curvature_degrees": "curvature (degrees)",
-        "straightness": "straightness (chord / arc)",
-    }
-    measures = [measure for measure in names if measure in table]
+    measures = [measure for measure in _CURVES if measure in table]
     size = (max(5.0, 1 + 1.45 * len(spaces)), 0.8 + 3.2 * len(measures))
-    figure, axes = plt.subplots(
-        len(measures), figsize=size, sharex=True, squeeze=False, layout="constrained"
-    )
+    layout = {"sharex": True, "squeeze": False, "layout": "constrained"}
+    figure, axes = plt.subplots(len(measures), figsize=size, **layout)
     for axis, measure in zip(axes.flat, measures, strict=True):
         for (place, space), (turn, variant) in product(enumerate(spaces), enumerate(styles)):
             chosen = (table["space"] == space) & (table["variant"] == variant)
             centre = place + 0.75 * ((turn + 0.5) / len(styles) - 0.5)
             _strip(axis, centre, table.loc[chosen, measure].dropna().to_numpy(), styles[variant])
         # a marker at 0 is seen whole
-        axis.set(ylabel=names[measure], ylim=(-0.04 * axis.get_ylim()[1], None))
+        axis.set(ylabel=_CURVES[measure], ylim=(-0.04 * axis.get_ylim()[1], None))
         axis.grid(axis="y")
     axes.flat[-1].set_xticks(range(len(spaces)), [textwrap.fill(space, 16) for space in spaces])
     legend_below(figure, series_keys(styles))
@@ -240,7 +230,7 @@ def _group_band(
     for turn, (method, style) in enumerate(styles.items()):
         rows = table[(table["method"] == method) & table["group"].isin(groups)]
         offset = 0.8 * ((turn + 0.5) / len(styles) - 0.5)
-        _dots(axis, rows, "accuracy", rows["group"].map(groups.index).to_numpy() + offset, style)
+        dots(axis, rows, "accuracy", rows["group"].map(groups.index).to_numpy() + offset, style)
     for place in range(1, len(groups), 2):
         axis.axhspan(place - 0.5, place + 0.5, color="#F3F3F3", zorder=0)
     list_rows(axis, [textwrap.fill(group, 26) for group in groups])
@@ -249,35 +239,40 @@ def _group_band(
 
 
 def group_accuracy(table: pd.DataFrame) -> Figure:
-    """Accuracy with its interval, a band a group: columns `method`, `group`, `accuracy`, `low`, `high` (percent)."""
+    """Accuracy of each method with its interval, one band per group.
+
+    Columns: `method`, `group`, `accuracy`, `low`, `high` (percent).
+    """
     require_columns(table, "group_accuracy", "method group accuracy low high")
     groups, styles = list(dict.fromkeys(table["group"])), series_styles(table["method"])
     columns = 2 if len(groups) * len(styles) > 48 else 1  # else the figure is too tall for a page
     count = math.ceil(len(groups) / columns)
     size = (3 + 4.2 * columns, 1.3 + count * max(0.32, 0.12 + 0.105 * len(styles)))
-    figure, axes = plt.subplots(
-        1, columns, figsize=size, sharex=True, squeeze=False, layout="constrained"
-    )
+    layout = {"sharex": True, "squeeze": False, "layout": "constrained"}
+    figure, axes = plt.subplots(1, columns, figsize=size, **layout)
     for panel, axis in enumerate(axes.flat):
         _group_band(axis, table, groups[panel * count : (panel + 1) * count], styles)
     legend_below(figure, [*series_keys(styles), CHANCE_KEY])
     return figure
 
 # %% ../nbs/20_figures.ipynb #cb74e5a9
+def _note(axis: Axes, x: float, place: int, text: str) -> None:
+    """Write a text at the right of a row; `x` is a part of the width of the axis."""
+    where = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 10}
+    axis.annotate(text, (x, place), **where)
+
+
 def mean_accuracy(summary: pd.DataFrame) -> Figure:
-    """Mean accuracy over groups: columns `method`, `mean`, `low`, `high` (percent), `dimension` (of the embedding)."""
+    """Mean accuracy over groups, one row per method.
+
+    Columns: `method`, `mean`, `low`, `high` (percent), `dimension` (of the embedding).
+    """
     require_columns(summary, "mean_accuracy", "method mean low high dimension")
     styles = series_styles(summary["method"])
     figure, axis = plt.subplots(figsize=(7.5, 0.9 + 0.36 * len(summary)), layout="constrained")
     for place, (method, mean) in enumerate(zip(summary["method"], summary["mean"], strict=True)):
-        _dots(axis, summary.iloc[[place]], "mean", np.array([place]), styles[method])
-        axis.annotate(
-            f"{mean:.1f}",
-            (1.01, place),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=10,
-        )
+        dots(axis, summary.iloc[[place]], "mean", [place], styles[method])
+        _note(axis, 1.01, place, f"{mean:.1f}")
     sizes = summary["dimension"].map("{:,.0f}-D".format)
     list_rows(axis, list(summary["method"] + " (" + sizes + ")"))
     axis.set_xlabel("mean accuracy over groups (%)")
@@ -293,7 +288,10 @@ def _area(dimension: float) -> float:
 
 
 def _free_place(size: Bbox, marker: Bbox, taken: list[Bbox], inside: Bbox, unit: float) -> Bbox:
-    """The nearest box of `size` beside a marker, `inside` and clear of all that is `taken`, or the least bad one."""
+    """The nearest box of `size` beside a marker that is `inside` and clear of all `taken`.
+
+    Where there is none, the one that covers the least.
+    """
     half = np.array([size.width, size.height]) / 2
     centre = np.array([marker.x0 + marker.x1, marker.y0 + marker.y1]) / 2
     places = []
@@ -304,22 +302,24 @@ def _free_place(size: Bbox, marker: Bbox, taken: list[Bbox], inside: Bbox, unit:
         places.append((place.count_overlaps(taken) + 100 * outside, place))
     return min(places, key=lambda scored: scored[0])[1]  # the first of the best: the nearest
 
-
+# %% ../nbs/20_figures.ipynb #5e1f0b03
 def _label_points(
     axis: Axes, points: np.ndarray, texts: pd.Series, radii: np.ndarray, bars: list[Bbox]
 ) -> None:
-    """Write a text beside each of `points` (N, 2), clear of every marker (`radii` in points), bar and other text."""
+    """Write a text beside each of `points` (N, 2), clear of markers, bars and other texts.
+
+    `radii` (N,) are those of the markers, in points.
+    """
     axis.figure.draw_without_rendering()  # the layout must be final before texts are measured
-    unit = axis.figure.dpi / 72  # pixels a point
+    unit = axis.figure.dpi / 72  # pixels per point
     centres = axis.transData.transform(points)  # (N, 2) pixels
     # (N, 2, 2)
     corners = np.stack([centres, centres], 1) + np.multiply.outer(radii * unit, [[-1, -1], [1, 1]])
     markers = [Bbox(corner) for corner in corners]
     taken = [*markers, *(bar.transformed(axis.transData) for bar in bars)]
+    look = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 10}
     for text, point, centre, marker in zip(texts, points, centres, markers, strict=True):
-        note = axis.annotate(
-            text, point, (0, 0), textcoords="offset points", ha="center", va="center", fontsize=10
-        )
+        note = axis.annotate(text, point, (0, 0), **look)
         place = _free_place(note.get_window_extent(), marker, taken, axis.bbox, unit)
         taken.append(place)
         note.set_position((place.corners().mean(0) - centre) / unit)
@@ -329,42 +329,47 @@ def _label_points(
 _SOURCES = {"this work": ("o", PALETTE["vermillion"]), "published": ("D", PALETTE["blue"])}
 
 
-def accuracy_parameters(table: pd.DataFrame) -> Figure:
-    """Accuracy against the parameters of the whole model, area by dimension.
-
-    Columns `model`, `accuracy`, `low`, `high` (percent), `parameters_millions`, `dimension`, `source` (see `_SOURCES`).
-    """
-    require_columns(
-        table, "accuracy_parameters", "model accuracy low high parameters_millions dimension source"
-    )
-    if unknown := set(table["source"]) - set(_SOURCES):
-        raise InputError(
-            f"accuracy_parameters knows the sources {', '.join(_SOURCES)}, not {sorted(unknown)}"
-        )
-    figure, axis = plt.subplots(figsize=(8, 5.4), layout="constrained")
-    table = table.astype({"low": float, "high": float})
+def _draw_models(axis: Axes, table: pd.DataFrame) -> None:
+    """One marker per model, with its interval where there is one."""
     for source, rows in table.groupby("source"):
         marker, colour = _SOURCES[source]
         x, y, areas = rows["parameters_millions"], rows["accuracy"], rows["dimension"].map(_area)
-        axis.errorbar(
-            x,
-            y,
-            _reach(y, rows["low"], rows["high"]),
-            linestyle="",
-            ecolor=colour,
-            elinewidth=1.2,
-            zorder=2,
-        )
-        axis.scatter(
-            x,
-            y,
-            areas,
-            marker=marker,
-            color=colour,
-            alpha=0.75,
-            edgecolors="#333333",
-            linewidths=0.6,
-        )
+        sides = reach(y, rows["low"], rows["high"])  # (2, N)
+        axis.errorbar(x, y, sides, linestyle="", ecolor=colour, elinewidth=1.2, zorder=2)
+        look = {"color": colour, "alpha": 0.75, "edgecolors": "#333333", "linewidths": 0.6}
+        axis.scatter(x, y, areas, marker=marker, **look)
+
+
+def _size_keys(table: pd.DataFrame) -> list[Line2D]:
+    """Legend entries of the sources and of the smallest, middle and largest dimension."""
+    notes = {"this work": "this work", "published": "published, on other data"}
+    look = {"linestyle": "", "markeredgecolor": "#333333"}
+    keys = [
+        Line2D([], [], marker=marker, color=colour, markersize=9, label=notes[source], **look)
+        for source, (marker, colour) in _SOURCES.items() if source in set(table["source"])
+    ]  # fmt: skip
+    dimensions = sorted(set(table["dimension"]))
+    look |= {"marker": "o", "color": "#BBBBBB"}
+    for size in sorted({dimensions[0], dimensions[len(dimensions) // 2], dimensions[-1]}):
+        diameter = math.sqrt(_area(size))
+        keys.append(Line2D([], [], markersize=diameter, label=f"{size:,.0f}-D", **look))
+    return keys
+
+# %% ../nbs/20_figures.ipynb #5e1f0b04
+def accuracy_parameters(table: pd.DataFrame) -> Figure:
+    """Accuracy against the parameters of the whole model; the area shows the dimension.
+
+    Columns: `model`, `accuracy`, `low`, `high` (percent), `parameters_millions`, `dimension`,
+    `source` (this work or published).
+    """
+    columns = "model accuracy low high parameters_millions dimension source"
+    require_columns(table, "accuracy_parameters", columns)
+    if unknown := set(table["source"]) - set(_SOURCES):
+        known = ", ".join(_SOURCES)
+        raise InputError(f"accuracy_parameters knows the sources {known}, not {sorted(unknown)}")
+    figure, axis = plt.subplots(figsize=(8, 5.4), layout="constrained")
+    table = table.astype({"low": float, "high": float})
+    _draw_models(axis, table)
     axis.set(xscale="log", xlabel="parameters (millions)", ylabel="mean accuracy over groups (%)")
     axis.margins(0.14)
     log_axis(axis)
@@ -374,58 +379,31 @@ def accuracy_parameters(table: pd.DataFrame) -> Figure:
     # half the diagonal: a diamond is wider than a disc
     radii = np.sqrt(table["dimension"].map(_area) / 2).to_numpy()
     ends = zip(points[:, 0], table["low"], table["high"], strict=True)
-    bars = [Bbox([(x, low), (1.01 * x, high)]) for x, low, high in ends]
-    _label_points(
-        axis, points, table["model"], radii, [bar for bar in bars if np.isfinite(bar.extents).all()]
-    )
+    bars = [Bbox([(x, low), (1.01 * x, high)]) for x, low, high in ends if high - low >= 0]
+    _label_points(axis, points, table["model"], radii, bars)
     return figure
-
-
-def _size_keys(table: pd.DataFrame) -> list[Line2D]:
-    """Legend entries of the sources that occur and of the smallest, middle and largest dimension."""
-    notes = {"this work": "this work", "published": "published, on other data"}
-    look = {"linestyle": "", "markeredgecolor": "#333333"}
-    sources = [
-        Line2D([], [], marker=marker, color=colour, markersize=9, label=notes[source], **look)
-        for source, (marker, colour) in _SOURCES.items() if source in set(table["source"])
-    ]  # fmt: skip
-    dimensions = sorted(set(table["dimension"]))
-    shown = sorted({dimensions[0], dimensions[len(dimensions) // 2], dimensions[-1]})
-    look |= {"marker": "o", "color": "#BBBBBB"}
-    sizes = {f"{size:,.0f}-D": math.sqrt(_area(size)) for size in shown}
-    return sources + [
-        Line2D([], [], markersize=size, label=label, **look) for label, size in sizes.items()
-    ]
 
 # %% ../nbs/20_figures.ipynb #98ab91b9
 def ablation(table: pd.DataFrame) -> Figure:
-    """A column a `measure`, a block a `factor`, a row a `level`: columns with `mean`, `low`, `high` in the measure's units."""
+    """One column of panels per `measure`, one block per `factor`, one row per `level`.
+
+    Columns `mean`, `low`, `high` are in the units of the measure.
+    """
     require_columns(table, "ablation", "factor level measure mean low high")
+    table = table.astype({"level": str})
     measures = list(dict.fromkeys(table["measure"]))
-    levels = {
-        factor: list(dict.fromkeys(rows["level"].astype(str)))
-        for factor, rows in table.groupby("factor", sort=False)
-    }
+    by_factor = table.groupby("factor", sort=False)["level"]
+    levels = {factor: list(dict.fromkeys(names)) for factor, names in by_factor}
     counts = [len(names) for names in levels.values()]
     size = (2.4 + 2.9 * len(measures), 0.9 + 0.34 * len(levels) + 0.32 * sum(counts))
-    layout = {
-        "sharex": "col",
-        "sharey": "row",
-        "height_ratios": counts,
-        "squeeze": False,
-        "layout": "constrained",
-    }
-    figure, axes = plt.subplots(len(levels), len(measures), figsize=size, **layout)
+    layout = {"sharex": "col", "sharey": "row", "height_ratios": counts, "squeeze": False}
+    figure, axes = plt.subplots(
+        len(levels), len(measures), figsize=size, layout="constrained", **layout
+    )
     for (factor, style), row in zip(series_styles(levels).items(), axes, strict=True):
         for measure, axis in zip(measures, row, strict=True):
             rows = table[(table["factor"] == factor) & (table["measure"] == measure)]
-            _dots(
-                axis,
-                rows,
-                "mean",
-                rows["level"].astype(str).map(levels[factor].index).to_numpy(),
-                style,
-            )
+            dots(axis, rows, "mean", [levels[factor].index(name) for name in rows["level"]], style)
             list_rows(axis, [textwrap.fill(level, 30) for level in levels[factor]])
             axis.grid()
         row[0].set_title(factor, loc="left", fontsize=11, fontweight="bold")
@@ -435,23 +413,22 @@ def ablation(table: pd.DataFrame) -> Figure:
 
 # %% ../nbs/20_figures.ipynb #1f387fa1
 def learning_curve(table: pd.DataFrame) -> Figure:
-    """Mean accuracy by training size: columns `method`, `clips_per_class`, `mean`, `low`, `high` (percent)."""
+    """Mean accuracy by the number of training clips.
+
+    Columns: `method`, `clips_per_class`, `mean`, `low`, `high` (percent).
+    """
     require_columns(table, "learning_curve", "method clips_per_class mean low high")
     styles = series_styles(table["method"])
+    look = {"markersize": 7, "markeredgecolor": "#333333", "linewidth": 1.8}
     figure, axis = plt.subplots(figsize=(7, 4.6), layout="constrained")
     for method, style in styles.items():
         rows = table[table["method"] == method].sort_values("clips_per_class")
-        size = rows["clips_per_class"]
-        axis.fill_between(
-            size, rows["low"], rows["high"], color=style["color"], alpha=0.15, linewidth=0
-        )
-        axis.plot(
-            size, rows["mean"], markersize=7, markeredgecolor="#333333", linewidth=1.8, **style
-        )
+        size, colour = rows["clips_per_class"], style["color"]
+        axis.fill_between(size, rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0)
+        axis.plot(size, rows["mean"], **look, **style)
     sizes = sorted(set(table["clips_per_class"]))
-    axis.set(
-        xscale="log", xlabel="training clips per class", ylabel="mean accuracy over groups (%)"
-    )
+    axis.set_xscale("log")
+    axis.set(xlabel="training clips per class", ylabel="mean accuracy over groups (%)")
     axis.set_xticks(sizes, [str(size) for size in sizes])
     axis.set_xticks([], minor=True)
     axis.grid(axis="y")
@@ -461,21 +438,14 @@ def learning_curve(table: pd.DataFrame) -> Figure:
 
 # %% ../nbs/20_figures.ipynb #800635b5
 def training_curves(table: pd.DataFrame, columns: int = 3) -> Figure:
-    """A panel a loss, a line a split: columns `epoch`, `split`, `loss` (its name), `value`."""
+    """One panel per loss, one line per split: columns `epoch`, `split`, `loss` (name), `value`."""
     require_columns(table, "training_curves", "epoch split loss value")
     losses, splits = list(dict.fromkeys(table["loss"])), list(dict.fromkeys(table["split"]))
     figure, axes = panels(len(losses), columns, 3.3, 2.8)
+    look = {"hue": "split", "style": "split", "hue_order": splits, "style_order": splits}
+    look |= {"x": "epoch", "y": "value", "errorbar": None, "linewidth": 1.8}
     for axis, loss in zip(axes, losses, strict=True):
-        look = {
-            "hue": "split",
-            "style": "split",
-            "hue_order": splits,
-            "style_order": splits,
-            "linewidth": 1.8,
-        }
-        seaborn.lineplot(
-            table[table["loss"] == loss], x="epoch", y="value", errorbar=None, ax=axis, **look
-        )
+        seaborn.lineplot(table[table["loss"] == loss], ax=axis, **look)
         axis.set(title=loss, ylabel="value")
         axis.grid(axis="y")
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -487,7 +457,10 @@ def training_curves(table: pd.DataFrame, columns: int = 3) -> Figure:
 
 # %% ../nbs/20_figures.ipynb #1e73ffbc
 def accuracy_group_size(table: pd.DataFrame) -> Figure:
-    """Accuracy by group size, with the funnel of chance: columns `dataset`, `group`, `n_validation`, `accuracy`."""
+    """Accuracy by group size, with the funnel of chance.
+
+    Columns: `dataset`, `group`, `n_validation`, `accuracy` (percent).
+    """
     require_columns(table, "accuracy_group_size", "dataset group n_validation accuracy")
     from scipy.stats import binom
 
@@ -499,9 +472,8 @@ def accuracy_group_size(table: pd.DataFrame) -> Figure:
     axis.fill_between(sizes, low, high, color="#DDDDDD", linewidth=0, zorder=0)
     for dataset, style in styles.items():
         rows = table[table["dataset"] == dataset]
-        axis.scatter(
-            rows["n_validation"], rows["accuracy"], s=36, alpha=0.75, edgecolors="#333333", **style
-        )
+        look = {"s": 36, "alpha": 0.75, "edgecolors": "#333333"}
+        axis.scatter(rows["n_validation"], rows["accuracy"], **look, **style)
     axis.set(xlabel="validation clips in the group", ylabel="accuracy (%)", ylim=(None, 102))
     axis.set_xlim(sizes[0], sizes[-1])
     log_axis(axis)
@@ -517,29 +489,23 @@ def _significant(value: float, digits: int) -> str:
 
 
 def benchmark_ratios(table: pd.DataFrame) -> Figure:
-    """Ratios to a reference: columns `task`, `ratio` (above 1: ours is better), `ours`, `reference`, `unit`."""
+    """Ratios to a reference, one row per task.
+
+    Columns: `task`, `ratio` (above 1: ours is better), `ours`, `reference`, `unit`.
+    """
     require_columns(table, "benchmark_ratios", "task ratio ours reference unit")
     figure, axis = plt.subplots(figsize=(8.5, 1.0 + 0.4 * len(table)), layout="constrained")
     for place, row in enumerate(table.itertuples()):
-        better = row.ratio >= 1
         axis.plot([1, row.ratio], [place, place], color="#AAAAAA", linewidth=2, zorder=1)
-        marker, colour = ("o", "blue") if better else ("s", "vermillion")
+        marker, colour = ("o", "blue") if row.ratio >= 1 else ("s", "vermillion")
         axis.plot(row.ratio, place, marker, color=PALETTE[colour], markersize=9)
-        ratio, ours, reference = (
-            _significant(row.ratio, 2),
-            _significant(row.ours, 3),
-            _significant(row.reference, 3),
-        )
-        text = f"{ratio}\N{MULTIPLICATION SIGN}: {ours} against {reference} {row.unit}"
-        axis.annotate(
-            text, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=10
-        )
+        ratio = f"{_significant(row.ratio, 2)}\N{MULTIPLICATION SIGN}"
+        ours, reference = (_significant(value, 3) for value in (row.ours, row.reference))
+        _note(axis, 1.02, place, f"{ratio}: {ours} against {reference} {row.unit}")
     axis.axvline(1, color="#333333", linewidth=1)
     list_rows(axis, list(table["task"]))
+    low, high = table["ratio"].min() / 1.3, table["ratio"].max() * 1.3
+    axis.set(xscale="log", xlim=(min(0.8, low), max(1.25, high)))
     axis.set_xlabel("times better than the reference (1 is equal)")
-    axis.set(
-        xscale="log",
-        xlim=(min(0.8, table["ratio"].min() / 1.3), max(1.25, table["ratio"].max() * 1.3)),
-    )
     log_axis(axis)
     return figure

@@ -24,14 +24,13 @@ from .video import sample_indices
 
 # %% ../nbs/22_reproduction.ipynb #adae32c2
 def repository() -> Path:
-    """The folder of the checkout that the current folder lies in; `FileNotFoundError` outside one."""
+    """The checkout that the current folder lies in; `FileNotFoundError` outside one."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "Snakefile").is_file():
             return folder
-    raise FileNotFoundError(
-        f"{here} lies in no checkout of lift (no Snakefile above it): clone the repository and start there"
-    )
+    fault = "lies in no checkout of lift (no Snakefile above it)"
+    raise FileNotFoundError(f"{here} {fault}: clone the repository and start there")
 
 # %% ../nbs/22_reproduction.ipynb #60da5696
 @dataclass(frozen=True)
@@ -46,6 +45,11 @@ class Run:
     def folder(self) -> Path:
         """Where this profile's products lie."""
         return self.root / "runs" / self.profile
+
+    @property
+    def probe_settings(self) -> dict[str, int]:
+        """The fields of a profile that every probe takes: bootstrap samples and seed."""
+        return {name: self.parameters[name] for name in ("bootstrap", "seed")}
 
     @cached_property
     def clips(self) -> pd.DataFrame:
@@ -75,13 +79,12 @@ class Run:
         """The path of a product; `FileNotFoundError` says which command makes it."""
         path = self.folder / name
         if not path.exists():
-            raise FileNotFoundError(
-                f"{path}: not made yet; run make reproduce PROFILE={self.profile}"
-            )
+            command = f"make reproduce PROFILE={self.profile}"
+            raise FileNotFoundError(f"{path}: not made yet; run {command}")
         return path
 
     def level_clips(self, level: str) -> pd.DataFrame:
-        """The clip table of a level of difficulty ("": the profile's own), with paths that can be opened from anywhere."""
+        """The clip table of a level of difficulty, or with "" the profile's own."""
         source = self.made(f"{level}/synthetic".strip("/"))
         clips = read_clips(source / "clips.csv")
         return clips.assign(path=[str(source / path) for path in clips["path"]])
@@ -91,12 +94,11 @@ class Run:
         return self.store.read(list(clips["clip_id"]))
 
     def embeddings(self, method: str, model: Model | None = None) -> pd.DataFrame:
-        """Embeddings of every clip by one method, indexed by clip id; LiFT methods use this run's model by default."""
+        """Embeddings of every clip, indexed by clip id; `model` replaces this run's LiFT."""
         ids = list(self.clips["clip_id"])
         model = (model or self.model) if method in LIFT_METHODS else None
-        return pd.DataFrame(
-            embed_store(self.store, method, model, ids), index=pd.Index(ids, name="clip_id")
-        )
+        values = embed_store(self.store, method, model, ids)  # (N, E)
+        return pd.DataFrame(values, index=pd.Index(ids, name="clip_id"))
 
     def backbone_parameters(self) -> int:
         """Parameters of the frozen backbone."""
@@ -113,15 +115,19 @@ class Run:
         return folder
 
     @property
+    def features_caption(self) -> str:
+        """Which features the profile has, to end a caption."""
+        features = self.parameters["features"]
+        weights = " (random weights)" if features.get("weights") == "random" else ""
+        return f"{features['backbone']}{weights} features, profile {self.profile}."
+
+    @property
     def caption(self) -> str:
-        """The sentence that every caption ends with: what data this is."""
-        groups = self.clips.groupby("split")["group"].agg(["nunique", "size"])
-        train = groups.loc["train"]
-        per_sign = train["size"] // (2 * train["nunique"])
-        return (
-            f"Synthetic benchmark ({train['nunique']} chiral groups, {per_sign} training clips per class), "
-            f"{self.parameters['features']['backbone']} features, profile {self.profile}."
-        )
+        """The sentence that the captions of synthetic clips end with: what data this is."""
+        train = self.clips[self.clips["split"] == "train"]
+        groups = train["group"].nunique()
+        size = f"{groups} chiral groups, {len(train) // (2 * groups)} training clips per class"
+        return f"Synthetic benchmark ({size}), {self.features_caption}"
 
 # %% ../nbs/22_reproduction.ipynb #3dd92460
 def open_run(profile: str) -> Run:
@@ -130,7 +136,6 @@ def open_run(profile: str) -> Run:
     path = root / "config" / f"{profile}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
-        raise FileNotFoundError(
-            f"no profile {profile!r}: {path} does not exist; the profiles are {known}"
-        )
+        fault = f"{path} does not exist; the profiles are {known}"
+        raise FileNotFoundError(f"no profile {profile!r}: {fault}")
     return Run(profile, root, read_config(path))

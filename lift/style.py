@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'MARKERS', 'CHANCE', 'CHANCE_KEY', 'set_style', 'save_figure', 'require_columns', 'series_styles', 'panels',
-           'legend_below', 'series_keys', 'chance_line', 'list_rows', 'log_axis', 'gallery']
+           'legend_below', 'series_keys', 'reach', 'dots', 'chance_line', 'list_rows', 'log_axis', 'gallery']
 
 # %% ../nbs/19_style.ipynb #5cd27236
 import math
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from .io import InputError, MissingExtraError, write_text
@@ -19,9 +21,8 @@ try:
     import matplotlib.pyplot as plt
     import seaborn
 except ImportError as error:
-    raise MissingExtraError(
-        'figures need matplotlib and seaborn: pip install "lift[repro]"'
-    ) from error
+    hint = 'figures need matplotlib and seaborn: pip install "lift[repro]"'
+    raise MissingExtraError(hint) from error
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -35,22 +36,21 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 
 
 def set_style() -> None:
-    """Set readable sizes, thin axes, the palette as colour cycle and what makes a saved figure reproducible."""
+    """Set readable sizes, thin axes, the palette, and what makes a saved figure reproducible."""
     seaborn.set_theme(style="ticks", palette=list(PALETTE.values()), rc={
-        "figure.dpi": 72, "savefig.dpi": 150, "figure.constrained_layout.use": True, "font.family": "DejaVu Sans",
-        "font.size": 11, "axes.titlesize": 12, "axes.labelsize": 11, "xtick.labelsize": 10, "ytick.labelsize": 10,
-        "legend.fontsize": 10, "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False,
-        "axes.linewidth": 0.8, "grid.color": "#DDDDDD", "grid.linewidth": 0.6, "axes.axisbelow": True,
+        "figure.dpi": 72, "savefig.dpi": 150, "font.family": "DejaVu Sans", "font.size": 11,
+        "axes.titlesize": 12, "axes.labelsize": 11, "xtick.labelsize": 10, "ytick.labelsize": 10,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
+        "grid.color": "#DDDDDD", "grid.linewidth": 0.6, "axes.axisbelow": True,
+        "legend.fontsize": 10, "legend.frameon": False, "figure.constrained_layout.use": True,
         "figure.constrained_layout.w_pad": 0.08, "figure.constrained_layout.h_pad": 0.06,
     })  # fmt: skip
 
 # %% ../nbs/19_style.ipynb #e852684d
 def save_figure(figure: Figure, folder: str | Path, name: str, caption: str) -> None:
-    """Write `name.png` (150 dpi), `name.svg` (text kept as text) and `name.md` (the caption), reproducibly."""
+    """Write `name.png` (150 dpi), `name.svg` (text stays text) and `name.md` (the caption)."""
     if not caption.strip() or Path(name).name != name:
-        raise InputError(
-            f"figure {name!r}: give a plain file name and a caption that says what one sees"
-        )
+        raise InputError(f"figure {name!r}: give a plain file name and a caption")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     shown_at = figure.dpi
@@ -67,7 +67,7 @@ def save_figure(figure: Figure, folder: str | Path, name: str, caption: str) -> 
 
 # %% ../nbs/19_style.ipynb #6f7505c2
 def require_columns(table: pd.DataFrame, plot: str, columns: str) -> None:
-    """Refuse a table that lacks a column of `columns` (names parted by spaces) or has no row."""
+    """`InputError` for a table without a row, or without one of the `columns` named."""
     missing = [column for column in columns.split() if column not in table]
     if missing or table.empty:
         fault = f"it lacks {', '.join(missing)}" if missing else "it has no row"
@@ -75,16 +75,19 @@ def require_columns(table: pd.DataFrame, plot: str, columns: str) -> None:
 
 
 def series_styles(names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Colour and marker of each name, in order of appearance; a ninth name repeats a colour with another marker."""
+    """Colour and marker of each name, in order of appearance.
+
+    A ninth name has the first colour again, with another marker.
+    """
     colours, count = list(PALETTE.values()), len(PALETTE)
     return {
         name: {"color": colours[i % count], "marker": MARKERS[(i + i // count) % count]}
         for i, name in enumerate(dict.fromkeys(names))
     }
 
-
+# %% ../nbs/19_style.ipynb #5e1f0a71
 def panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` equal panels, at most `columns` a row, each `width` by `height` inches."""
+    """A figure of `count` panels of `width` by `height` inches each, at most `columns` per row."""
     columns = min(count, columns)
     rows = math.ceil(count / columns)
     size = (width * columns, height * rows)
@@ -95,7 +98,7 @@ def panels(count: int, columns: int, width: float, height: float) -> tuple[Figur
 
 
 def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """One legend below all panels, in as many columns (at most 5) as the figure is wide enough for."""
+    """One legend below all panels, in as many columns (at most 5) as the figure has room for."""
     for columns in range(min(5, len(handles)), 0, -1):
         legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns)
         if columns == 1 or legend.get_window_extent().width < 0.97 * figure.bbox.width:
@@ -104,9 +107,24 @@ def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:
 
 
 def series_keys(styles: dict[str, dict[str, str]]) -> list[Line2D]:
-    """Legend entries: a marker each."""
+    """Legend entries of series: one marker each."""
     look = {"linestyle": "", "markersize": 7, "markeredgecolor": "#333333"}
     return [Line2D([], [], label=name, **look, **style) for name, style in styles.items()]
+
+# %% ../nbs/19_style.ipynb #5e1f0a75
+def reach(means: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
+    """Lengths `(2, N)` of the interval's two sides; zero where the interval is missing."""
+    return np.nan_to_num(np.stack([means - low, high - means]).astype(float)).clip(0)
+
+
+def dots(
+    axis: Axes, rows: pd.DataFrame, mean: str, heights: Sequence[float],
+    style: dict[str, str], size: float = 6,
+) -> None:  # fmt: skip
+    """Horizontal dots of the column `mean` at `heights`, with the intervals `low` to `high`."""
+    look = {"markersize": size, "elinewidth": 1.4, "markeredgewidth": 0.5, "linestyle": ""}
+    sides = reach(rows[mean], rows["low"], rows["high"])  # (2, N)
+    axis.errorbar(rows[mean], heights, xerr=sides, markeredgecolor="#333333", **look, **style)
 
 # %% ../nbs/19_style.ipynb #0fbe7144
 CHANCE = 50.0  # percent: a chiral pair has two signs
@@ -135,31 +153,48 @@ def log_axis(axis: Axes) -> None:
     axis.set_xticks([], minor=True)
 
 # %% ../nbs/19_style.ipynb #fac8d0e5
+_PARTS = ("The paper", "Real clips", "Further studies", "The library")
+
+
+def _part(name: str) -> str:
+    """The part of the page where a notebook stands."""
+    start = name.split("_")[0]
+    if start.isdigit():
+        return "The library"
+    if start.startswith(("figure", "table")):
+        return "The paper"
+    return "Real clips" if start == "droid" else "Further studies"
+
+
 def _section(folder: Path) -> list[str]:
-    """The figures, tables and data files of one notebook's folder, as Markdown blocks; empty where there is none."""
-    blocks = []
+    """The figures, tables and data files of one notebook as Markdown blocks, empty for none."""
+    figures, tables = [], []
     for page in sorted(folder.glob("*.md")):
         name, text = page.stem, page.read_text(encoding="utf-8").strip()
         link = f"{folder.name}/{name}"
         if page.with_suffix(".png").exists():
-            blocks += [f"![{name}]({link}.png)", f"{text} ([svg]({link}.svg))"]
+            figures += [f"![{name}]({link}.png)", f"{text} ([svg]({link}.svg))"]
         elif page.with_suffix(".csv").exists():
-            blocks += [text, f"([csv]({link}.csv), [tex]({link}.tex))"]
+            tables += [text, f"([csv]({link}.csv), [tex]({link}.tex))"]
     data = [f"[{file.stem}]({folder.name}/{file.name})" for file in sorted(folder.glob("*.json"))]
-    return blocks + ([f"Numbers: {', '.join(data)}"] if data else [])
+    found = figures + tables + ([f"Numbers: {', '.join(data)}"] if data else [])
+    return [f"### {folder.name}", *found] if found else []
 
-
+# %% ../nbs/19_style.ipynb #5e1f0a72
 def gallery(folder: str | Path) -> Path:
-    """Write `folder/README.md`, a page over every figure and table in the sub-folders; `FileNotFoundError` for none."""
-    folder = Path(folder)
-    blocks = ["# Figures and tables"]
-    for part in sorted(path for path in folder.glob("*") if path.is_dir()):
-        if section := _section(part):
-            blocks += [f"## {part.name}", *section]
-    if len(blocks) == 1:
-        raise FileNotFoundError(
-            f"{folder} has no sub-folder with a figure or a table: run the notebooks first"
-        )
+    """Write `folder/README.md`, a page over every figure and table in the sub-folders.
+
+    `FileNotFoundError` where there is none.
+    """
+    folder, blocks = Path(folder), []
+    notebooks = sorted(path for path in folder.glob("*") if path.is_dir())
+    for part in _PARTS:
+        sections = [_section(path) for path in notebooks if _part(path.name) == part]
+        if any(sections):
+            blocks += [f"## {part}", *chain.from_iterable(sections)]
+    if not blocks:
+        hint = "has no sub-folder with a figure or a table: run the notebooks first"
+        raise FileNotFoundError(f"{folder} {hint}")
     page = folder / "README.md"
-    write_text(page, "\n\n".join(blocks) + "\n")
+    write_text(page, "\n\n".join(["# Figures and tables", *blocks]) + "\n")
     return page

@@ -330,19 +330,16 @@ def test_the_mean_of_the_curvature_has_a_t_interval():
 def test_a_gallery_shows_all_in_order_and_is_reproducible(tmp_path):
     from lift.tables import save_json, save_table
 
-    for notebook in ("figure2_b", "figure1_a"):
+    for notebook in ("01_model", "actions", "droid_probes", "figure2_b", "figure1_a"):
         figures.save_figure(plt.figure(), tmp_path / notebook, "plot", f"Caption of {notebook}.")
-    save_table(
-        pd.DataFrame({"model": ["LiFT"], "accuracy": [77.0]}),
-        tmp_path / "table1",
-        "accuracy",
-        "A table.",
-    )
+    accuracy = pd.DataFrame({"model": ["LiFT"], "accuracy": [77.0]})
+    save_table(accuracy, tmp_path / "table1", "accuracy", "A table.")
     save_json({"profile": "smoke"}, tmp_path / "table1", "provenance")
     (tmp_path / "empty").mkdir()
     page = figures.gallery(tmp_path).read_text()
-    assert page.index("figure1_a") < page.index("figure2_b") < page.index("table1")
-    assert "![plot](figure1_a/plot.png)" in page and "Caption of figure2_b." in page
+    order = [line.split()[1] for line in page.splitlines() if line.startswith("### ")]
+    assert order == ["figure1_a", "figure2_b", "table1", "droid_probes", "actions", "01_model"]
+    assert "![plot](figure1_a/plot.png)\n\nCaption of figure1_a." in page, "the caption is below"
     assert "77.0" in page and "(table1/accuracy.csv)" in page and "(table1/provenance.json)" in page
     assert "empty" not in page
     assert figures.gallery(tmp_path).read_text() == page
