@@ -11,27 +11,33 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 # %% ../nbs/01_weights_files.ipynb #wfl00006
+_POINTER = "run `git lfs pull` where it was cloned, or download the file itself"
+_REFUSED = "the download was refused: open its address in a browser to see why"
+
+
 def weights_fault(path: str | Path) -> str | None:
-    """What is wrong with a file that should hold weights, and what to do; None where nothing is to be seen from outside."""
+    """What is wrong with a file that should hold weights, and what to do; None for no fault seen.
+
+    The values of the weights are not read.
+    """
     path = Path(path)
     if not path.is_file():
         return (
-            f"{path}: is a folder, not a file of weights"
-            if path.is_dir()
-            else f"{path}: no such file"
+            f"{path}: {'is a folder, not a file of weights' if path.is_dir() else 'no such file'}"
         )
     with open(path, "rb") as file:
         head = file.read(64).lstrip()
     if not head:
         return f"{path}: is empty; copy or download it again"
     if head.startswith(b"version https://git-lfs"):
-        return f"{path}: is a git-lfs pointer, not the weights; run `git lfs pull` where it was cloned, or download the file itself"
+        return f"{path}: is a git-lfs pointer, not the weights; {_POINTER}"
     if head[:5].lower() in (b"<html", b"<!doc"):
-        return f"{path}: is a web page, not weights; the download was refused: open its address in a browser to see why"
+        return f"{path}: is a web page, not weights; {_REFUSED}"
     return _safetensors_fault(path) if path.suffix == ".safetensors" else None
 
 
 def _safetensors_fault(path: Path) -> str | None:
+    """What is wrong with the header or the length of a safetensors file."""
     try:
         with safe_open(path, framework="pt"):
             return None
