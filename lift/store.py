@@ -215,59 +215,16 @@ class _Index:
             _write_atomically(path, lambda temporary: pq.write_table(table, temporary))
             self.refresh()
 
-# %% ../nbs/05_store.ipynb #9e7f20e1
-def _check_ids(ids: list[str], known: Container[str], path: Path) -> None:
-    """Refuse ids that are no text, are given twice, or are known already."""
-    for name in ids:
-        if not isinstance(name, str) or name.encode(errors="ignore").decode() != name:
-            raise StoreError(f"clip ids are text that UTF-8 can hold, got {name!r}")
-    again = [clip_id for clip_id, times in Counter(ids).items() if times > 1 or clip_id in known]
-    if again:
-        raise StoreError(f"{path}: stored already or given twice: {', '.join(again[:5])}")
-
-
-def _to_half(ids: list[str], features: Tensor) -> Tensor:
-    """Features `(N, T, D)` as float16; `StoreError` names clips that do not fit."""
-    half = features.detach().to("cpu", torch.float16).contiguous()  # (N, T, D)
-    finite = half.flatten(1).isfinite().all(1).tolist()  # (N,)
-    wrong = [clip_id for clip_id, good in zip(ids, finite, strict=True) if not good]
-    if wrong:
-        cause = "features that are NaN, infinite or beyond float16 (65504)"
-        raise StoreError(f"{cause}: {', '.join(wrong[:5])}")
-    return half
-
-# %% ../nbs/05_store.ipynb #9e7f20e3
-_STALE_SECONDS = 3600.0
-
-
-def _sweep(store: Path, before: float) -> None:
-    """Delete shards without an index part, and temporary files, last written `before` (Unix time).
-
-    The shards are listed first: so a commit that comes between is seen.
-    """
-    shards = list((store / "shards").glob("*.safetensors"))
-    committed = {part.stem for part in (store / "index").glob("*.parquet")}
-    orphans = [shard for shard in shards if shard.stem not in committed]
-    for path in [*orphans, *store.rglob(".*.part")]:
-        with contextlib.suppress(
-            FileNotFoundError
-        ):  # another writer has just renamed or deleted it
-            if path.stat().st_mtime < before:
-                path.unlink()
-
-# %% ../nbs/05_store.ipynb #712ac3d0
+# %% ../nbs/05_store.ipynb #9e7f20e6
 _HEADER = ("description", "frames", "dim")
 
 
-class FeatureStore(_Index):
-    """Features `(T, D)` of clips by id, in a folder.
-
-    Open one with `create`, `open` or `open_or_create`.
-    """
+class _Folder(_Index):
+    """The folder of a store, and its header in `store.json`."""
 
     def __init__(self, path: Path, header: dict):
         super().__init__(path)
-        self.header, self._swept = header, False
+        self.header = header
 
     @classmethod
     def create(
@@ -354,6 +311,55 @@ class FeatureStore(_Index):
     def dim(self) -> int:
         """D, the size of a feature."""
         return self.header["dim"]
+
+# %% ../nbs/05_store.ipynb #9e7f20e1
+def _check_ids(ids: list[str], known: Container[str], path: Path) -> None:
+    """Refuse ids that are no text, are given twice, or are known already."""
+    for name in ids:
+        if not isinstance(name, str) or name.encode(errors="ignore").decode() != name:
+            raise StoreError(f"clip ids are text that UTF-8 can hold, got {name!r}")
+    again = [clip_id for clip_id, times in Counter(ids).items() if times > 1 or clip_id in known]
+    if again:
+        raise StoreError(f"{path}: stored already or given twice: {', '.join(again[:5])}")
+
+
+def _to_half(ids: list[str], features: Tensor) -> Tensor:
+    """Features `(N, T, D)` as float16; `StoreError` names clips that do not fit."""
+    half = features.detach().to("cpu", torch.float16).contiguous()  # (N, T, D)
+    finite = half.flatten(1).isfinite().all(1).tolist()  # (N,)
+    wrong = [clip_id for clip_id, good in zip(ids, finite, strict=True) if not good]
+    if wrong:
+        cause = "features that are NaN, infinite or beyond float16 (65504)"
+        raise StoreError(f"{cause}: {', '.join(wrong[:5])}")
+    return half
+
+# %% ../nbs/05_store.ipynb #9e7f20e3
+_STALE_SECONDS = 3600.0
+
+
+def _sweep(store: Path, before: float) -> None:
+    """Delete shards without an index part, and temporary files, last written `before` (Unix time).
+
+    The shards are listed first: so a commit that comes between is seen.
+    """
+    shards = list((store / "shards").glob("*.safetensors"))
+    committed = {part.stem for part in (store / "index").glob("*.parquet")}
+    orphans = [shard for shard in shards if shard.stem not in committed]
+    for path in [*orphans, *store.rglob(".*.part")]:
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # another writer has just renamed or deleted it
+            if path.stat().st_mtime < before:
+                path.unlink()
+
+# %% ../nbs/05_store.ipynb #712ac3d0
+class FeatureStore(_Folder):
+    """Features `(T, D)` of clips by id, in a folder.
+
+    Open one with `create`, `open` or `open_or_create`.
+    """
+
+    _swept = False  # whether this writer has deleted what killed writers left
 
     def __repr__(self) -> str:
         name = self.description.get("name")

@@ -228,7 +228,7 @@ def describe_ucf101(root: str | Path) -> DatasetStatus:
         size="about 7 GB, 13,320 videos",
     )
 
-
+# %% ../../nbs/15_actions.ipynb #act00003
 def describe_hmdb51(root: str | Path) -> DatasetStatus:
     """What is found of HMDB51 at `root`, and how to get what is missing."""
     return examine(

@@ -161,7 +161,7 @@ def group_table(rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
     columns = ["triplet_id", "id_forward", "id_reverse", "verb_forward", "verb_reverse"]
     return pd.DataFrame(table, columns=[*columns, NOUN_COLUMN[dataset]])
 
-
+# %% ../../nbs/11_chiral.ipynb #chr00011
 def write_lists(rows: pd.DataFrame, out: str | Path, dataset: str) -> list[Path]:
     """Write mined rows as `chiral_groups-*.csv` and `cia-*.csv` of each split; the paths written.
 
@@ -202,7 +202,7 @@ def _sides_are_disjoint(table: pd.DataFrame) -> pd.Series:
     )
     return pd.Series([set(forward).isdisjoint(back) for forward, back in sides], table.index)
 
-
+# %% ../../nbs/11_chiral.ipynb #chr00012
 def _schema(noun: str) -> pa.DataFrameSchema:
     """The pandera schema of `chiral_groups-*.csv`."""
 
@@ -383,7 +383,7 @@ def locate_range(
     looked_for = f"{folders[0]}{video}{suffixes[0]}"
     return {"path": path, "start": start, "end": end, "looked_for": looked_for}
 
-
+# %% ../../nbs/11_chiral.ipynb #chr00013
 def resolve_clips(
     lists: pd.DataFrame, root: Path, locate: Callable[[str], dict[str, object]]
 ) -> pd.DataFrame:

@@ -42,7 +42,7 @@ def find_root(folder: str | Path) -> Path:
     places = [Path(folder) / name for name in ("droid", "droid-dataset.github.io", ".")]
     return next((place for place in places if (place / INDEX).is_file()), places[0])
 
-
+# %% ../../nbs/18_droid.ipynb #drd00010
 def _read_line(text: str) -> dict[str, str]:
     """Clip id, video, lab, scene and instruction of one line of data.
 
@@ -241,7 +241,7 @@ def _named(rows: pd.DataFrame) -> pd.DataFrame:
     names = [" / ".join(PAIRS[pair]) + (f": {noun}" if noun else "") for pair, noun in keys]
     return rows.assign(group=names)
 
-
+# %% ../../nbs/18_droid.ipynb #drd00011
 def form_groups(index: pd.DataFrame) -> pd.DataFrame:
     """The rows of `read_index` with `reason`, `group`, `chiral_label`, `verb`, `noun`.
 

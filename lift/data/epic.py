@@ -102,7 +102,7 @@ def _usable(table: pd.DataFrame, file: str) -> tuple[pd.DataFrame, dict[str, str
             rows.append(row)
     return pd.DataFrame(rows, columns=[*table.columns, "id", "start_sec", "stop_sec"]), unusable
 
-
+# %% ../../nbs/13_epic.ipynb #epi00002
 def read_annotations(root: str | Path) -> pd.DataFrame:
     """The annotations of the lists that are there.
 

@@ -55,7 +55,7 @@ def _read_classes(path: Path) -> dict[str, int]:
             raise DatasetError(f"{path}: {fault}; fetch the file again")
     return {name: int(index) for name, index in classes.items()}
 
-
+# %% ../../nbs/12_ssv2.ipynb #ssv00006
 def _read_entry(entry: object, classes: dict[str, int]) -> dict[str, object]:
     """The columns of one annotation; `target` is `None` where `labels.json` has no such class."""
     fields = entry if isinstance(entry, dict) else {}

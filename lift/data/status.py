@@ -34,7 +34,7 @@ def check_root(root: str | Path) -> Path:
         raise DatasetError(f"{root}: no such folder; give the folder of the data set")
     return root
 
-
+# %% ../../nbs/17_status.ipynb #sta00003
 def find_file(root: Path, names: Iterable[str]) -> Path | None:
     """The first of `names` (relative to `root`) that is a file."""
     return next((root / name for name in names if (root / name).is_file()), None)
@@ -105,7 +105,7 @@ def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     table.attrs["file"] = str(path)
     return table
 
-
+# %% ../../nbs/17_status.ipynb #sta00004
 def read_json(path: Path, kind: type) -> list | dict:
     """A JSON file that holds a `kind` (list or dict); `DatasetError` where it does not."""
     try:
@@ -170,7 +170,7 @@ def finish_clips(
     clips.attrs.update(root=str(root), missing=missing, unusable=unusable)
     return clips
 
-
+# %% ../../nbs/17_status.ipynb #sta00005
 def left_out(clips: pd.DataFrame, limit: int = 3) -> str:
     """What a clip table lacks, in one line: how many clips, and the names of the first."""
     parts = [f"{len(clips)} clips"]
