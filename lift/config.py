@@ -15,7 +15,7 @@ from .io import InputError
 
 # %% ../nbs/00_config.ipynb #cfg00006
 def read_config(path: str | Path) -> dict[str, Any]:
-    """The content of a YAML file; `ValueError` where it holds no fields, `FileNotFoundError` where there is none."""
+    """The fields of a YAML file; `ValueError` if it holds none."""
     try:
         fields = yaml.safe_load(Path(path).read_bytes()) or {}
     except yaml.YAMLError as error:
@@ -26,21 +26,20 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 # %% ../nbs/00_config.ipynb #cfg00008
 def read_section(path: str | Path, section: str = "") -> dict[str, Any]:
-    """The fields of a section, all fields where it is ""; `ValueError` names a section that is not there."""
+    """The fields of a section, or of the whole file; `ValueError` if there is no such section."""
     fields = read_config(path)
     seed = {"seed": fields["seed"]} if "seed" in fields else {}
     for name in filter(None, section.split(".")):
         if not isinstance(fields, dict) or not isinstance(fields.get(name), dict):
             there = ", ".join(fields) if isinstance(fields, dict) else "no section"
-            raise InputError(
-                f"{path}: there is no section {section!r}; {name!r} is not one of: {there}"
-            )
+            missing = f"there is no section {section!r}; {name!r} is not one of: {there}"
+            raise InputError(f"{path}: {missing}")
         fields = fields[name]
     return {**seed, **fields}
 
 # %% ../nbs/00_config.ipynb #cfg0000b
 def as_type(name: str, value: Any, default: Any) -> Any:
-    """`value` of the type of `default`; `ValueError` names the field where it is of another type."""
+    """`value` of the type of `default`; `ValueError` names the field if it is of another type."""
     wrong = InputError(f"{name} takes a value such as {default!r}, got {value!r}")
     if type(default) is float and type(value) in (int, str):
         try:

@@ -12,7 +12,7 @@ import threading
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -36,9 +36,8 @@ class VideoError(LiftError):
 
 def _printable(text: str) -> str:
     """The text with all characters that a terminal cannot print written as escapes."""
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
-    )
+    escaped = (sign.encode("unicode_escape").decode() for sign in text)
+    return "".join(s if s.isprintable() else e for s, e in zip(text, escaped, strict=True))
 
 # %% ../nbs/03_decoding.ipynb #cddbe8b4
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def _open_container(path: str | Path) -> Any:
 
 
 def _video_stream(container: Any, path: str | Path) -> Any:
-    """The best video stream, set to decode on one thread; the cover picture of a song is none."""
+    """The best video stream, set to decode on one thread; not the cover picture of a song."""
     stream = container.streams.best("video")
     if stream is None or stream.disposition & stream.disposition.attached_pic:
         others = sorted({other.type for other in container.streams if other is not stream})
@@ -217,7 +216,7 @@ def _first_picture(packet: Any) -> Any:
             return None
         raise
 
-
+# %% ../nbs/03_decoding.ipynb #dcd00020
 def _check_whole(container: Any, packets: list[_Packet], end: float, path: str | Path) -> None:
     """Refuse a file that ends inside a packet, or long before the duration in its header."""
     for number in range(max(len(packets) - 2, 0), len(packets)):  # a parser may mark one too early
@@ -233,9 +232,6 @@ def _check_whole(container: Any, packets: list[_Packet], end: float, path: str |
         raise VideoError(path, "truncated: the file ends inside a transport packet")
 
 # %% ../nbs/03_decoding.ipynb #dcd00005
-_EMPTY = "the video stream holds no frame that can be decoded"
-
-
 def _scan(container: Any, stream: Any, path: str | Path) -> tuple[list[_Packet], Any]:
     """The packets of the video in decoding order, and its first picture."""
     packets, picture, end, padded = [], None, 0.0, False
@@ -253,7 +249,7 @@ def _scan(container: Any, stream: Any, path: str | Path) -> tuple[list[_Packet],
             picture = _first_picture(packet)
     _check_whole(container, packets, end, path)
     if picture is None or not packets:
-        raise VideoError(path, _EMPTY)
+        raise VideoError(path, "the video stream holds no frame that can be decoded")
     if format_name == "mpegts" and (picture.is_corrupt or _gap_at_start(packets)):
         packets[0] = packets[0]._replace(damaged=True)  # FFmpeg does not mark a loss there
     return packets, picture
@@ -296,7 +292,7 @@ class _Order(NamedTuple):
         frames[self.packets] = np.arange(len(self.packets))
         return frames
 
-
+# %% ../nbs/03_decoding.ipynb #dcd00021
 _IN_ORDER = (  # codecs that show frames in the order in which they are stored
     *("vp8", "vp9", "av1", "mjpeg", "gif", "ffv1"),
     *("prores", "rawvideo", "huffyuv", "flv1", "wmv1", "wmv2"),
@@ -335,8 +331,6 @@ def _order(packets: list[_Packet], container: Any, codec: str, path: str | Path)
     if codec in _IN_ORDER or (None not in stamps and len(_delays(packets)) == 1):
         return _Order(_from_first_key(packets, seen))
     decoded = _decoded_order(path)
-    if not decoded:
-        raise VideoError(path, _EMPTY)
     return _Order(np.asarray(decoded), counted=len(set(decoded)) < len(decoded))
 
 
@@ -346,7 +340,7 @@ def _from_first_key(packets: list[_Packet], order: list[int]) -> np.ndarray:
     rank = order.index(first) if first in order else 0
     return np.asarray([number for number in order[rank:] if number >= first])
 
-
+# %% ../nbs/03_decoding.ipynb #dcd00022
 def _decoded_order(path: str | Path) -> list[int]:
     """Numbers of the packets in the order of their pictures: this decodes the whole file."""
     with _open_container(path) as container:
@@ -354,9 +348,7 @@ def _decoded_order(path: str | Path) -> list[int]:
         return [picture.pts for picture in _by_packet(packets, 0) if picture.pts is not None]
 
 
-def _by_packet(
-    packets: Iterable, number: int, spoilt: frozenset[int] = frozenset()
-) -> Iterator[Any]:
+def _by_packet(packets: Iterable, number: int, spoilt: frozenset[int] = frozenset()) -> Iterator:
     """Decoded pictures whose pts is the number of their packet; the first packet has `number`."""
     for packet in packets:
         if packet.size:
@@ -418,9 +410,9 @@ def _moved(packet: _Packet, shift: int, joint: bool) -> _Packet:
     damaged = packet.damaged and not joint
     return packet._replace(shown=packet.shown + shift, decoded=decoded, damaged=damaged)
 
-
+# %% ../nbs/03_decoding.ipynb #dcd00023
 def _breaks(stamps: list[int], leap: float) -> list[int]:
-    """Where a new clock begins: two stamps in a row, not one, go back, or leap and continue."""
+    """Where a new clock begins: two stamps, not one, go back, or leap and continue."""
     clock = np.asarray(stamps, np.int64)
     if len(clock) < 4:
         return []
@@ -464,7 +456,7 @@ def _twin(stamps: np.ndarray, chosen: np.ndarray, step: int) -> np.ndarray:
             return chosen
         chosen = np.where(equal, beside, chosen)
 
-
+# %% ../nbs/03_decoding.ipynb #dcd00024
 def _mended(stamps: list[float | None]) -> np.ndarray | None:
     """Stamps in showing order made to rise: missing and wrong ones lie between their neighbours."""
     ranks = np.asarray([rank for rank, stamp in enumerate(stamps) if stamp is not None])
@@ -473,7 +465,6 @@ def _mended(stamps: list[float | None]) -> np.ndarray | None:
     known = np.asarray([stamp for stamp in stamps if stamp is not None], np.float64)
     late = _rising(known.tolist())
     early = len(known) - 1 - _rising((-known[::-1]).tolist())[::-1]
-    # of two equal stamps either may be the wrong one: the right choice leaves the steadier steps
     choices = [_twin(known, chosen, step) for chosen in (early, late) for step in (-1, 1)]
     filled = [_filled(known, chosen, ranks, len(stamps)) for chosen in choices]
     return min(filled, key=lambda times: float(np.abs(np.diff(times, 2)).sum()))
@@ -518,7 +509,7 @@ def _keys(
     seek = np.asarray([min(pair, default=0) for pair in stamps], dtype=np.int64)
     return numbers[ranks], seek[ranks], np.asarray(keys)[ranks]
 
-
+# %% ../nbs/03_decoding.ipynb #dcd00025
 def _open_groups(packets: list[_Packet], order: _Order, keys: np.ndarray) -> bool:
     """Whether a frame is shown before a keyframe but stored after it."""
     first = order.packets.min()
@@ -562,7 +553,7 @@ def _unscaled_fault(picture: Any) -> str | None:
         return "an odd height, at full size"
     return None
 
-
+# %% ../nbs/03_decoding.ipynb #dcd00026
 def _unseen_turn(path: str | Path, container: Any) -> str | None:
     """Why decord would not turn the picture: it reads a turn only from the header of an MP4."""
     import av
@@ -611,7 +602,7 @@ def index_video(path: str | Path) -> VideoIndex:
     except Exception as fault:  # PyAV raises more than its own errors on what it did not expect
         raise VideoError(path, f"truncated or damaged: {_cause(fault)}") from fault
 
-
+# %% ../nbs/03_decoding.ipynb #dcd00027
 def _indexed(container: Any, stream: Any, path: str | Path) -> VideoIndex:
     """The index of an open file."""
     raw, picture = _scan(container, stream, path)
@@ -666,9 +657,9 @@ class _Converter:
         self.graph.push(picture)
         return self.graph.pull().to_ndarray()
 
-
+# %% ../nbs/03_decoding.ipynb #dcd00028
 def _filter_graph(picture: Any, filters: tuple[tuple[str, str], ...]) -> Any:
-    """FFmpeg's filters in a row, on one thread, for pictures like this one."""
+    """FFmpeg's filters one after another, on one thread, for pictures like this one."""
     from av.filter import Graph
 
     graph = Graph()
@@ -750,7 +741,7 @@ class _ByRoll(_ByStamp):
             return _counted(pictures, self.index)
         return ((-1 if p.pts is None else int(frames[p.pts]), p) for p in pictures)
 
-
+# %% ../nbs/03_decoding.ipynb #dcd00029
 def _counted(pictures: Iterable[Any], index: VideoIndex) -> _Numbered:
     """Pictures numbered by counting from each keyframe on."""
     group = rank = -1
@@ -784,8 +775,8 @@ class PyAVReader:
 
     def read(self, wanted: np.ndarray) -> np.ndarray:
         """Sorted frame numbers `(T,)` to `(T, H, W, 3)` uint8."""
-        for lost in np.intersect1d(wanted, self.index.damaged)[:1]:
-            raise DecoderFault(f"frame {lost} is damaged: data before it or in it were lost")
+        if len(lost := np.intersect1d(wanted, self.index.damaged)):
+            raise DecoderFault(f"frame {lost[0]} is damaged: data before it or in it were lost")
         frames = np.empty((len(wanted), *self.shape), np.uint8)
         for row, number in enumerate(wanted.tolist()):
             try:
@@ -802,13 +793,11 @@ class PyAVReader:
         near = self.position >= self.index.keys[key] or number <= self.position + 1
         if self.position < number and near and (picture := self._advance(number)) is not None:
             return picture
-        for start in range(key, max(key - 3, -1), -1):
-            self.pictures, self.position = self.source.seek(start), -1
-            if (picture := self._advance(number)) is not None:
-                return picture
+        starts = [*range(key, max(key - 3, -1), -1)]
         if self.index.roll:  # the places of keyframes may be wrong: from the beginning
-            self.close()
-            self.pictures, self.position = self.source.open(), -1
+            starts.append(0)
+        for start in starts:
+            self.pictures, self.position = self.source.seek(start), -1
             if (picture := self._advance(number)) is not None:
                 return picture
         raise DecoderFault(f"frame {number} is missing or damaged")
@@ -826,7 +815,7 @@ def _import_decord() -> Any:
     """decord, quiet; `DecoderFault` where it is not installed or cannot be loaded."""
     os.environ.setdefault("DECORD_EOF_RETRY_MAX", "20480")
     try:
-        import torch  # noqa: F401
+        import torch  # noqa: F401, I001  # before decord: the other order crashes with CUDA
 
         import decord
     except ImportError as fault:
@@ -835,33 +824,29 @@ def _import_decord() -> Any:
     decord.logging.set_level(decord.logging.QUIET)
     return decord
 
+# %% ../nbs/03_decoding.ipynb #dcd00031
+def _ask_decord(seconds: float, call: Callable[[], Any]) -> Any:
+    """The result of a call into decord; `DecoderFault` with its reason if it fails or hangs.
 
-def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    """The result of `call`, or `TimeoutError`; a call that hangs stays in a daemon thread."""
+    A call that hangs stays in a daemon thread.
+    """
     answer: Future = Future()
 
     def run() -> None:
         try:
             answer.set_result(call())
-        except Exception as fault:
+        except Exception as fault:  # RuntimeError, AssertionError, IndexError, decord's own class
             answer.set_exception(fault)
 
     threading.Thread(target=run, daemon=True, name="decord").start()
-    try:
-        return answer.result(timeout=seconds)
-    except TimeoutError:
-        raise TimeoutError(f"no answer within {seconds:.0f} s") from None
-
-# %% ../nbs/03_decoding.ipynb #733c40d5
-def _ask_decord(seconds: float, call: Callable[[], Any]) -> Any:
-    """The result of a call into decord; `DecoderFault` with its reason if it fails or hangs."""
-    try:
-        return _within(seconds, call)
-    except Exception as fault:  # RuntimeError, AssertionError, IndexError, decord's own class
+    if wait([answer], timeout=seconds).not_done:
+        raise DecoderFault(f"no answer within {seconds:.0f} s")
+    if fault := answer.exception():
         line = (str(fault) or type(fault).__name__).splitlines()[0]
         raise DecoderFault(re.sub(r"\[[\d:]+\] \S+:\d+: ", "", line)) from fault
+    return answer.result()
 
-
+# %% ../nbs/03_decoding.ipynb #733c40d5
 def _open_decord(decord: Any, path: str, options: dict) -> Any:
     """decord's own reader of a file."""
     try:
@@ -871,7 +856,7 @@ def _open_decord(decord: Any, path: str, options: dict) -> Any:
             return decord.VideoReader(file, **options)
     return decord.VideoReader(_url(path), **options)
 
-
+# %% ../nbs/03_decoding.ipynb #dcd00030
 class DecordReader:
     """Frames of one file through decord."""
 

@@ -12,36 +12,41 @@ from torch import Tensor
 # %% ../nbs/00_geometry.ipynb #489eecff
 def _require_frames(x: Tensor, minimum: int, quantity: str) -> None:
     """Refuse a trajectory that is too short for `quantity`."""
-    if x.ndim < 2 or x.shape[-2] < minimum:
-        frames = x.shape[-2] if x.ndim >= 2 else 0
-        raise ValueError(
-            f"{quantity} needs a trajectory (..., T, D) of at least {minimum} frames, got T={frames}"
-        )
+    frames = x.shape[-2] if x.ndim >= 2 else 0
+    if frames < minimum:
+        need = f"a trajectory (..., T, D) of at least {minimum} frames"
+        raise ValueError(f"{quantity} needs {need}, got T={frames}")
 
 # %% ../nbs/00_geometry.ipynb #9787cf99
 def displacement(x: Tensor) -> Tensor:
-    """Steps between neighbouring frames: `(..., T, D)` to `(..., T-1, D)`; `ValueError` below 2 frames."""
+    """Steps between neighbouring frames: `(..., T, D)` to `(..., T-1, D)`.
+
+    `ValueError` below 2 frames.
+    """
     _require_frames(x, 2, "displacement")
     return x[..., 1:, :] - x[..., :-1, :]  # (..., T-1, D)
 
 # %% ../nbs/00_geometry.ipynb #3a5838bb
 def curvature(x: Tensor, degrees: bool = False) -> Tensor:
-    """Angle between successive displacements: `(..., T, D)` to `(..., T-2)`, radians or degrees (Hénaff et al. 2019).
+    """Angle between successive displacements: `(..., T, D)` to `(..., T-2)` (Hénaff et al. 2019).
 
-    It is `nan` where a displacement is zero. `ValueError` below 3 frames.
+    Radians, or degrees. `nan` where a displacement is zero. `ValueError` below 3 frames.
     """
     _require_frames(x, 3, "curvature")
-    # (..., T-1, D), half precision would overflow
-    step = displacement(x if x.dtype == torch.float64 else x.float())
+    x = x if x.dtype == torch.float64 else x.float()  # half precision would overflow
+    step = displacement(x)  # (..., T-1, D)
     unit = step / step.norm(dim=-1, keepdim=True)  # (..., T-1, D)
     before, after = unit[..., :-1, :], unit[..., 1:, :]  # (..., T-2, D)
-    # (..., T-2)
-    angle = 2 * torch.atan2((before - after).norm(dim=-1), (before + after).norm(dim=-1))
+    apart, along = (before - after).norm(dim=-1), (before + after).norm(dim=-1)  # (..., T-2)
+    angle = 2 * torch.atan2(apart, along)  # (..., T-2)
     return torch.rad2deg(angle) if degrees else angle
 
 # %% ../nbs/00_geometry.ipynb #87dca1d1
 def straightness(x: Tensor) -> Tensor:
-    """Chord over arc length: `(..., T, D)` to `(...)`, in [0, 1]; `nan` for a curve that never moves."""
+    """Chord over arc length: `(..., T, D)` to `(...)`, in [0, 1].
+
+    `nan` for a curve that never moves. `ValueError` below 2 frames.
+    """
     _require_frames(x, 2, "straightness")
     chord = (x[..., -1, :] - x[..., 0, :]).norm(dim=-1)  # (...)
     arc = displacement(x).norm(dim=-1).sum(-1)  # (...)
@@ -55,7 +60,7 @@ def reverse_time(x: Tensor) -> Tensor:
 
 # %% ../nbs/00_geometry.ipynb #e4b81faf
 def temporal_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and least-squares slope over normalised time in [0, 1]: `(..., T, D)` to two of `(..., D)`."""
+    """Mean and least-squares slope over time in [0, 1]: `(..., T, D)` to two of `(..., D)`."""
     _require_frames(x, 1, "temporal moments")
     mean = x.mean(-2)  # (..., D)
     if x.shape[-2] == 1:

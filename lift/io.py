@@ -15,7 +15,7 @@ from pathlib import Path
 
 # %% ../nbs/00_io.ipynb #10f00007
 class LiftError(Exception):
-    """Base of all errors that are the package's own; the message says what is wrong and what to do."""
+    """Base of the package's own errors; the message says what is wrong and what to do."""
 
 
 class InputError(LiftError, ValueError):
@@ -38,13 +38,13 @@ def _flush(path: Path) -> None:
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it and rename it; an error leaves `path` as it was.
+    """Let `write` fill a temporary file beside `path`, flush it and rename it.
 
-    The folder must be there: a network disk that has gone away must not come back as a local folder.
+    An error leaves `path` as it was. The folder must be there: a network disk that has gone away
+    must not come back as a local folder.
     """
     path = Path(path)
-    # the store sweeps such names when they are old
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")  # the store removes old ones
     try:
         write(part)
         _flush(part)
@@ -53,9 +53,9 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     finally:
         part.unlink(missing_ok=True)
 
-
+# %% ../nbs/00_io.ipynb #10f00018
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file in UTF-8 as a whole, line ends as they are; its folder is made if need be."""
+    """Write a text file as a whole, in UTF-8, with its line ends unchanged."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8", newline=""))
 
@@ -64,13 +64,12 @@ def write_json(
     path: str | Path, content: object, indent: int = 2, ensure_ascii: bool = True
 ) -> None:
     """Write a JSON file as a whole, with sorted keys, so that equal content makes equal files."""
-    write_text(
-        path, json.dumps(content, indent=indent, sort_keys=True, ensure_ascii=ensure_ascii) + "\n"
-    )
+    text = json.dumps(content, indent=indent, sort_keys=True, ensure_ascii=ensure_ascii)
+    write_text(path, text + "\n")
 
 # %% ../nbs/00_io.ipynb #10f00014
 def short_hash(parts: Iterable[str | bytes], length: int = 16) -> str:
-    """The first `length` hexadecimal digits of the SHA-256 of `parts`, one after another; text counts as UTF-8."""
+    """The first `length` hexadecimal digits of the SHA-256 of the joined `parts`; text is UTF-8."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.encode() if isinstance(part, str) else part)

@@ -18,28 +18,30 @@ from .io import InputError
 
 # %% ../nbs/02_losses.ipynb #45bd1dfc
 def orthogonality_loss(static: Tensor, dynamic: Tensor) -> Tensor:
-    """Mean absolute cosine between the code `(B, d)` and each of the p codes in `(B, p * d)` (paper section 3, weight 0.1)."""
+    """Mean absolute cosine between a code `(B, d)` and each of p codes `(B, p * d)` (paper 3)."""
     parts = dynamic.unflatten(-1, (-1, static.shape[-1]))  # (B, p, d); LiFT has p = 1
     return F.cosine_similarity(static[:, None], parts, dim=-1).abs().mean()
 
 # %% ../nbs/02_losses.ipynb #c2e1042d
 def temporal_difference_loss(reconstruction: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of the steps between neighbouring frames, `(B, T, D)` both; `ValueError` below 2 frames."""
+    """Mean squared error of the steps between neighbouring frames, both `(B, T, D)`.
+
+    `ValueError` below 2 frames.
+    """
     return F.mse_loss(displacement(reconstruction), displacement(target))
 
 # %% ../nbs/02_losses.ipynb #050bee4d
 class CurvatureLoss(nn.Module):
-    """Mean of `1 - cos` of the angle between successive displacements of `(B, T, D)`; 0 on a line, at most 2.
+    """Mean of `1 - cos` of the angle between successive steps of `(B, T, D)`: 0 to 2, 0 on a line.
 
-    `ValueError` below 3 frames. The measured counterpart in degrees is `lift.geometry.curvature` (Hénaff et al. 2019).
+    `ValueError` below 3 frames. `lift.geometry.curvature` measures the angle (Hénaff et al. 2019).
     """
 
     def forward(self, path: Tensor) -> Tensor:
         """Paths `(B, T, D)` to one number."""
         if path.ndim < 2 or path.shape[-2] < 3:
-            raise InputError(
-                f"the curvature loss needs paths (B, T, D) of at least 3 frames, got {tuple(path.shape)}"
-            )
+            need = "needs paths (B, T, D) of at least 3 frames"
+            raise InputError(f"the curvature loss {need}, got {tuple(path.shape)}")
         step = F.normalize(displacement(path), dim=-1)  # (B, T-1, D), zero at a pause
         before, after = step[..., :-1, :], step[..., 1:, :]  # (B, T-2, D)
         moving = before.square().sum(-1) * after.square().sum(-1)  # (B, T-2), 0 at a pause, else 1
@@ -63,7 +65,7 @@ class LossWeights:
             cause = ", ".join(wrong) or "all are 0"
             raise InputError(f"loss weights are numbers of at least 0, and one is above 0: {cause}")
 
-
+# %% ../nbs/02_losses.ipynb #e2eaae3f
 class LiFTLoss(nn.Module):
     """Weighted sum of the terms, by the fields of `LossWeights`."""
 
@@ -73,14 +75,13 @@ class LiFTLoss(nn.Module):
         self.curvature_loss = CurvatureLoss()
 
     def forward(
-        self,
-        reconstruction: Tensor,
-        target: Tensor,
-        static: Tensor,
-        dynamic: Tensor,
+        self, reconstruction: Tensor, target: Tensor, static: Tensor, dynamic: Tensor,
         latents: Tensor,
-    ) -> dict[str, Tensor]:
-        """The terms of weight above 0 and their weighted sum `"loss"`; `(B, T, D)`, `(B, T, D)`, `(B, d)`, `(B, d)`, `(B, T, d)`."""
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """The terms of weight above 0 and their weighted sum `"loss"`.
+
+        `reconstruction` and `target` `(B, T, D)`, the codes `(B, d)`, `latents` `(B, T, d)`.
+        """
         compute = {
             "reconstruction": lambda: F.mse_loss(reconstruction, target),
             "orthogonality": lambda: orthogonality_loss(static, dynamic),
@@ -89,8 +90,5 @@ class LiFTLoss(nn.Module):
             "decoded_curvature": lambda: self.curvature_loss(reconstruction),
         }
         terms = {name: compute[name]() for name, weight in self.weights.items() if weight > 0}
-        total = sum(
-            (self.weights[name] * term for name, term in terms.items()),
-            torch.zeros((), device=target.device),
-        )
-        return {**terms, "loss": total}
+        zero = torch.zeros((), device=target.device)
+        return {**terms, "loss": sum((self.weights[n] * t for n, t in terms.items()), zero)}

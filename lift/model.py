@@ -21,7 +21,7 @@ from .io import InputError
 # %% ../nbs/01_model.ipynb #5b914b19
 @dataclass
 class LiFTConfig:
-    """Shape of a LiFT model; the defaults are the published one (paper section 3, released checkpoint)."""
+    """Shape of a LiFT model; the defaults are the published one (paper 3, released checkpoint)."""
 
     feature_dim: int = 384  # D, the size of a frame's feature: 384 is DINOv2 ViT-S/14
     latent_dim: int = 384  # d, the size of each code; the embedding has 2d
@@ -33,14 +33,13 @@ class LiFTConfig:
 
     def __post_init__(self):
         for name in ("feature_dim", "latent_dim", "depth", "heads", "max_frames"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise InputError(
-                    f"LiFTConfig.{name} must be a whole number of at least 1, got {getattr(self, name)!r}"
-                )
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                need = "must be a whole number of at least 1"
+                raise InputError(f"LiFTConfig.{name} {need}, got {value!r}")
         if self.latent_dim % self.heads or self.latent_dim % 2:
-            raise InputError(
-                f"LiFTConfig.latent_dim ({self.latent_dim}) must be even and a multiple of heads ({self.heads})"
-            )
+            need = f"must be even and a multiple of heads ({self.heads})"
+            raise InputError(f"LiFTConfig.latent_dim ({self.latent_dim}) {need}")
         if not 0 <= self.dropout < 1:
             raise InputError(f"LiFTConfig.dropout must lie in [0, 1), got {self.dropout}")
 
@@ -58,18 +57,15 @@ class LiFTOutput:
 def sinusoidal_positions(
     frames: int, dim: int, max_frames: int, device: torch.device | None = None
 ) -> Tensor:
-    """Fixed sinusoidal position encodings `(T, dim)`, base 10000 (Vaswani et al. 2017, section 3.5).
+    """Fixed sinusoidal position encodings `(T, dim)`, base 10000 (Vaswani et al. 2017, 3.5).
 
-    They are computed in float32, as in the authors' release: far positions then carry the same rounding as theirs.
+    In float32, as in the authors' release: far positions then have the same rounding as theirs.
     """
+    kind = {"device": device, "dtype": torch.float32}
     last = min(frames, max_frames) - 1
-    # (T, 1)
-    position = torch.linspace(0, last, frames, device=device, dtype=torch.float32)[:, None]
-    # (dim/2,)
-    rate = torch.exp(
-        torch.arange(0, dim, 2, device=device, dtype=torch.float32) * (-math.log(10000.0) / dim)
-    )
-    encoding = torch.empty(frames, dim, device=device, dtype=torch.float32)  # (T, dim)
+    position = torch.linspace(0, last, frames, **kind)[:, None]  # (T, 1)
+    rate = torch.exp(torch.arange(0, dim, 2, **kind) * (-math.log(10000.0) / dim))  # (dim/2,)
+    encoding = torch.empty(frames, dim, **kind)  # (T, dim)
     encoding[:, 0::2], encoding[:, 1::2] = torch.sin(position * rate), torch.cos(position * rate)
     return encoding
 
@@ -95,13 +91,12 @@ class TokenEncoder(nn.Module):
         self.transformer = nn.TransformerEncoder(layer, config.depth, enable_nested_tensor=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`(B, T, D)` to the static token `(B, d)`, the dynamic token `(B, d)` and the frame tokens `(B, T, d)`."""
+        """`(B, T, D)` to static and dynamic tokens, both `(B, d)`, and frame tokens `(B, T, d)`."""
         frames = self.input_projection(x)  # (B, T, d)
         positions = sinusoidal_positions(x.shape[1], frames.shape[-1], self.max_frames, x.device)
         frames = frames + positions.to(frames.dtype)  # (B, T, d)
-        # (B, 2, d)
-        tokens = torch.cat([self.static_token, self.dynamic_token], dim=1).expand(len(x), -1, -1)
-        tokens = self.transformer(torch.cat([tokens, frames], dim=1))  # (B, 2 + T, d)
+        first = [token.expand(len(x), -1, -1) for token in (self.static_token, self.dynamic_token)]
+        tokens = self.transformer(torch.cat([*first, frames], dim=1))  # (B, 2 + T, d)
         return tokens[:, 0], tokens[:, 1], tokens[:, 2:]
 
 # %% ../nbs/01_model.ipynb #ec494ecf
@@ -115,11 +110,8 @@ class LineEncoder(TokenEncoder):
 
     def __init__(self, config: LiFTConfig):
         super().__init__(config)
-        self.static_head, self.dynamic_head = (
-            code_head(config.latent_dim),
-            code_head(config.latent_dim),
-        )
-        self.dynamic_dim = config.latent_dim
+        dim = self.dynamic_dim = config.latent_dim
+        self.static_head, self.dynamic_head = code_head(dim), code_head(dim)
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`(B, T, D)` to the codes `(B, d)`, `(B, d)`."""
@@ -189,13 +181,12 @@ class LiFT(
         return self.config.latent_dim, self.encoder.dynamic_dim
 
     def set_feature_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Standardise features by `mean` (D,) and `std` (D,) from now on; they are saved with the model."""
+        """Standardise features by `mean` (D,) and `std` (D,) from now on; saved with the model."""
         self.feature_mean.copy_(mean)
-        # a feature that never changed has no scale
-        self.feature_std.copy_(torch.where(std > 1e-6, std, 1.0))
+        self.feature_std.copy_(torch.where(std > 1e-6, std, 1.0))  # 1 if a feature never changes
 
     def standardise(self, x: Tensor) -> Tensor:
-        """Features `(B, T, D)` as the encoder sees them; `ValueError` for another shape than `(B, T, feature_dim)`."""
+        """Features `(B, T, D)` as the encoder sees them; `ValueError` for another shape."""
         if x.ndim != 3 or x.shape[-1] != self.config.feature_dim or x.shape[1] < 1:
             expected = f"(batch, frames, {self.config.feature_dim})"
             raise InputError(f"LiFT expects features of shape {expected}, got {tuple(x.shape)}")
@@ -207,11 +198,11 @@ class LiFT(
         return LiFTOutput(self._decode(latents), static, dynamic, latents)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Features `(B, T, D)` to the static and the dynamic code, `(B, d)` each; nothing is decoded."""
+        """Features `(B, T, D)` to the static and the dynamic code, both `(B, d)`; no decoding."""
         return self.encoder.codes(self.standardise(x))
 
     def embed(self, x: Tensor) -> Tensor:
-        """Features `(B, T, D)` to the embedding `[z_s, z_d]` `(B, 2d)`; nothing is decoded."""
+        """Features `(B, T, D)` to the embedding `[z_s, z_d]` `(B, 2d)`; no decoding."""
         return torch.cat(self.encode(x), dim=-1)
 
     def decode(self, static: Tensor, dynamic: Tensor, times: Tensor) -> Tensor:
@@ -219,11 +210,15 @@ class LiFT(
         return self._decode(self.encoder.path(static, dynamic, times.to(static.dtype)))
 
     def _decode(self, latents: Tensor) -> Tensor:
+        """Latents `(B, K, d)` to features in the units of the input."""
         return self.decoder(latents) * self.feature_std + self.feature_mean  # (B, K, D)
 
     @classmethod
     def from_pretrained(cls, reference: str | Path, **options) -> "LiFT":
-        """A LiFT from a saved folder or a hub id, see `lift.checkpoints.load_pretrained`; `lift.load_model` opens every kind."""
+        """A LiFT from a saved folder or a hub id, see `lift.checkpoints.load_pretrained`.
+
+        `lift.load_model` opens every kind of model.
+        """
         from lift.checkpoints import load_pretrained
 
         return load_pretrained(cls, super().from_pretrained, reference, options)

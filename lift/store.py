@@ -12,7 +12,7 @@ import json
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,11 +28,11 @@ from .io import LiftError, short_hash, write_whole
 
 # %% ../nbs/05_store.ipynb #4b8fc04d
 class StoreError(LiftError, ValueError):
-    """A feature store is damaged, or is asked for what it cannot do; the message names the file or the clips."""
+    """A store is damaged, or cannot do what is asked; the message names the file or the clips."""
 
 
 class StoreMismatchError(StoreError):
-    """The store was made by another backbone, with other weights, or with other frames than those asked for."""
+    """The store holds features of another backbone, other weights or other frames."""
 
 
 def _write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -40,12 +40,12 @@ def _write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     try:
         write_whole(path, write)
     except (OSError, SafetensorError) as error:
-        raise StoreError(
-            f"{path}: could not be written ({error}); what was stored before is intact"
-        ) from error
+        cause = f"could not be written ({error}); what was stored before is intact"
+        raise StoreError(f"{path}: {cause}") from error
 
 
 def _read_json(path: Path) -> dict:
+    """The object in a JSON file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -56,24 +56,26 @@ def _read_json(path: Path) -> dict:
 
 
 def _write_json(path: Path, content: dict) -> None:
+    """Write a JSON file as a whole."""
     text = json.dumps(content, indent=2, sort_keys=True) + "\n"
     _write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 # %% ../nbs/05_store.ipynb #dbf20e8b
 def _differences(ours: dict, theirs: dict) -> str:
-    """The fields that differ, with both values; where the same weights came from does not matter."""
-    names = sorted(
-        name
-        for name in (ours.keys() | theirs.keys()) - {"weights"}
-        if ours.get(name) != theirs.get(name)
-    )
+    """The fields that differ, with both values; the source of the same weights does not matter."""
+    names = sorted((ours.keys() | theirs.keys()) - {"weights"})
     return "; ".join(
-        f"{name}: {ours.get(name)!r} in the store, {theirs.get(name)!r} asked for" for name in names
+        f"{name}: {ours.get(name)!r} in the store, {theirs.get(name)!r} asked for"
+        for name in names
+        if ours.get(name) != theirs.get(name)
     )
 
 # %% ../nbs/05_store.ipynb #5a0e51c1
 class ClipSource(NamedTuple):
-    """What the features of a clip were made of, as far as it is known; a file is known by its size and time, or by its contents."""
+    """What the features of a clip were made of, as far as it is known.
+
+    A file is known by its size and time, or by its contents.
+    """
 
     path: str | None = None  # as the clip table gave it
     start: float | None = None  # seconds; None: the beginning
@@ -83,24 +85,20 @@ class ClipSource(NamedTuple):
     digest: str | None = None  # hash of its contents, where that was asked for
 
 
-_SOURCE_TYPES = (pa.string(), pa.float64(), pa.float64(), pa.int64(), pa.int64(), pa.string())
-_PART = pa.schema(
-    [
-        ("clip_id", pa.string()),
-        ("shard", pa.string()),
-        ("row", pa.int64()),
-        *zip(ClipSource._fields, _SOURCE_TYPES, strict=True),
-    ]
-)
-
-
 class _Entry(NamedTuple):
-    """A row of an index part: a clip, where its features are (no row: the clip is withdrawn), and what they were made of."""
+    """One row of an index part: a clip, where its features are, and what they were made of."""
 
     clip_id: str
     shard: str
-    row: int | None
+    row: int | None  # None: the clip is withdrawn
     source: ClipSource | None
+
+# %% ../nbs/05_store.ipynb #5a0e51c3
+_SOURCE_TYPES = (pa.string(), pa.float64(), pa.float64(), pa.int64(), pa.int64(), pa.string())
+_PART = pa.schema(
+    [("clip_id", pa.string()), ("shard", pa.string()), ("row", pa.int64())]
+    + list(zip(ClipSource._fields, _SOURCE_TYPES, strict=True))
+)
 
 
 def _read_part(path: Path) -> list[_Entry]:
@@ -110,13 +108,11 @@ def _read_part(path: Path) -> list[_Entry]:
             there = [name for name in _PART.names if name in file.schema_arrow.names]
             columns = file.read(there, use_threads=False).to_pydict()
         rows = list(zip(columns["clip_id"], columns["shard"], columns["row"], strict=True))
-        if "path" not in columns:
-            return [_Entry(*row, None) for row in rows]
-        sources = map(ClipSource, *(columns[name] for name in ClipSource._fields))
-        return [
-            _Entry(*row, source if source.path else None)
-            for row, source in zip(rows, sources, strict=True)
-        ]
+        sources = [None] * len(rows)
+        if "path" in columns:
+            made_of = map(ClipSource, *(columns[name] for name in ClipSource._fields))
+            sources = [source if source.path else None for source in made_of]
+        return [_Entry(*row, source) for row, source in zip(rows, sources, strict=True)]
     except (pa.ArrowException, KeyError, OSError) as error:
         remedy = "delete it and extract again: its clips will be redone"
         raise StoreError(f"{path}: not readable ({error}); {remedy}") from error
@@ -128,27 +124,107 @@ def _read_rows(path: Path, rows: list[int]) -> Tensor:
         with safe_open(path, framework="pt") as file:
             return file.get_tensor("features")[rows]  # (n, T, D)
     except (SafetensorError, OSError, IndexError) as error:
-        part = path.parents[1] / "index" / f"{path.stem}.parquet"
-        raise StoreError(
-            f"{path}: not readable ({error}); delete it and {part}, then extract again"
-        ) from error
+        remedy = f"delete it and {path.parents[1] / 'index' / path.stem}.parquet"
+        raise StoreError(f"{path}: not readable ({error}); {remedy}, then extract again") from error
 
-# %% ../nbs/05_store.ipynb #712ac3d0
-_HEADER = ("description", "frames", "dim")
-_STALE_SECONDS = 3600.0
+# %% ../nbs/05_store.ipynb #9e7f20d9
+class _Index:
+    """Which clip is where in the store `path`: its index parts, read and written."""
 
-
-class FeatureStore:
-    """Features `(T, D)` of clips by id, in a folder; open with `create`, `open` or `open_or_create`."""
-
-    def __init__(self, path: Path, header: dict):
-        self.path, self.header = path, header
+    def __init__(self, path: Path):
+        self.path = path
         self._rows: dict[str, tuple[str, int]] = {}  # clip id -> (shard name, row)
         self._sources: dict[str, ClipSource | None] = {}
         self._latest: dict[str, str] = {}  # clip id -> the last part that names it, by name
         self._indexed: set[str] = set()
-        self._swept = False
         self.refresh()
+
+    @property
+    def ids(self) -> list[str]:
+        """The clips in the store, sorted."""
+        return sorted(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, clip_id: str) -> bool:
+        return clip_id in self._rows
+
+    def refresh(self) -> None:
+        """Read what other writers have committed since; the last part that names a clip counts."""
+        parts = sorted((self.path / "index").glob("*.parquet"))
+        committed = {part.stem for part in parts}
+        for part in parts:
+            if part.stem in self._indexed:
+                continue
+            for entry in _read_part(part):
+                if entry.shard in committed:  # otherwise its damaged shard was deleted by hand
+                    self._enter(part.stem, entry)
+            self._indexed.add(part.stem)
+
+    def _enter(self, part: str, entry: _Entry) -> None:
+        """Take one row of a part into the index."""
+        clip_id = entry.clip_id
+        if part < self._latest.get(clip_id, ""):
+            return  # another writer was overtaken: a later part is known already
+        self._latest[clip_id] = part
+        self._rows.pop(clip_id, None)
+        if entry.row is not None:
+            self._rows[clip_id] = entry.shard, entry.row
+            self._sources[clip_id] = entry.source
+
+    def source(self, clip_id: str) -> ClipSource | None:
+        """What the features of a clip were made of, if recorded; `KeyError` for an unknown id."""
+        self._require([clip_id])
+        return self._sources[clip_id]
+
+    def withdraw(self, ids: list[str]) -> None:
+        """Take the clips `ids` out, to make them again; `KeyError` for an unknown id."""
+        self.refresh()
+        name = self._new_name()
+        self._require(ids)
+        self._write_part(name, [_Entry(clip_id, name, None, None) for clip_id in ids])
+
+    def record_sources(self, sources: dict[str, ClipSource]) -> None:
+        """Record what stored features were made of; `KeyError` for an unknown id."""
+        self.refresh()
+        self._require(list(sources))
+        entries = [_Entry(i, *self._rows[i], source) for i, source in sources.items()]
+        self._write_part(self._new_name(), entries)
+
+    def _require(self, ids: list[str]) -> None:
+        """`KeyError` for ids that are not in the store."""
+        missing = [clip_id for clip_id in ids if clip_id not in self._rows]
+        if missing:
+            count = f"{len(missing)} clips are not in the store"
+            raise KeyError(f"{self.path}: {count}, the first is {missing[0]!r}")
+
+    def _new_name(self) -> str:
+        """A name that sorts behind those of all parts that are known."""
+        starts = [stem.split("-")[0] for stem in self._indexed]
+        last = max((int(start) for start in starts if start.isdigit()), default=-1)
+        return f"{last + 1:06d}-{uuid.uuid4().hex[:8]}"
+
+    def _write_part(self, name: str, entries: list[_Entry]) -> None:
+        """Commit an index part, unless it is empty."""
+        rows = [(*entry[:3], *(entry.source or ClipSource())) for entry in entries]
+        if rows:
+            columns = [dict(zip(_PART.names, row, strict=True)) for row in rows]
+            table = pa.Table.from_pylist(columns, schema=_PART)
+            path = self.path / "index" / f"{name}.parquet"
+            _write_atomically(path, lambda temporary: pq.write_table(table, temporary))
+            self.refresh()
+
+# %% ../nbs/05_store.ipynb #9e7f20e6
+_HEADER = ("description", "frames", "dim")
+
+
+class _Folder(_Index):
+    """The folder of a store, and its header in `store.json`."""
+
+    def __init__(self, path: Path, header: dict):
+        super().__init__(path)
+        self.header = header
 
     @classmethod
     def create(
@@ -161,7 +237,8 @@ class FeatureStore:
     ) -> "FeatureStore":
         """A new store for features `(frames, dim)` of the backbone that `description` describes.
 
-        `sampling` records how frames were chosen and decoded; without it, two samplings cannot be distinguished.
+        `sampling` records how frames were chosen and decoded; without it, two samplings cannot be
+        distinguished. `StoreError` if there is a store already.
         """
         path = Path(path)
         if (path / "store.json").exists():
@@ -176,17 +253,14 @@ class FeatureStore:
 
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":
-        """An existing store; `FileNotFoundError` where there is none, `StoreError` where it is damaged."""
+        """An existing store; `FileNotFoundError` if it is not there, `StoreError` if damaged."""
         file = Path(path) / "store.json"
         if not file.is_file():
-            raise FileNotFoundError(
-                f"{path}: no feature store here (no store.json); `lift extract` makes one"
-            )
+            missing = "no feature store here (no store.json)"
+            raise FileNotFoundError(f"{path}: {missing}; `lift extract` makes one")
         header = _read_json(file)
-        if absent := [name for name in _HEADER if name not in header]:
-            raise StoreError(
-                f"{file}: the header of a feature store, but without {', '.join(absent)}"
-            )
+        if absent := ", ".join(name for name in _HEADER if name not in header):
+            raise StoreError(f"{file}: the header of a feature store, but without {absent}")
         return cls(Path(path), header)
 
     @classmethod
@@ -198,7 +272,10 @@ class FeatureStore:
         dim: int,
         sampling: dict | None = None,
     ) -> "FeatureStore":
-        """The store at `path`, made if it is not there; `StoreMismatchError` if it holds other features than these."""
+        """The store at `path`, made if it is not there.
+
+        `StoreMismatchError` if it holds other features than these.
+        """
         if not (Path(path) / "store.json").is_file():
             return cls.create(path, description, frames, dim, sampling)
         store = cls.open(path)
@@ -210,12 +287,10 @@ class FeatureStore:
         ours = {**self.description, "frames": self.frames, "dim": self.dim}
         wanted = {**description, "frames": frames, "dim": dim}
         if sampling and self.sampling:
-            ours, wanted = {**ours, "sampling": self.sampling}, {**wanted, "sampling": sampling}
-        differs = _differences(ours, json.loads(json.dumps(wanted)))
-        if differs:
-            raise StoreMismatchError(
-                f"{self.path} holds other features ({differs}): choose another store"
-            )
+            ours["sampling"], wanted["sampling"] = self.sampling, sampling
+        if differs := _differences(ours, json.loads(json.dumps(wanted))):
+            cause = f"holds other features ({differs})"
+            raise StoreMismatchError(f"{self.path} {cause}: choose another store")
 
     @property
     def description(self) -> dict:
@@ -237,159 +312,92 @@ class FeatureStore:
         """D, the size of a feature."""
         return self.header["dim"]
 
-    @property
-    def ids(self) -> list[str]:
-        """The clips in the store, sorted."""
-        return sorted(self._rows)
+# %% ../nbs/05_store.ipynb #9e7f20e1
+def _check_ids(ids: list[str], known: Container[str], path: Path) -> None:
+    """Refuse ids that are no text, are given twice, or are known already."""
+    for name in ids:
+        if not isinstance(name, str) or name.encode(errors="ignore").decode() != name:
+            raise StoreError(f"clip ids are text that UTF-8 can hold, got {name!r}")
+    again = [clip_id for clip_id, times in Counter(ids).items() if times > 1 or clip_id in known]
+    if again:
+        raise StoreError(f"{path}: stored already or given twice: {', '.join(again[:5])}")
 
-    def __len__(self) -> int:
-        return len(self._rows)
 
-    def __contains__(self, clip_id: str) -> bool:
-        return clip_id in self._rows
+def _to_half(ids: list[str], features: Tensor) -> Tensor:
+    """Features `(N, T, D)` as float16; `StoreError` names clips that do not fit."""
+    half = features.detach().to("cpu", torch.float16).contiguous()  # (N, T, D)
+    finite = half.flatten(1).isfinite().all(1).tolist()  # (N,)
+    wrong = [clip_id for clip_id, good in zip(ids, finite, strict=True) if not good]
+    if wrong:
+        cause = "features that are NaN, infinite or beyond float16 (65504)"
+        raise StoreError(f"{cause}: {', '.join(wrong[:5])}")
+    return half
+
+# %% ../nbs/05_store.ipynb #9e7f20e3
+_STALE_SECONDS = 3600.0
+
+
+def _sweep(store: Path, before: float) -> None:
+    """Delete shards without an index part, and temporary files, last written `before` (Unix time).
+
+    The shards are listed first: so a commit that comes between is seen.
+    """
+    shards = list((store / "shards").glob("*.safetensors"))
+    committed = {part.stem for part in (store / "index").glob("*.parquet")}
+    orphans = [shard for shard in shards if shard.stem not in committed]
+    for path in [*orphans, *store.rglob(".*.part")]:
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # another writer has just renamed or deleted it
+            if path.stat().st_mtime < before:
+                path.unlink()
+
+# %% ../nbs/05_store.ipynb #712ac3d0
+class FeatureStore(_Folder):
+    """Features `(T, D)` of clips by id, in a folder.
+
+    Open one with `create`, `open` or `open_or_create`.
+    """
+
+    _swept = False  # whether this writer has deleted what killed writers left
 
     def __repr__(self) -> str:
         name = self.description.get("name")
         return f"FeatureStore({self.path}: {len(self)} clips of {self.frames} x {self.dim}, {name})"
 
-    def refresh(self) -> None:
-        """Take in what other writers have committed since; the last part that names a clip counts."""
-        parts = sorted((self.path / "index").glob("*.parquet"))
-        committed = {part.stem for part in parts}
-        for part in parts:
-            if part.stem in self._indexed:
-                continue
-            for entry in _read_part(part):
-                if entry.shard in committed:  # otherwise its damaged shard was deleted by hand
-                    self._enter(part.stem, entry)
-            self._indexed.add(part.stem)
-
-    def _enter(self, part: str, entry: _Entry) -> None:
-        if part < self._latest.get(entry.clip_id, ""):
-            return  # another writer was overtaken: a later part is known already
-        self._latest[entry.clip_id] = part
-        self._rows.pop(entry.clip_id, None)
-        if entry.row is not None:
-            self._rows[entry.clip_id], self._sources[entry.clip_id] = (
-                (entry.shard, entry.row),
-                entry.source,
-            )
-
-    def source(self, clip_id: str) -> ClipSource | None:
-        """What the features of a clip were made of, None where that was not recorded; `KeyError` for an id that is not here."""
-        self._require([clip_id])
-        return self._sources[clip_id]
-
-    def _new_name(self) -> str:
-        """A name that sorts behind those of all parts that are known."""
-        numbers = [
-            int(stem.split("-")[0]) for stem in self._indexed if stem.split("-")[0].isdigit()
-        ]
-        return f"{max(numbers, default=-1) + 1:06d}-{uuid.uuid4().hex[:8]}"
-
-    def _write_part(self, name: str, entries: list[_Entry]) -> None:
-        rows = [(*entry[:3], *(entry.source or ClipSource())) for entry in entries]
-        table = pa.Table.from_pylist(
-            [dict(zip(_PART.names, row, strict=True)) for row in rows], schema=_PART
-        )
-        _write_atomically(
-            self.path / "index" / f"{name}.parquet",
-            lambda temporary: pq.write_table(table, temporary),
-        )
-
-    def withdraw(self, ids: list[str]) -> None:
-        """From now on the clips `ids` are not in the store, so that they can be made anew; `KeyError` names one that is not."""
-        self.refresh()
-        self._require(ids)
-        if ids:
-            name = self._new_name()
-            self._write_part(name, [_Entry(clip_id, name, None, None) for clip_id in ids])
-            self.refresh()
-
-    def record_sources(self, sources: dict[str, ClipSource]) -> None:
-        """Remember what the stored features of some clips were made of; `KeyError` names a clip that is not here."""
-        self.refresh()
-        self._require(list(sources))
-        if sources:
-            self._write_part(
-                self._new_name(),
-                [_Entry(i, *self._rows[i], source) for i, source in sources.items()],
-            )
-            self.refresh()
-
     def append(
         self, ids: list[str], features: Tensor, sources: list[ClipSource] | None = None
     ) -> None:
-        """Commit clips `ids` with features `(N, T, D)` as one shard, all or nothing; `sources` say what each was made of.
+        """Commit clips `ids` with features `(N, T, D)` as one shard, all or nothing.
 
-        `StoreError` for ids given twice or stored already, a wrong shape, values that are not finite, and a full disk.
+        `sources` say what each clip was made of. `StoreError` for ids given twice or stored
+        already, a wrong shape, values that are not finite, and a full disk.
         """
         self.refresh()
-        half = self._checked(ids, features)  # (N, T, D)
-        name = self._new_name()
-        shard, part = (
-            self.path / "shards" / f"{name}.safetensors",
-            self.path / "index" / f"{name}.parquet",
-        )
-        pairs = zip(ids, sources or [None] * len(ids), strict=True)
-        entries = [
-            _Entry(clip_id, name, row, source) for row, (clip_id, source) in enumerate(pairs)
-        ]
+        shape = (len(ids), self.frames, self.dim)
+        if not ids or features.shape != shape:
+            got = tuple(features.shape)
+            raise StoreError(f"expected features {shape} for {len(ids)} clips, got {got}")
+        _check_ids(ids, self, self.path)
+        half, name = _to_half(ids, features), self._new_name()
+        shard = self.path / "shards" / f"{name}.safetensors"
+        each = zip(ids, sources or [None] * len(ids), strict=True)
+        entries = [_Entry(clip_id, name, row, source) for row, (clip_id, source) in enumerate(each)]
         try:
             _write_atomically(shard, lambda temporary: save_file({"features": half}, temporary))
             self._write_part(name, entries)
         finally:
-            if not part.exists():  # no commit; an interrupt, though, may come just after one
+            if not (self.path / "index" / f"{name}.parquet").exists():  # else it is committed
                 shard.unlink(missing_ok=True)
-        self.refresh()
         if not self._swept:
-            self._sweep(time.time() - _STALE_SECONDS)
-
-    def _sweep(self, before: float) -> None:
-        """Delete shards without an index part, and temporary files, last written `before` (Unix time)."""
-        # listed first: a commit meanwhile is then seen
-        shards = list((self.path / "shards").glob("*.safetensors"))
-        committed = {part.stem for part in (self.path / "index").glob("*.parquet")}
-        for path in [
-            *(shard for shard in shards if shard.stem not in committed),
-            *self.path.rglob(".*.part"),
-        ]:
-            # another writer has just renamed or deleted it
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime < before:
-                    path.unlink()
-        self._swept = True
-
-    def _checked(self, ids: list[str], features: Tensor) -> Tensor:
-        if not ids or features.shape != (len(ids), self.frames, self.dim):
-            shape = (len(ids), self.frames, self.dim)
-            raise StoreError(
-                f"expected features {shape} for {len(ids)} clips, got {tuple(features.shape)}"
-            )
-        if nameless := [
-            clip_id
-            for clip_id in ids
-            if not isinstance(clip_id, str) or clip_id.encode(errors="ignore").decode() != clip_id
-        ]:
-            raise StoreError(f"clip ids are text that UTF-8 can hold, got {nameless[0]!r}")
-        known = [clip_id for clip_id, times in Counter(ids).items() if times > 1 or clip_id in self]
-        if known:
-            raise StoreError(
-                f"{self.path}: stored already or given twice: {', '.join(map(str, known[:5]))}"
-            )
-        half = features.detach().to("cpu", torch.float16).contiguous()  # (N, T, D)
-        finite = half.flatten(1).isfinite().all(1)  # (N,)
-        if not finite.all():
-            wrong = [
-                clip_id for clip_id, good in zip(ids, finite.tolist(), strict=True) if not good
-            ]
-            raise StoreError(
-                f"features that are NaN, infinite or beyond float16 (65504): {', '.join(wrong[:5])}"
-            )
-        return half
+            _sweep(self.path, time.time() - _STALE_SECONDS)
+            self._swept = True
 
     def read(self, ids: Iterable[str] | None = None) -> Tensor:
-        """Features `(N, T, D)` float32 of `ids` in their order, of all if None; `KeyError` names an id that is not here."""
+        """Features `(N, T, D)` float32 of `ids` in their order, of all clips if None.
+
+        `KeyError` names an id that is not in the store.
+        """
         ids = self.ids if ids is None else list(ids)
         self._require(ids)
         wanted: dict[str, list[tuple[int, int]]] = {}
@@ -399,24 +407,15 @@ class FeatureStore:
         out = torch.empty(len(ids), self.frames, self.dim)  # (N, T, D)
         for shard, pairs in wanted.items():
             places, rows = zip(*pairs, strict=True)
-            out[list(places)] = _read_rows(
-                self.path / "shards" / f"{shard}.safetensors", list(rows)
-            ).float()
+            path = self.path / "shards" / f"{shard}.safetensors"
+            out[list(places)] = _read_rows(path, list(rows)).float()
         return out
-
-    def _require(self, ids: list[str]) -> None:
-        missing = [clip_id for clip_id in ids if clip_id not in self._rows]
-        if missing:
-            raise KeyError(
-                f"{self.path}: {len(missing)} clips are not in the store, the first is {missing[0]!r}"
-            )
 
     def batches(self, ids: Iterable[str], batch_size: int = 256) -> Iterator[Tensor]:
         """Features of the clips `ids`, `(B, T, D)` float32 at a time, in their order."""
         ids = list(ids)
-        return (
-            self.read(ids[start : start + batch_size]) for start in range(0, len(ids), batch_size)
-        )
+        starts = range(0, len(ids), batch_size)
+        return (self.read(ids[start : start + batch_size]) for start in starts)
 
     def fingerprint(self, ids: Iterable[str]) -> str:
         """Short hash of the clips `ids`, in their order, and their features."""
@@ -427,7 +426,10 @@ class FeatureStore:
     def statistics(
         self, ids: Iterable[str] | None = None, batch_size: int = 256
     ) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation `(D,)` of each feature over clips and frames, in bounded memory and float64."""
+        """Mean and standard deviation `(D,)` of each feature over clips and frames.
+
+        Computed batch by batch in float64. `StoreError` without a clip.
+        """
         ids = list(self._rows if ids is None else ids)
         if not ids:
             raise StoreError(f"{self.path}: statistics need at least one clip")
@@ -440,35 +442,36 @@ class FeatureStore:
             total += x.sum((0, 1))
             squares += x.square().sum((0, 1))
         count = len(ids) * self.frames
-        mean = total / count
-        return (mean + origin).float(), (squares / count - mean.square()).clamp(
-            min=0
-        ).sqrt().float()
+        mean = total / count  # (D,)
+        variance = (squares / count - mean.square()).clamp(min=0)  # (D,)
+        return (mean + origin).float(), variance.sqrt().float()
 
     @property
     def failures(self) -> dict[str, str]:
-        """Clips that could not be made, with the cause; a clip that was made later is no failure."""
+        """Clips that could not be made, with the cause; without clips that were made later."""
         path = self.path / "failures.json"
         recorded = _read_json(path) if path.exists() else {}
         return {clip_id: cause for clip_id, cause in recorded.items() if clip_id not in self}
 
     def record_failures(self, causes: dict[str, str]) -> None:
-        """Remember clips that could not be made."""
+        """Record clips that could not be made."""
         if causes:
             _write_json(self.path / "failures.json", {**self.failures, **causes})
 
-
+# %% ../nbs/05_store.ipynb #9e7f20e5
 class StoreView(FeatureStore):
-    """A part of the features of a store, to read from; `take` makes it out of the features `(N, T, D)`."""
+    """A part of the features of a store, to read from.
+
+    `take` makes the part out of features `(N, T, D)`; `description` describes it.
+    """
 
     def __init__(
         self, whole: FeatureStore, take: Callable[[Tensor], Tensor], description: dict | None = None
     ):
         _, frames, dim = take(torch.zeros(1, whole.frames, whole.dim)).shape
         description = {**(description or whole.description), "dim": dim}
-        super().__init__(
-            whole.path, {**whole.header, "frames": frames, "dim": dim, "description": description}
-        )
+        changed = {"frames": frames, "dim": dim, "description": description}
+        super().__init__(whole.path, {**whole.header, **changed})
         self.whole, self.take = whole, take
 
     def read(self, ids: Iterable[str] | None = None) -> Tensor:

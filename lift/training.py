@@ -43,7 +43,7 @@ STANDARDISATIONS = ("dimension", "none")
 
 @dataclass
 class TrainingConfig(LossWeights):
-    """How to train; the defaults are the published recipe (paper section 3), except `epochs` and `standardise`."""
+    """How to train; the published recipe (paper 3), except `epochs` and `standardise`."""
 
     epochs: int = 60  # the released checkpoint is from epoch 458, on Kinetics-400
     batch_size: int = 128
@@ -52,13 +52,11 @@ class TrainingConfig(LossWeights):
     plateau_factor: float = 0.5  # learning rate times this ...
     plateau_patience: int = 5  # ... after so many epochs without a lower validation loss
     standardise: str = "dimension"  # each feature by its own deviation | "none": raw, as published
-    train_clips: int = 0  # of the training clips, drawn by the seed; 0: all
-    # of those stored, drawn again each time from a window of the clip; 0: all, as published
-    frames: int = 0
-    window: float = 0.5  # the shortest window, as a part of the clip, where frames are drawn
+    train_clips: int = 0  # of the training clips, chosen by the seed; 0: all
+    frames: int = 0  # of those stored, chosen again in each step; 0: all, as published
+    window: float = 0.5  # the shortest window, as a part of the clip, from which `frames` come
     reversal: float = 0.0  # the probability that a training clip is played backwards
-    # epochs between checkpoints that are kept in checkpoints/kept; 0: only the best and the last
-    keep_every: int = 0
+    keep_every: int = 0  # epochs between checkpoints kept besides the best and the last; 0: none
     validation_fraction: float = 0.1  # of the training clips, where no validation ids are given
     workers: int = 0  # processes that read the store
     devices: int = 1
@@ -68,46 +66,39 @@ class TrainingConfig(LossWeights):
     def __post_init__(self):
         super().__post_init__()
         for name in ("epochs", "batch_size", "learning_rate", "devices"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(
-                    f"TrainingConfig.{name} must be above 0, got {getattr(self, name)}"
-                )
+            self._require(name, 0 < getattr(self, name) < math.inf, "must be above 0")
         for name in ("workers", "train_clips", "keep_every"):
-            if getattr(self, name) < 0:
-                raise InputError(
-                    f"TrainingConfig.{name} must be at least 0, got {getattr(self, name)}"
-                )
-        if not 0 <= self.reversal <= 1:
-            raise InputError(f"TrainingConfig.reversal must lie in [0, 1], got {self.reversal}")
-        if self.standardise not in STANDARDISATIONS:
-            known = ", ".join(STANDARDISATIONS)
-            raise InputError(
-                f"TrainingConfig.standardise must be one of {known}, got {self.standardise!r}"
-            )
+            self._require(name, getattr(self, name) >= 0, "must be at least 0")
+        self._require("reversal", 0 <= self.reversal <= 1, "must lie in [0, 1]")
+        known = f"must be one of {', '.join(STANDARDISATIONS)}"
+        self._require("standardise", self.standardise in STANDARDISATIONS, known)
         if self.frames < 0 or not 0 < self.window <= 1:
-            raise InputError(
-                f"TrainingConfig.frames must be at least 0 and window in (0, 1], got {self.frames} and {self.window}"
-            )
-        if not 0 < self.validation_fraction < 1:
-            raise InputError(
-                f"TrainingConfig.validation_fraction must lie in (0, 1), got {self.validation_fraction}"
-            )
+            rule = "must be at least 0 and window in (0, 1]"
+            raise InputError(f"TrainingConfig.frames {rule}, got {self.frames} and {self.window}")
+        fraction = self.validation_fraction
+        self._require("validation_fraction", 0 < fraction < 1, "must lie in (0, 1)")
 
+    def _require(self, name: str, holds: bool, rule: str) -> None:
+        """`ValueError` that names a field and its rule, unless the rule holds."""
+        if not holds:
+            raise InputError(f"TrainingConfig.{name} {rule}, got {getattr(self, name)!r}")
 
+# %% ../nbs/07_training.ipynb #trn00004
 def split_recipe(fields: dict[str, object], feature_dim: int) -> tuple[LiFTConfig, TrainingConfig]:
-    """A model and its training from the fields of one section; `ValueError` names a field that neither has."""
+    """A model and its training from the fields of one section.
+
+    `ValueError` names a field that neither has.
+    """
     parts = {}
     for kind in (LiFTConfig, TrainingConfig):
         own = {field.name: field.default for field in dataclasses.fields(kind)}
-        parts[kind] = {
-            name: as_type(name, value, own[name]) for name, value in fields.items() if name in own
-        }
+        given = {name: value for name, value in fields.items() if name in own}
+        parts[kind] = {name: as_type(name, value, own[name]) for name, value in given.items()}
     unknown = [name for name in fields if not any(name in part for part in parts.values())]
     if unknown:
         raise InputError(f"no such field of LiFTConfig or TrainingConfig: {', '.join(unknown)}")
-    return LiFTConfig(**{"feature_dim": feature_dim, **parts[LiFTConfig]}), TrainingConfig(
-        **parts[TrainingConfig]
-    )
+    config = LiFTConfig(**{"feature_dim": feature_dim, **parts[LiFTConfig]})
+    return config, TrainingConfig(**parts[TrainingConfig])
 
 # %% ../nbs/07_training.ipynb #71b2664a
 class StoreDataset(Dataset):
@@ -125,37 +116,42 @@ class StoreDataset(Dataset):
     def __getitems__(self, indices: list[int]) -> Tensor:
         return self.store.read([self.ids[index] for index in indices])  # (B, T, D)
 
+# %% ../nbs/07_training.ipynb #trn00013
+def _permutation(count: int, seed: int) -> list[int]:
+    """The numbers below `count` in an order that follows from `seed`."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+
 
 def draw_ids(ids: list[str], count: int, seed: int) -> list[str]:
-    """`count` of the ids, drawn by `seed`, in their order; all where `count` is 0; `ValueError` where there are fewer."""
+    """`count` of the ids, chosen by `seed`, in their order; all of them if `count` is 0.
+
+    `ValueError` if there are fewer.
+    """
     if count > len(ids):
-        raise InputError(
-            f"TrainingConfig.train_clips is {count}, but there are {len(ids)} training clips"
-        )
-    order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed)).tolist()
+        there = f"there are {len(ids)} training clips"
+        raise InputError(f"TrainingConfig.train_clips is {count}, but {there}")
+    order = _permutation(len(ids), seed)
     return [ids[place] for place in sorted(order[: count or len(ids)])]
 
 
 def split_ids(ids: list[str], validation_fraction: float, seed: int) -> tuple[list[str], list[str]]:
-    """Training ids and at least one held-out id, drawn by `seed`; `ValueError` below 2 ids."""
+    """Training ids and at least one held-out id, chosen by `seed`; `ValueError` below 2 ids."""
     if len(ids) < 2:
-        raise InputError(
-            f"training needs at least 2 clips (one is held out for the validation loss), got {len(ids)}"
-        )
-    order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed)).tolist()
+        need = "at least 2 clips (one is held out for the validation loss)"
+        raise InputError(f"training needs {need}, got {len(ids)}")
     held_out = max(1, round(validation_fraction * len(ids)))
-    chosen = set(order[:held_out])
-    return [i for n, i in enumerate(ids) if n not in chosen], [
-        i for n, i in enumerate(ids) if n in chosen
-    ]
+    chosen = set(_permutation(len(ids), seed)[:held_out])
+    train = [clip_id for place, clip_id in enumerate(ids) if place not in chosen]
+    return train, [ids[place] for place in sorted(chosen)]
 
 # %% ../nbs/07_training.ipynb #576a7593
 def _epoch_seed(seed: int, epoch: int) -> int:
+    """A seed for each epoch."""
     return seed * 2**20 + epoch
 
 
 class _EpochOrder(Sampler[int]):
-    """All of `count` clips in an order that follows from the seed and the epoch, so a resumed run ends like an undisturbed one."""
+    """All of `count` clips in an order that follows from the seed and the epoch."""
 
     def __init__(self, count: int, seed: int, trainer: lightning.Trainer):
         self.count, self.seed, self.trainer = count, seed, trainer
@@ -164,28 +160,26 @@ class _EpochOrder(Sampler[int]):
         return self.count
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(
-            _epoch_seed(self.seed, self.trainer.current_epoch)
-        )
-        yield from torch.randperm(self.count, generator=generator).tolist()
+        yield from _permutation(self.count, _epoch_seed(self.seed, self.trainer.current_epoch))
 
-
+# %% ../nbs/07_training.ipynb #trn00005
 def draw_frames(x: Tensor, frames: int, window: float) -> Tensor:
-    """Frames of clips `(B, T, D)` from a random window of each, `(B, frames, D)`: other parts, speeds and moments of the same clips.
+    """Frames of clips `(B, T, D)` from a random window of each clip, `(B, frames, D)`.
 
-    A window covers at least the part `window` of a clip. Its frames are evenly spread and moved by up to half of their distance.
+    A window covers at least the part `window` of a clip. Its frames are evenly spread, and then
+    moved by up to half of their distance.
     """
     part = window + (1 - window) * torch.rand(len(x), 1, device=x.device)  # (B, 1)
     start = (1 - part) * torch.rand(len(x), 1, device=x.device)  # (B, 1)
     jitter = torch.rand(len(x), frames, device=x.device) - 0.5  # (B, frames)
-    # (B, frames), in [0, 1]
-    times = start + part * (torch.arange(frames, device=x.device) + 0.5 + jitter) / frames
+    even = torch.arange(frames, device=x.device) + 0.5  # (frames,)
+    times = start + part * (even + jitter) / frames  # (B, frames), in [0, 1]
     places = (times * x.shape[1]).long().clamp(max=x.shape[1] - 1)  # (B, frames), sorted
     return x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
 
-
+# %% ../nbs/07_training.ipynb #trn00007
 class LiFTModule(lightning.LightningModule):
-    """A LiFT model with its loss, optimiser and schedule, as Lightning wants them."""
+    """A LiFT model with its loss, optimiser and schedule, as Lightning expects them."""
 
     def __init__(self, model: LiFT, training: TrainingConfig):
         super().__init__()
@@ -195,46 +189,37 @@ class LiFTModule(lightning.LightningModule):
         )
 
     def on_train_epoch_start(self) -> None:
-        """Dropout and reversals follow from the seed and the epoch, as the order does (`_EpochOrder`)."""
+        """Dropout and reversals follow from the seed and the epoch, as the order does."""
         torch.manual_seed(_epoch_seed(self.training_config.seed, self.current_epoch))
 
     def training_step(self, batch: Tensor, index: int) -> Tensor:
-        """The loss of clips `(B, T, D)`, of drawn frames where the recipe asks for them."""
-        if self.training_config.frames:
-            # (B, frames, D)
-            batch = draw_frames(batch, self.training_config.frames, self.training_config.window)
-        if self.training_config.reversal:
-            # (B, 1, 1)
-            backwards = (
-                torch.rand(len(batch), 1, 1, device=batch.device) < self.training_config.reversal
-            )
-            batch = torch.where(backwards, reverse_time(batch), batch)  # (B, T, D)
+        """The loss of clips `(B, T, D)`, of random frames where the recipe asks for them."""
+        training = self.training_config
+        if training.frames:
+            batch = draw_frames(batch, training.frames, training.window)  # (B, frames, D)
+        if training.reversal:
+            chance = torch.rand(len(batch), 1, 1, device=batch.device)  # (B, 1, 1)
+            batch = torch.where(chance < training.reversal, reverse_time(batch), batch)
         return self._step(batch, "train")
 
     def validation_step(self, batch: Tensor, index: int) -> Tensor:
         """The loss of clips `(B, T, D)`, of evenly spaced frames."""
-        if self.training_config.frames:
-            places = torch.linspace(
-                0, batch.shape[1] - 1, self.training_config.frames, dtype=torch.float64
-            ).long()
+        if frames := self.training_config.frames:
+            places = torch.linspace(0, batch.shape[1] - 1, frames, dtype=torch.float64).long()
             batch = batch[:, places]  # (B, frames, D)
         return self._step(batch, "validation")
 
     def _step(self, batch: Tensor, split: str) -> Tensor:
-        output = self.model(batch)
-        terms = self.loss(
-            self.model.standardise(output.reconstruction),
-            self.model.standardise(batch),
-            output.static,
-            output.dynamic,
-            output.latents,
-        )
+        """The loss of a batch, with all terms in the log."""
+        out = self.model(batch)
+        rebuilt, target = map(self.model.standardise, (out.reconstruction, batch))
+        terms = self.loss(rebuilt, target, out.static, out.dynamic, out.latents)
         named = {f"{split}/{name}": value for name, value in terms.items()}
         self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
         return terms["loss"]
 
     def configure_optimizers(self) -> dict:
-        """Adam, and a learning rate that falls where the validation loss stands still (paper section 3)."""
+        """Adam, and a learning rate that falls when the validation loss does not (paper 3)."""
         training = self.training_config
         optimiser = torch.optim.Adam(
             self.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
@@ -242,35 +227,28 @@ class LiFTModule(lightning.LightningModule):
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimiser, factor=training.plateau_factor, patience=training.plateau_patience
         )
-        return {
-            "optimizer": optimiser,
-            "lr_scheduler": {"scheduler": schedule, "monitor": "validation/loss"},
-        }
+        watched = {"scheduler": schedule, "monitor": "validation/loss"}
+        return {"optimizer": optimiser, "lr_scheduler": watched}
 
 # %% ../nbs/07_training.ipynb #2f3f6553
 def _recipe(
-    store: FeatureStore,
-    config: LiFTConfig,
-    training: TrainingConfig,
-    train: list[str],
+    store: FeatureStore, config: LiFTConfig, training: TrainingConfig, train: list[str],
     validation: list[str],
-) -> dict[str, str]:
-    """What makes two runs the same run, flat: `{"training.seed": "0", ...}`; more epochs continue a run."""
-    data = {
-        **store.description,
-        "clips": store.fingerprint(train),
-        "validation_clips": store.fingerprint(validation),
-    }
+) -> dict[str, str]:  # fmt: skip
+    """What makes two runs the same run, flat: `{"training.seed": "0", ...}`.
+
+    Without the fields that do not change a result: more epochs continue a run.
+    """
+    clips = {"clips": train, "validation_clips": validation}
+    hashes = {name: store.fingerprint(ids) for name, ids in clips.items()}
+    data = {**store.description, **hashes}
     parts = {"model": asdict(config), "training": asdict(training), "data": data}
     for name in ("epochs", "workers", "keep_every"):
         del parts["training"][name]
-    return {
-        f"{part}.{name}": json.dumps(value)
-        for part, fields in parts.items()
-        for name, value in fields.items()
-    }
+    named = ((f"{part}.{n}", value) for part, own in parts.items() for n, value in own.items())
+    return {name: json.dumps(value) for name, value in named}
 
-
+# %% ../nbs/07_training.ipynb #trn00008
 class RecipeMismatchError(LiftError, ValueError):
     """A folder holds a run of another recipe."""
 
@@ -279,7 +257,10 @@ _MADE = ("log", "checkpoints", "recipe.json", "config.json", "model.safetensors"
 
 
 def _check_resumable(out: Path, recipe: dict[str, str], replace: bool) -> None:
-    """Write down the recipe of a new run; a run of another recipe is refused, or deleted where that is asked."""
+    """Write down the recipe of a new run.
+
+    A run of another recipe is an error, or is deleted with `replace`.
+    """
     path = out / "recipe.json"
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
@@ -289,55 +270,51 @@ def _check_resumable(out: Path, recipe: dict[str, str], replace: bool) -> None:
         before = dict(json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: is damaged ({error}); delete {out} to train again") from error
-    differs = sorted(
-        name for name in recipe.keys() | before.keys() if recipe.get(name) != before.get(name)
-    )
+    names = sorted(recipe.keys() | before.keys())
+    differs = [name for name in names if recipe.get(name) != before.get(name)]
     if differs and replace:
         for made in (out / name for name in _MADE):
             shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
         write_json(path, recipe)
     elif differs:
-        raise RecipeMismatchError(
-            f"{out} holds a run with another {', '.join(differs)}: choose another folder or delete it"
-        )
+        held = f"holds a run with another {', '.join(differs)}"
+        raise RecipeMismatchError(f"{out} {held}: choose another folder or delete it")
 
 # %% ../nbs/07_training.ipynb #trn00002
 def _check_checkpoints(folder: Path) -> None:
-    """Refuse to go on from a checkpoint that is damaged, by name, before any work."""
+    """Refuse a checkpoint that is damaged, by its name, before any work."""
     for name in ("last", "best"):
         if (path := folder / f"{name}.ckpt").exists():
             _read_checkpoint(path)
 
 
 def _read_checkpoint(path: Path) -> dict:
-    """A checkpoint of a run; `ValueError` for a damaged one says how to go on without it."""
+    """A checkpoint of a run; `ValueError` for a damaged one says how to continue without it."""
     fault = weights_fault(path)
     try:
         if fault is None:
             return torch.load(path, map_location="cpu", weights_only=True)
     except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        fault = f"{path}: is cut short or damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        fault = f"{path}: is cut short or damaged ({cause})"
     there = path.name == "last.ckpt" and path.with_name("best.ckpt").exists()
-    way = "copy best.ckpt over it to go on from the best epoch, or " if there else ""
+    way = "copy best.ckpt over it to continue from the best epoch, or " if there else ""
     raise InputError(f"{fault.split(';')[0]}; {way}delete {path.parents[1]} to train again")
 
 # %% ../nbs/07_training.ipynb #a5fec916
 def _trainer(training: TrainingConfig, out: Path, progress: bool) -> lightning.Trainer:
-    checkpoints = ModelCheckpoint(
-        out / "checkpoints", "best", monitor="validation/loss", save_last=True
-    )
-    options = {"every_n_epochs": training.keep_every, "save_top_k": -1}
-    kept = (
-        [ModelCheckpoint(out / "checkpoints" / "kept", "{epoch}", **options)]
-        if training.keep_every
-        else []
-    )
+    """Lightning's trainer: it keeps the best and the last checkpoint and writes the logs."""
+    folder = out / "checkpoints"
+    checkpoints = [ModelCheckpoint(folder, "best", monitor="validation/loss", save_last=True)]
+    if training.keep_every:
+        every = {"every_n_epochs": training.keep_every, "save_top_k": -1}
+        checkpoints.append(ModelCheckpoint(folder / "kept", "{epoch}", **every))
     return lightning.Trainer(
         max_epochs=training.epochs,
         devices=training.devices,
         precision=training.precision,
         deterministic=True,
-        callbacks=[checkpoints, *kept],
+        callbacks=checkpoints,
         logger=[CSVLogger(out, "log"), TensorBoardLogger(out, "log")],
         log_every_n_steps=1,
         num_sanity_val_steps=0,
@@ -347,11 +324,13 @@ def _trainer(training: TrainingConfig, out: Path, progress: bool) -> lightning.T
 
 
 def losses_by_epoch(out: str | Path) -> pd.DataFrame:
-    """The losses of a run of `fit`, one row an epoch: epoch, train/reconstruction, ..., validation/loss."""
-    logs = sorted(
-        Path(out).glob("log/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime
-    )
-    table = pd.concat([pd.read_csv(path) for path in logs])
+    """The losses of a run of `fit`, one row per epoch.
+
+    Columns: epoch, train/reconstruction, ..., validation/loss.
+    """
+    logs = Path(out).glob("log/version_*/metrics.csv")
+    by_age = sorted(logs, key=lambda path: path.stat().st_mtime)
+    table = pd.concat([pd.read_csv(path) for path in by_age])
     return table.groupby("epoch", as_index=False).last().drop(columns="step")
 
 # %% ../nbs/07_training.ipynb #d9d375cf
@@ -360,77 +339,57 @@ def fit(
     config: LiFTConfig,
     training: TrainingConfig,
     out: str | Path,
-    train_ids: list[str] | None = None,
-    validation_ids: list[str] | None = None,
+    train_ids: list[str] | None = None,  # None: all clips of the store
+    validation_ids: list[str] | None = None,  # None: a part of the training clips is held out
     progress: bool = True,
-    card: dict[str, str] | None = None,
-    kind: type[LiFT] = LiFT,
-    replace: bool = False,
+    card: dict[str, str] | None = None,  # fields of the model card
+    kind: type[LiFT] = LiFT,  # the class of the model, see `lift.variants`
+    replace: bool = False,  # delete what another recipe made in `out`
 ) -> LiFT:
-    """Train a LiFT on the clips of a store and save the model of the lowest validation loss in `out` (paper section 3).
+    """Train a LiFT on a store; the model of the lowest validation loss, saved in `out` (paper 3).
 
-    Without `train_ids` every clip of the store is used; without `validation_ids` a part of them is held out for the
-    validation loss. Resumes what a killed run left in `out`. `card` fills the model card, `kind` is the class of the
-    model (`lift.variants`). With `replace`, what another recipe made in `out` is deleted. `ValueError` for feature
-    dimensions that differ, fewer than 2 clips, or another recipe's run in `out`.
+    Resumes what a killed run left in `out`. `ValueError` for feature dimensions that differ, for
+    fewer than 2 clips, and for another recipe's run in `out`.
     """
     out = Path(out)
     _check_checkpoints(out / "checkpoints")
     store = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
     if store.dim != config.feature_dim:
-        raise InputError(
-            f"the store holds features of {store.dim} dimensions, LiFTConfig.feature_dim is {config.feature_dim}"
-        )
+        held = f"the store holds features of {store.dim} dimensions"
+        raise InputError(f"{held}, LiFTConfig.feature_dim is {config.feature_dim}")
     config = dataclasses.replace(config, backbone=store.description)
     train_ids = list(store.ids if train_ids is None else train_ids)
-    train_ids = draw_ids(train_ids, training.train_clips, training.seed)
+    train_ids, seed = draw_ids(train_ids, training.train_clips, training.seed), training.seed
     if validation_ids is None:
-        train_ids, validation_ids = split_ids(
-            train_ids, training.validation_fraction, training.seed
-        )
-    _check_resumable(
-        out,
-        {"kind": kind.__name__, **_recipe(store, config, training, train_ids, validation_ids)},
-        replace,
-    )
-    lightning.seed_everything(training.seed, workers=True, verbose=False)
-    module = LiFTModule(_prepared(kind(config), training, store, train_ids), training)
+        train_ids, validation_ids = split_ids(train_ids, training.validation_fraction, seed)
+    recipe = _recipe(store, config, training, train_ids, validation_ids)
+    _check_resumable(out, {"kind": kind.__name__, **recipe}, replace)
+    lightning.seed_everything(seed, workers=True, verbose=False)
+    model = kind(config)
+    if training.standardise == "dimension":
+        model.set_feature_statistics(*store.statistics(train_ids))  # (D,), (D,)
+    module = LiFTModule(model, training)
     loss = _run(module, store, train_ids, validation_ids, out, progress)
-    return _save(
-        module.model, loss, out, {"training_data": f"{len(train_ids)} clips", **(card or {})}
-    )
+    return _save(model, loss, out, {"training_data": f"{len(train_ids)} clips", **(card or {})})
 
 # %% ../nbs/07_training.ipynb #a4d8014f
-def _prepared(model: LiFT, training: TrainingConfig, store: FeatureStore, ids: list[str]) -> LiFT:
-    """A new model with the statistics of its training clips."""
-    if training.standardise == "dimension":
-        model.set_feature_statistics(*store.statistics(ids))  # (D,), (D,)
-    return model
-
-
 def _run(
-    module: LiFTModule,
-    store: FeatureStore,
-    train: list[str],
-    validation: list[str],
-    out: Path,
+    module: LiFTModule, store: FeatureStore, train: list[str], validation: list[str], out: Path,
     progress: bool,
-) -> float:
-    """Train from the last checkpoint if there is one; the lowest validation loss, its weights in the module."""
+) -> float:  # fmt: skip
+    """Train from the last checkpoint if there is one; the lowest validation loss.
+
+    The module has the weights of that loss at the end.
+    """
     last = out / "checkpoints" / "last.ckpt"
     if not last.exists():
         shutil.rmtree(out / "log", ignore_errors=True)  # of a run that never got to a checkpoint
     training, trainer = module.training_config, _trainer(module.training_config, out, progress)
-    options = {
-        "batch_size": training.batch_size,
-        "num_workers": training.workers,
-        "collate_fn": _same,
-    }
+    options = {"batch_size": training.batch_size, "num_workers": training.workers}
+    options["collate_fn"] = _same
     order = _EpochOrder(len(train), training.seed, trainer)
-    # a generator of its own: the workers' seed would be drawn from dropout's
-    train_loader = DataLoader(
-        StoreDataset(store, train), sampler=order, generator=torch.Generator(), **options
-    )
+    own = torch.Generator()  # the seed of the workers would come from dropout's generator
+    train_loader = DataLoader(StoreDataset(store, train), sampler=order, generator=own, **options)
     validation_loader = DataLoader(StoreDataset(store, validation), **options)
     with warnings.catch_warnings():
         # one read of the store is a whole batch
@@ -442,31 +401,27 @@ def _run(
     return _restore_best(module, trainer.checkpoint_callback, out)
 
 
-def _restore_best(module: LiFTModule, found: ModelCheckpoint, out: Path) -> float:
-    """Put the weights of the best epoch into the module; their validation loss."""
-    if found.best_model_score is None:
-        raise InputError(
-            f"{out}: its checkpoints were moved here from another folder; move them back, or delete it to train again"
-        )
-    best = float(found.best_model_score)
-    if not math.isfinite(best):
-        raise InputError(
-            f"{out}: no epoch had a finite validation loss: choose a lower learning rate"
-        )
-    module.load_state_dict(_read_checkpoint(Path(found.best_model_path))["state_dict"])
-    return best
-
-
 def _same(batch: Tensor) -> Tensor:
     """A batch is read whole: there is nothing to collate."""
     return batch
 
+# %% ../nbs/07_training.ipynb #trn00011
+def _restore_best(module: LiFTModule, found: ModelCheckpoint, out: Path) -> float:
+    """Put the weights of the best epoch into the module; their validation loss."""
+    if found.best_model_score is None:
+        moved = "its checkpoints were moved here from another folder"
+        raise InputError(f"{out}: {moved}; move them back, or delete it to train again")
+    best = float(found.best_model_score)
+    if not math.isfinite(best):
+        advice = "choose a lower learning rate"
+        raise InputError(f"{out}: no epoch had a finite validation loss: {advice}")
+    module.load_state_dict(_read_checkpoint(Path(found.best_model_path))["state_dict"])
+    return best
+
 
 def _save(model: LiFT, loss: float, out: Path, card: dict[str, str]) -> LiFT:
     """Save a trained model with its card."""
-    # an old card would be kept, with the numbers of an earlier end
-    (out / "README.md").unlink(missing_ok=True)
-    model.eval().save_pretrained(
-        out, model_card_kwargs={"metrics": f"validation loss {loss:.4f}", **card}
-    )
+    (out / "README.md").unlink(missing_ok=True)  # an old card would be kept, with old numbers
+    card = {"metrics": f"validation loss {loss:.4f}", **card}
+    model.eval().save_pretrained(out, model_card_kwargs=card)
     return model

@@ -89,9 +89,9 @@ class _Worker:
 
     def takes(self, task: _Task) -> bool:
         """Whether the worker can get this task now."""
-        return not self.tasks or (
-            len(self.tasks) == 1 and not task.alone and not self.tasks[0].alone
-        )
+        if len(self.tasks) == 1:
+            return not (task.alone or self.tasks[0].alone)
+        return not self.tasks
 
     def give(self, task: _Task) -> None:
         """Send a task; a dead worker is noticed where its results are read."""
@@ -114,7 +114,7 @@ class _Worker:
     def end(self) -> str:
         """Kill the process if it lives; how it died."""
         self.pipe.close()
-        self.process.join(0.2)  # a process that is dying has a cause of its own
+        self.process.join(0.2)  # if the process is dying, its own exit code says the cause
         self.process.kill()
         self.process.join()
         code = self.process.exitcode
@@ -172,7 +172,7 @@ class _Pool:
         self.results.setdefault(place, {})[part] = result
 
     def _replace(self, worker: _Worker, fault: str | None = None) -> None:
-        """A new worker for a dead or late one; what it held is lost or tried again."""
+        """Replace a dead or late worker; its tasks are lost or tried again."""
         self.workers.remove(worker)
         died = worker.end()
         (place, first, shared, parts, alone), *others = worker.tasks

@@ -9,12 +9,11 @@ __all__ = ['INDEX', 'PAIRS', 'REASONS', 'MINIMUM', 'FOLDS', 'find_root', 'read_i
 # %% ../../nbs/18_droid.ipynb #16841e22
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from ..io import InputError, short_hash
 from lift.data.status import (
     DatasetError,
     DatasetStatus,
@@ -26,6 +25,7 @@ from lift.data.status import (
     need_rows,
     read_text,
 )
+from ..io import InputError, short_hash
 
 # %% ../../nbs/18_droid.ipynb #51c71462
 INDEX = "visualizer/index.html"
@@ -35,13 +35,19 @@ _VIDEO = re.compile(r"videos/([^/]+)/[^/]+/[^/]+/[^/]+\.mp4")
 
 
 def find_root(folder: str | Path) -> Path:
-    """Where DROID lies in a folder of data sets: in `droid`, in a checkout of the repository, or in the folder itself."""
+    """Where DROID is in a folder of data sets.
+
+    In `droid`, in a checkout of the repository, or in the folder itself.
+    """
     places = [Path(folder) / name for name in ("droid", "droid-dataset.github.io", ".")]
     return next((place for place in places if (place / INDEX).is_file()), places[0])
 
-
+# %% ../../nbs/18_droid.ipynb #drd00010
 def _read_line(text: str) -> dict[str, str]:
-    """Clip id, video, lab, scene and instruction of one line of data; `ValueError` says what is wrong with it."""
+    """Clip id, video, lab, scene and instruction of one line of data.
+
+    `ValueError` says what is wrong with the line.
+    """
     if "')" not in text:
         raise InputError("is cut off")
     try:
@@ -53,19 +59,15 @@ def _read_line(text: str) -> dict[str, str]:
         raise InputError("has no info, or no src of the form videos/lab/date/episode/camera.mp4")
     instruction, _, about = info.partition("<br><br>")
     name = source.removeprefix("videos/").removesuffix(".mp4")
-    return {
-        "clip_id": name,
-        "video": source,
-        "lab": name.split("/")[0],
-        "scene": about.split(" / ")[0],
-        "instruction": instruction.strip(),
-    }
+    row = {"clip_id": name, "video": source, "lab": name.split("/")[0]}
+    return {**row, "scene": about.split(" / ")[0], "instruction": instruction.strip()}
 
-
+# %% ../../nbs/18_droid.ipynb #drd00009
 def read_index(root: str | Path) -> pd.DataFrame:
     """One row per clip of the index: `clip_id`, `video`, `lab`, `scene`, `instruction`.
 
-    `attrs["unusable"]` names the lines left out. `DatasetError` for a folder without the layout, and for an index without clips.
+    `attrs["unusable"]` names the lines left out. `DatasetError` for a folder without the layout,
+    and for an index without clips.
     """
     path = need_file(check_root(root), [INDEX])
     rows, unusable, seen = [], {}, set()
@@ -109,35 +111,31 @@ PAIRS = {  # forward (sign 1), reverse (sign 0)
     "hang": ("hang", "unhang"),
     "stack": ("stack", "unstack"),
 }
-_LIDDED = r"(?:the )?(?:\w+ ){0,4}?(?:pots?|bowl|jar|container|cup|bottle|lunchbox|flask|wok|pan|tray|thing)\b"
+
+# %% ../../nbs/18_droid.ipynb #drd00002
+_LIDDED = (
+    r"(?:the )?(?:\w+ ){0,4}?"
+    r"(?:pots?|bowl|jar|container|cup|bottle|lunchbox|flask|wok|pan|tray|thing)\b"
+)
+_COVER = rf"^(?:put|place|take|pick)\b.*\b(?:lid|cover)\b.*\bon (?:top of )?{_LIDDED}"
+_UNCOVER = rf"^(?:take|remove|pick)\b.*\b(?:lid|top) (?:off|from) (?:the top of )?{_LIDDED}"
+_CLOSE = r"^(?:fully )?(?:close|shut)\b|^(?:push|slide|draw)\b.* (?:to close|closed)$"
 _MOVE = r"^(?:move|slide|push|pull|shift|sweep|draw|pick\b.* and (?:slightly )?move)\b.*"
-_PATTERNS = {
-    ("open", 1): r"^(?:fully )?open\b",
-    ("open", 0): r"^(?:fully )?(?:close|shut)\b|^(?:push|slide|draw)\b.* (?:to close|closed)$",
-    ("fold", 1): r"^fold\b",
-    ("fold", 0): r"^unfold\b",
-    ("turn on", 1): r"^(?:turn|switch) on\b",
-    ("turn on", 0): r"^(?:turn|switch) off\b",
-    (
-        "cover",
-        1,
-    ): rf"^cover\b|^(?:put|place|take|pick)\b.*\b(?:lid|cover)\b.*\bon (?:top of )?{_LIDDED}",
-    (
-        "cover",
-        0,
-    ): rf"^uncover\b|^(?:take|remove|pick)\b.*\b(?:lid|top) (?:off|from) (?:the top of )?{_LIDDED}",
-    ("move right", 1): rf"{_MOVE}\bto(?:wards)? (?:the )?(?:far )?right\b",
-    ("move right", 0): rf"{_MOVE}\bto(?:wards)? (?:the )?(?:far )?left\b",
-    ("move forward", 1): rf"{_MOVE}\bforwards?\b",
-    ("move forward", 0): rf"{_MOVE}\bbackwards?\b",
-    ("move up", 1): rf"{_MOVE}\b(?:up|upwards?)\b",
-    ("move up", 0): rf"{_MOVE}\b(?:down|downwards?)\b",
-    ("move near", 1): rf"{_MOVE}\b(?:closer to|towards) you\b",
-    ("move near", 0): rf"{_MOVE}\b(?:away|farther) from you\b",
-    ("hang", 1): r"^hang\b",
-    ("hang", 0): r"^unhang\b",
-    ("stack", 1): r"^stack\b",
-    ("stack", 0): r"^unstack\b",
+_SIDE = rf"{_MOVE}\bto(?:wards)? (?:the )?(?:far )?"
+_PATTERNS = {  # pair: forward, reverse
+    "open": (r"^(?:fully )?open\b", _CLOSE),
+    "fold": (r"^fold\b", r"^unfold\b"),
+    "turn on": (r"^(?:turn|switch) on\b", r"^(?:turn|switch) off\b"),
+    "cover": (rf"^cover\b|{_COVER}", rf"^uncover\b|{_UNCOVER}"),
+    "move right": (rf"{_SIDE}right\b", rf"{_SIDE}left\b"),
+    "move forward": (rf"{_MOVE}\bforwards?\b", rf"{_MOVE}\bbackwards?\b"),
+    "move up": (rf"{_MOVE}\b(?:up|upwards?)\b", rf"{_MOVE}\b(?:down|downwards?)\b"),
+    "move near": (
+        rf"{_MOVE}\b(?:closer to|towards) you\b",
+        rf"{_MOVE}\b(?:away|farther) from you\b",
+    ),
+    "hang": (r"^hang\b", r"^unhang\b"),
+    "stack": (r"^stack\b", r"^unstack\b"),
 }
 
 # %% ../../nbs/18_droid.ipynb #d03b795e
@@ -153,14 +151,8 @@ _HELD = rf"(?:the |a |one )?(?:\w+ ){{0,4}}?(?:{_CONTAINER})\b"
 
 def _kind(text: str, kinds: dict[str, str], other: str) -> str:
     """The first of `kinds` that has a word in the text."""
-    return next(
-        (
-            kind
-            for kind, words in kinds.items()
-            if re.search(rf"\b(?:{words.replace(' ', '|')})\b", text)
-        ),
-        other,
-    )
+    patterns = {kind: rf"\b(?:{words.replace(' ', '|')})\b" for kind, words in kinds.items()}
+    return next((kind for kind, pattern in patterns.items() if re.search(pattern, text)), other)
 
 
 def _container_actions(text: str) -> list[Action]:
@@ -175,36 +167,38 @@ def _container_actions(text: str) -> list[Action]:
         into = re.search(rf"\b(?:in|into|inside) {_HELD}", last)
     elif re.match(r"move|transfer", last):
         into = re.search(rf"\b(?:in|into|inside|to) {_HELD}", last)
-    return [
-        Action("put in", sign, _kind(found[0].split()[-1], _CONTAINERS, ""))
-        for sign, found in ((0, out), (1, into))
-        if found
-    ]
+    found = {sign: match[0].split()[-1] for sign, match in ((0, out), (1, into)) if match}
+    return [Action("put in", sign, _kind(word, _CONTAINERS, "")) for sign, word in found.items()]
 
 # %% ../../nbs/18_droid.ipynb #645bdc7c
 _VERBS = (
-    "open close shut put place set take remove pick get move slide push pull turn switch fold unfold cover uncover hang unhang wipe "
-    "pour scoop stir press shift flip flick shove use drop transfer"
+    "open|close|shut|put|place|set|take|remove|pick|get|move|slide|push|pull|turn|switch|fold|"
+    "unfold|cover|uncover|hang|unhang|wipe|pour|scoop|stir|press|shift|flip|flick|shove|use|drop|"
+    "transfer"
 )
-_NEXT_VERB = re.compile(rf"\band (?:then )?(?:slightly )?(?=(?:{_VERBS.replace(' ', '|')})\b)")
-_ENDS_IT = re.compile(r"put|place|set|move|hang")
-REASONS = (
-    "no action is said", "cut short on the page", "denies the action", "several steps", "no verb of a pair", "two actions or both signs",
-    "a place that can be read in two ways",
-)  # fmt: skip
+_NEXT_VERB = re.compile(rf"\band (?:then )?(?:slightly )?(?=(?:{_VERBS})\b)")
 
 
 def _has_steps(text: str) -> bool:
     """Whether there is more than one step; to take a thing and to put it somewhere are one."""
+    if re.search(r"\b(?:then|again|lastly|finally)\b|[,.;] *\w", text):
+        return True
     first, *rest = _NEXT_VERB.split(text)
-    whole = (
-        len(rest) == 1
-        and re.match(r"take|remove|pick|get|uncover|unhang", first)
-        and _ENDS_IT.match(rest[0])
-    )
-    return bool(re.search(r"\b(?:then|again|lastly|finally)\b|[,.;] *\w", text)) or bool(
-        rest and not whole
-    )
+    taken = re.match(r"take|remove|pick|get|uncover|unhang", first)
+    ended = len(rest) == 1 and re.match(r"put|place|set|move|hang", rest[0])
+    return bool(rest) and not (taken and ended)
+
+# %% ../../nbs/18_droid.ipynb #drd00003
+REASONS = (
+    "no action is said",
+    "cut short on the page",
+    "denies the action",
+    "several steps",
+    "no verb of a pair",
+    "two actions or both signs",
+    "a place that can be read in two ways",
+)
+_TWO_WAYS = re.compile(rf"(?:put|place)\b.*\b(?:in|into|inside) {_HELD} (?:on|at|by)\b")
 
 
 def read_action(instruction: str) -> Action | str:
@@ -218,86 +212,65 @@ def read_action(instruction: str) -> Action | str:
         return "denies the action"
     if _has_steps(text):
         return "several steps"
-    found = [
-        Action(pair, sign, "")
-        for (pair, sign), pattern in _PATTERNS.items()
-        if re.search(pattern, text)
-    ]
+    signs = [(pair, 1 - n, p) for pair, both in _PATTERNS.items() for n, p in enumerate(both)]
+    found = [Action(pair, sign, "") for pair, sign, pattern in signs if re.search(pattern, text)]
     found += _container_actions(text)
     if len(found) != 1:
         return "two actions or both signs" if found else "no verb of a pair"
-    if (
-        found[0].pair == "put in"
-        and found[0].sign
-        and re.match(rf"(?:put|place)\b.*\b(?:in|into|inside) {_HELD} (?:on|at|by)\b", text)
-    ):
+    (action,) = found
+    if action.pair == "put in" and action.sign and _TWO_WAYS.match(text):
         return "a place that can be read in two ways"
-    return (
-        Action("open", found[0].sign, _kind(text, _OPENINGS, "other"))
-        if found[0].pair == "open"
-        else found[0]
-    )
+    if action.pair == "open":
+        return replace(action, noun=_kind(text, _OPENINGS, "other"))
+    return action
 
 # %% ../../nbs/18_droid.ipynb #0fa94603
 MINIMUM, FOLDS = 8, 5
 
 
-def _enough(rows: pd.DataFrame, key: str) -> pd.Series:
+def _enough(rows: pd.DataFrame) -> pd.Series:
     """For each row, whether its group has `MINIMUM` clips of each sign."""
-    counts = (
-        rows.groupby([key, "chiral_label"])
-        .size()
-        .unstack(fill_value=0)
-        .reindex(columns=[0, 1], fill_value=0)
-    )
-    return rows[key].map(counts.min(axis=1) >= MINIMUM)
+    counts = rows.groupby(["group", "chiral_label"]).size().unstack(fill_value=0)
+    fewer = counts.reindex(columns=[0, 1], fill_value=0).min(axis=1)
+    return rows["group"].map(fewer >= MINIMUM).astype(bool)
 
 
-def _group_name(pair: str, noun: str) -> str:
-    return " / ".join(PAIRS[pair]) + (f": {noun}" if noun else "")
+def _named(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the name of their `group`: the pair of verbs and the kind of thing."""
+    keys = zip(rows["pair"], rows["noun"], strict=True)
+    names = [" / ".join(PAIRS[pair]) + (f": {noun}" if noun else "") for pair, noun in keys]
+    return rows.assign(group=names)
 
-
+# %% ../../nbs/18_droid.ipynb #drd00011
 def form_groups(index: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `read_index` with `group`, `chiral_label`, `verb`, `noun`, or else the `reason` why they are in no group."""
-    read = [read_action(text) for text in index["instruction"]]
-    reason = pd.Series(
-        [None if isinstance(action, Action) else action for action in read],
-        index.index,
-        dtype=object,
+    """The rows of `read_index` with `reason`, `group`, `chiral_label`, `verb`, `noun`.
+
+    The `reason` says why a row is in no group.
+    """
+    read = pd.Series(
+        [read_action(text) for text in index["instruction"]], index.index, dtype=object
     )
-    known = {
-        place: action
-        for place, action in zip(index.index, read, strict=True)
-        if isinstance(action, Action)
-    }
-    rows = pd.DataFrame(
-        [vars(action) for action in known.values()],
-        index=list(known),
-        columns=["pair", "sign", "noun"],
-    )
-    rows = rows.rename(columns={"sign": "chiral_label"})
-    rows["group"] = [_group_name(*key) for key in zip(rows["pair"], rows["noun"], strict=True)]
-    small = ~_enough(rows, "group").astype(bool) & (rows["noun"] != "")
-    rows.loc[small, "noun"] = "other things"
-    rows["group"] = [
-        _group_name(*key)
-        for key in zip(rows["pair"], rows["noun"].replace("other", "other things"), strict=True)
-    ]
-    few = ~_enough(rows, "group").astype(bool)
+    said = read.map(lambda action: isinstance(action, Action)).astype(bool)
+    reason = read.mask(said, None)
+    rows = pd.DataFrame(map(vars, read[said]), read.index[said], columns=["pair", "sign", "noun"])
+    rows = _named(rows.rename(columns={"sign": "chiral_label"}))
+    small = ~_enough(rows) & (rows["noun"] != "")
+    rows["noun"] = rows["noun"].mask(small, "other things").replace("other", "other things")
+    rows = _named(rows)
+    few = ~_enough(rows)
     reason.loc[rows.index[few]] = [f"too few clips of {name}" for name in rows.loc[few, "group"]]
-    rows["verb"] = [
-        PAIRS[pair][1 - sign] for pair, sign in zip(rows["pair"], rows["chiral_label"], strict=True)
-    ]
-    rows["noun"] = rows["noun"].replace({"": None, "other": "other things"})
-    return index.assign(reason=reason).join(
-        rows.loc[~few, ["group", "chiral_label", "verb", "noun"]]
-    )
+    signs = zip(rows["pair"], rows["chiral_label"], strict=True)
+    rows["verb"] = [PAIRS[pair][1 - sign] for pair, sign in signs]
+    rows["noun"] = rows["noun"].replace({"": None})
+    columns = ["group", "chiral_label", "verb", "noun"]
+    return index.assign(reason=reason).join(rows.loc[~few, columns])
 
-
+# %% ../../nbs/18_droid.ipynb #drd00005
 def level_signs(table: pd.DataFrame) -> pd.DataFrame:
-    """The same rows with as many clips of one sign as of the other in each group; those that are too many get a `reason`.
+    """The same rows with as many clips of one sign as of the other in each group.
 
-    They are taken where their sign is the most ahead: fold by fold, in the order of a hash of the clip id.
+    Those that are too many get a `reason`. They are taken fold by fold where their sign has the
+    largest lead, in the order of a hash of the clip id.
     """
     table = table.assign(order=[short_hash([name]) for name in table["clip_id"]])
     spare = []
@@ -315,7 +288,10 @@ def level_signs(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def deal_folds(labs: pd.Series, grouped: pd.Series, folds: int = FOLDS) -> pd.Series:
-    """The fold of each clip: whole labs, the largest first, each to the fold with the fewest clips that are `grouped`."""
+    """The fold of each clip: whole labs, the largest first, each to the smallest fold so far.
+
+    The size of a fold is the number of its clips that are `grouped`.
+    """
     counts = grouped.groupby(labs).sum().sort_index().sort_values(ascending=False, kind="stable")
     sizes, places = [0] * folds, {}
     for lab, count in counts.items():
@@ -325,60 +301,49 @@ def deal_folds(labs: pd.Series, grouped: pd.Series, folds: int = FOLDS) -> pd.Se
 
 # %% ../../nbs/18_droid.ipynb #3f2c8a60
 def chiral_clips(root: str | Path, fold: int | None = None) -> pd.DataFrame:
-    """The clip table, with `fold`, `lab`, `scene` and, for clips of no group, `reason`; `fold=k` splits it into train and validation.
+    """The clip table, with `fold`, `lab`, `scene` and, for clips of no group, `reason`.
 
-    `attrs["missing"]` and `attrs["unusable"]` say what was left out. `DatasetError` for a folder without the layout, without
-    videos or without a group, and for a fold that is not there.
+    `fold=k` splits it into train and validation. `attrs["missing"]` and `attrs["unusable"]` say
+    what was left out. `DatasetError` for a folder without the layout, without videos or without a
+    group, and for a fold that is not there.
     """
     if fold not in (None, *range(FOLDS)):
         raise DatasetError(f"fold {fold!r}: expected None or a number from 0 to {FOLDS - 1}")
-    root = check_root(root)
+    root, splits = check_root(root), {True: "validation", False: "train"}
     index, videos = read_index(root), VideoFiles(root)
     table = form_groups(index)
     if table["group"].isna().all():
-        raise DatasetError(
-            f"{root}: no group has {MINIMUM} clips of each sign: is the index whole?"
-        )
+        cause = f"no group has {MINIMUM} clips of each sign"
+        raise DatasetError(f"{root}: {cause}: is the index whole?")
     table["fold"] = deal_folds(table["lab"], table["group"].notna())
     table = level_signs(table)
-    table["split"] = table["group"].notna().map({True: "validation", False: "train"})
-    table["path"] = [videos.find([f"visualizer/{video}"]) for video in table["video"]]
+    table["split"] = table["group"].notna().map(splits)
     table["looked_for"] = "visualizer/" + table["video"]
+    table["path"] = [videos.find([path]) for path in table["looked_for"]]
     table["label"] = table["instruction"].where(table["instruction"] != "", "(none)")
-    clips = finish_clips(
-        table.drop(columns=["video", "instruction"]), root, index.attrs["unusable"]
-    )
+    table = table.drop(columns=["video", "instruction"])
+    clips = finish_clips(table, root, index.attrs["unusable"])
     if fold is None:
         return clips
     held = clips["fold"] == fold
-    chosen = clips.assign(split=held.map({True: "validation", False: "train"}))
+    chosen = clips.assign(split=held.map(splits))
     return chosen[~held | chosen["group"].notna()].reset_index(drop=True)
 
-
+# %% ../../nbs/18_droid.ipynb #drd00007
 def count_reasons(clips: pd.DataFrame) -> pd.DataFrame:
     """Why clips are in no group: one row per reason, with its `clips` and one `example`."""
-    rows = (
-        clips[clips["reason"].notna()].groupby("reason")["label"].agg(clips="size", example="first")
-    )
+    labels = clips[clips["reason"].notna()].groupby("reason")["label"]
+    rows = labels.agg(clips="size", example="first")
     return rows.sort_values("clips", ascending=False, kind="stable").reset_index()
 
 
 def count_groups(clips: pd.DataFrame) -> pd.DataFrame:
-    """One row per group and sign: `verb`, clips in all, and in each fold."""
-    rows = clips[clips["group"].notna()]
-    counts = rows.pivot_table(
-        index=["group", "chiral_label", "verb"],
-        columns="fold",
-        values="clip_id",
-        aggfunc="size",
-        fill_value=0,
-    )
+    """One row per group and sign: `verb`, clips in each fold, and in all."""
+    rows, key = clips[clips["group"].notna()], ["group", "chiral_label", "verb"]
+    counts = rows.groupby([*key, "fold"]).size().unstack("fold", fill_value=0)
     counts.columns = [f"fold {fold}" for fold in counts.columns]
-    return (
-        counts.assign(clips=counts.sum(axis=1))
-        .sort_index(ascending=[True, False, True])
-        .reset_index()
-    )
+    counts["clips"] = counts.sum(axis=1)
+    return counts.sort_index(ascending=[True, False, True]).reset_index()
 
 
 def describe(root: str | Path) -> DatasetStatus:
