@@ -242,7 +242,7 @@ def _in_words(
     if verdict == "cannot be said":
         text += f" About {needed} clips would show a difference of 5 points."
     if again >= BLIND:
-        text += f" It gives an unchanged clip two answers: their difference is {again:.1f} % of the variance."
+        text += f" Asked twice about one clip it differs by {again:.1f} % of the variance."
     controls = ", ".join(f"{name}: {word}" for name, word in of_controls.items())
     text += f" Controls on the same frames: {controls}." if controls else ""
     if verdict != "knows" and of_controls.get(ODD) not in (None, "knows"):
