@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CHANGES', 'ALPHA', 'FOLDS', 'MEASURES', 'BLIND', 'ORDER_FREE', 'ODD', 'CONTROLS', 'COLUMNS', 'Embed',
            'DiagnosisError', 'frames_needed', 'odd_share', 'tell_apart', 'clips_for', 'Diagnosis', 'plot_measures',
-           'diagnose_clips', 'diagnose', 'VideoClips', 'diagnose_videos', 'frame_embedder', 'frame_features']
+           'diagnose_clips', 'diagnose', 'VideoClips', 'diagnose_videos', 'frame_embedder', 'frame_features',
+           'load_function', 'diagnose_named']
 
 # %% ../nbs/24_diagnosis.ipynb #dg000003
 import math
@@ -102,7 +103,8 @@ def _compact(x: np.ndarray) -> np.ndarray:
     x = x - x.mean(0)
     if x.shape[1] > len(x):
         values, vectors = np.linalg.eigh(x @ x.T)
-        x = vectors * np.sqrt(values.clip(0))  # (N, N)
+        real = values > 1e-12 * values[-1]  # the others are rounding, and a root would raise it
+        x = vectors[:, real] * np.sqrt(values[real])  # (N, rank)
     return x / max(math.sqrt((x**2).sum(1).mean()), 1e-30)
 
 
@@ -118,8 +120,9 @@ def _label_scores(
             np.concatenate([forward[train], changed[train]]),  # (2 n, E)
             np.concatenate([signs[train], -signs[train]]),  # (2 n, S)
         )
-        answers = [np.sign(fitted.predict(copies[test])) for copies in (forward, changed)]
-        answers = [answer.reshape(len(test), -1) for answer in answers]  # (n', S)
+        answers = [fitted.predict(copies[test]) for copies in (forward, changed)]
+        # an answer that is 0 up to rounding is a tie; (n', S)
+        answers = [np.sign(a.round(9)).reshape(len(test), -1) for a in answers]
         scores[test] = (2 + (answers[0] - answers[1]) * signs[test]) / 4
     return scores
 
@@ -245,7 +248,7 @@ def _in_words(
         text += f" Asked twice about one clip it differs by {again:.1f} % of the variance."
     controls = ", ".join(f"{name}: {word}" for name, word in of_controls.items())
     text += f" Controls on the same frames: {controls}." if controls else ""
-    if verdict != "knows" and of_controls.get(ODD) not in (None, "knows"):
+    if verdict not in ("knows", "blind") and of_controls.get(ODD) != "knows":
         text += (
             " Not even the odd control shows an arrow in these clips: give labels, or more clips."
         )
@@ -678,3 +681,97 @@ def frame_features(model: Any = None, device: str = "auto") -> tuple[Callable, A
         return backbone(pixels[None])[0].cpu()  # (T, D)
 
     return features, model
+
+# %% ../nbs/24_diagnosis.ipynb #dg00002e
+class _Features(Mapping):
+    """Features `(T, D)` by clip id, made by `read` when they are asked for."""
+
+    def __init__(self, ids: Iterable[str], read: Callable[[str], np.ndarray]):
+        self._ids, self._read = list(ids), read
+
+    def __iter__(self):
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, clip_id: str) -> np.ndarray:
+        return self._read(clip_id)
+
+
+def load_function(name: str) -> Callable:
+    """The function that `module:function` names; `InputError` where there is none."""
+    import sys
+    from importlib import import_module
+
+    module, _, function = name.partition(":")
+    sys.path.insert(0, "")  # a file of the current folder, as with `python -m`
+    try:
+        found = getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{name}: no such function ({error}); give module:function") from error
+    finally:
+        sys.path.remove("")
+    if not callable(found):
+        raise InputError(f"{name}: is a {type(found).__name__}, not a function of clips")
+    return found
+
+
+def _method_and_model(embedder: str) -> tuple[str, Any]:
+    """A method and the model that it needs, or None, of a method's name or a model's reference."""
+    from lift.embedding import LIFT_METHODS, METHODS, load_model
+
+    if embedder in METHODS:
+        return embedder, load_model() if embedder in LIFT_METHODS else None
+    return "lift", load_model(None if embedder == "packaged" else embedder)
+
+
+def _of_store(store: Any, model: Any) -> Callable[[str], np.ndarray]:
+    """A function from a clip id of a store to its features `(T, D)`, as the model reads them."""
+    from lift.embedding import as_model_input, check_backbone
+
+    if model is not None:
+        check_backbone(model, store)
+    return lambda i: as_model_input(store.read([i]), store.description, model)[0].numpy()
+
+# %% ../nbs/24_diagnosis.ipynb #dg00002f
+def diagnose_named(
+    embedder: str,
+    source: Any,
+    frames: Sequence[int] = (2, 4, 8, 16, 32),
+    root: str | Path = ".",
+    device: str = "auto",
+    **options: Any,
+) -> Diagnosis:
+    """The diagnosis of an embedder by its name, on a `FeatureStore` or a clip table of videos.
+
+    `embedder`: a method such as `mean`, a model's folder or hub id, `packaged`, or
+    `module:function`. A function gets arrays `(B, T, D)` of a store, and a list of frames
+    `(T, H, W, 3)` of videos. The `options` are those of `diagnose_clips`. With `labels` it is the
+    labelled clips of a store that are asked.
+    """
+    import torch
+
+    from lift.embedding import embed_features
+
+    options.setdefault("name", embedder)
+    videos, labels = isinstance(source, pd.DataFrame), options.get("labels")
+    ids = () if videos else source.ids if labels is None else [*labels]
+    if ":" in embedder and not Path(embedder).exists():
+        function = load_function(embedder)
+        if videos:
+            return diagnose_videos(function, source, frames, root=root, **options)
+        read = _of_store(source, None)
+        return diagnose(_Features(ids, read), function, frames, **options)
+    method, model = _method_and_model(embedder)
+    if videos:
+        features, loaded = frame_features(model, device)
+        clips = VideoClips(source, 2 * max(frames) - 1, root=root)
+        curves = _Features(clips, lambda i: features(clips[i]).numpy())
+    else:
+        loaded, curves = model, _Features(ids, _of_store(source, model))
+
+    def embed(x: np.ndarray) -> np.ndarray:
+        return embed_features(torch.from_numpy(x), method, loaded)  # (B, T, D) to (B, E)
+
+    return diagnose(curves, embed, frames, **options)
