@@ -449,6 +449,8 @@ class _Collector:
             ]
             self.ids.setdefault((change, k), []).extend(clip_id for _, clip_id, _ in fits)
             for name, embed in self.embeds.items():
+                if name in CONTROLS and change not in ("original", "reversed"):
+                    continue
                 made = _embedded(embed, copies, name)
                 self.rows.setdefault((name, change, k), []).append(made)
 
