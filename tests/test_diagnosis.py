@@ -1,5 +1,7 @@
 """The diagnosis: shares that are shares, a probe that cannot cheat, verdicts that controls earn."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -340,3 +342,62 @@ def test_clips_are_asked_for_once():
         lambda clips: np.stack([c[-1] for c in clips]), Counting(walks(7)), (2, 4), **QUICK
     )
     assert len(asked) == 7
+
+
+def command(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
+    """Exit code, output and errors of `lift diagnose`."""
+    from lift import cli
+
+    monkeypatch.setattr("sys.argv", ["lift", "diagnose", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    output = capsys.readouterr()
+    return caught.value.code or 0, output.out, output.err
+
+
+def test_the_command_on_videos_names_what_it_could_not_read(spots, tmp_path, monkeypatch, capsys):
+    (spots / "notes.txt").touch()
+    code, out, err = command(
+        monkeypatch, capsys, "test_diagnosis:last_columns", spots, "--out", tmp_path / "page",
+        "--frames", 4, "--frames", 8, "--bootstrap", 100, "--json",
+    )  # fmt: skip
+    assert code == 1, "a video could not be read"
+    result = json.loads(out)
+    assert result["verdict"] == "knows" and result["page"] == str(tmp_path / "page" / "README.md")
+    assert "broken.mp4" in err and "passed over, no videos by name: 1" in err
+    assert (tmp_path / "page" / "diagnosis.svg").is_file()
+
+
+def test_the_command_on_a_table_with_labels(spots, tmp_path, monkeypatch, capsys):
+    table = pd.DataFrame({"clip_id": [f"spot {n}" for n in range(12)], "split": "train",
+                          "path": [f"spot-{n:02d}.mp4" for n in range(12)], "label": "moves"})  # fmt: skip
+    table.to_csv(spots / "clips.csv", index=False)
+    table[:10].to_csv(tmp_path / "labels.csv", index=False)
+    code, out, err = command(
+        monkeypatch, capsys, "mean", spots / "clips.csv", "--out", tmp_path / "page", "--frames", 3,
+        "--labels", tmp_path / "labels.csv", "--bootstrap", 50, "--device", "cpu",
+    )  # fmt: skip
+    assert code == 0 and out.startswith("Blind. At 3 frames") and "10 clips)" in out
+    assert "2 of 12 clips have no label" in err and "spot 10, spot 11" in err
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("mean", "nowhere"), "nowhere: no such video or folder"),
+        (("no/model", "store"), "no/model: there is no such folder"),
+        (("nowhere:function", "store"), "nowhere:function: no such function"),
+        (("mean", "store", "--frames", "1"), "at least 2"),
+        (("mean", "store", "--labels", "none.csv"), "none.csv"),
+    ],
+)
+def test_the_command_refuses_in_one_line(tmp_path, monkeypatch, capsys, arguments, words):
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    store = FeatureStore.create("store", {"name": "walks"}, frames=16, dim=6)
+    store.append([*walks(6)], torch.tensor(np.stack([*walks(6).values()])))
+    code, out, err = command(monkeypatch, capsys, *arguments, "--out", "page")
+    assert code == 1 and out == "" and words in err.splitlines()[-1]
+    assert not (tmp_path / "page").exists()
