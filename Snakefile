@@ -22,7 +22,7 @@ STEPS = {"clips": "clips", "features": "features", "model": "models", "embedding
 NOTEBOOKS = {
     "paper": """table1_benchmark_statistics figure1_feature_trajectories figure2_reconstruction figure3_chiral_pair
         figure4_curvature table2_chiral_accuracy figure5_group_size_noise""",
-    "beyond": "equivariant_code time_symmetry learning_curves retrieval actions probes_and_scalers",
+    "beyond": "equivariant_code time_symmetry diagnosis learning_curves retrieval actions probes_and_scalers",
     "ablations": " ".join(path.stem for path in sorted(Path("nbs/paper").glob("ablation_*.ipynb"))),
     "real": "table4_real_benchmark_statistics table5_real_chiral_accuracy table6_standard_benchmarks figure5_group_size_noise",
     "droid": "droid_chiral_accuracy droid_learning_curve droid_retrieval droid_film_strips droid_probes",

@@ -13,6 +13,7 @@ settings = config["DEFAULT"]
 
 decord = shlex.split(settings["decord_requirements"])
 train = shlex.split(settings["train_requirements"])
+mteb = shlex.split(settings["mteb_requirements"])
 repro = shlex.split(settings["repro_requirements"])
 dev = shlex.split(settings["dev_requirements"])
 
@@ -33,6 +34,7 @@ setup(
     extras_require={
         "decord": decord,
         "train": train,
+        "mteb": mteb,
         "repro": train + repro,
         "dev": decord + train + repro + dev,  # the tests compare both decoders
     },

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Timeout', 'Json', 'Replace', 'Config', 'Section', 'Frames', 'Workers', 'Device', 'ClipTable', 'TrainingClips',
            'VIDEO_SUFFIXES', 'CHIRAL_DATASETS', 'EXTRAS', 'main', 'ConfiguredCommand', 'synth', 'extract', 'train',
-           'embed', 'probe', 'mine', 'benchmark', 'ablation', 'fit', 'doctor']
+           'embed', 'probe', 'diagnose', 'mine', 'benchmark', 'ablation', 'fit', 'doctor']
 
 # %% ../nbs/30_cli.ipynb #b20f5bf4
 import argparse
@@ -487,6 +487,82 @@ def probe(
     if as_json and excluded:
         causes = _some(f"{group} ({cause})" for group, cause in excluded.items())
         _tell(f"{len(excluded)} groups could not be scored: {causes}")
+
+# %% ../nbs/30_cli.ipynb #dg000002
+def _clips_to_ask(clips: Path) -> tuple[Any, Path, list[Path]]:
+    """A feature store or a clip table, what its paths are relative to, and files passed over."""
+    from lift.data.clips import read_clips
+    from lift.store import FeatureStore
+
+    if (clips / "store.json").is_file():
+        return FeatureStore.open(clips), clips, []
+    if clips.suffix.lower() == ".csv":
+        return read_clips(clips), clips.parent, []
+    videos, others = _find_videos([clips])
+    table, failed = _video_table(videos)
+    if failed:
+        raise InputError(f"{next(iter(failed))}: {next(iter(failed.values()))}")
+    return table, Path("."), others
+
+
+def _labelled(source: Any, labels: Path) -> tuple[Any, dict[str, str]]:
+    """The clips of a source that a clip table labels, and their labels; the others are named."""
+    import pandas as pd
+
+    from lift.data.clips import read_clips
+
+    known = read_clips(labels).set_index("clip_id")["label"].to_dict()
+    ids = list(source["clip_id"] if isinstance(source, pd.DataFrame) else source.ids)
+    if lacking := [clip_id for clip_id in ids if clip_id not in known]:
+        _tell(f"{len(lacking)} of {len(ids)} clips have no label in {labels}: {_some(lacking)}")
+    if isinstance(source, pd.DataFrame):
+        source = source[source["clip_id"].isin(known)].reset_index(drop=True)
+    return source, {clip_id: known[clip_id] for clip_id in ids if clip_id in known}
+
+
+@app.command()
+def diagnose(
+    embedder: Annotated[
+        str, typer.Argument(help="packaged, a saved model, a method (mean, ...), module:function.")
+    ],
+    clips: Annotated[
+        Path, typer.Argument(help="A clip table (CSV), a video, a folder of videos, or a store.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the page, the figure and the tables.")],
+    frames: Annotated[list[int], typer.Option(help="Frames per clip; give it several times.")] = (
+        2,
+        4,
+        8,
+        16,
+        32,
+    ),
+    labels: Annotated[
+        Path | None, typer.Option(help="A clip table (CSV) whose labels get a probe each.")
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(help="Bootstrap samples for the intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Does an embedding know the order of time? One page with a figure, measures and a verdict."""
+    import lift.style  # noqa: F401  # found missing before any work, not after it
+    from lift.diagnosis import diagnose_named
+
+    _check_folder(out)
+    source, root, others = _clips_to_ask(clips)
+    source, names = (source, None) if labels is None else _labelled(source, labels)
+    options = {"labels": names, "bootstrap": bootstrap, "seed": seed, "device": device}
+    found = diagnose_named(embedder, source, tuple(frames), root, progress=True, **options)
+    page = found.save(out)
+    result = {"verdict": found.verdict, "words": found.words, "controls": found.verdicts}
+    result |= {"left_out": found.omissions(), "page": str(page)}
+    _report(result, as_json, f"{found.words}\n{page}")
+    for line in found.omissions():
+        _tell(line)
+    if others:
+        _tell(f"passed over, no videos by name: {len(others)}: {_some(others)}")
+    if (found.left_out["change"] == "").any():
+        raise typer.Exit(1)
 
 # %% ../nbs/30_cli.ipynb #5a090ecf
 CHIRAL_DATASETS = ("ssv2", "epic", "charades")

@@ -1,0 +1,223 @@
+"""Data sets with cards, and MTEB: what is written is what the hub's own libraries and MTEB read."""
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from huggingface_hub import DatasetCard
+
+from lift.io import InputError, MissingExtraError
+from lift.sharing import FACTS, Facts, _frames_of, chiral_task, mteb_encoder, write_dataset
+from lift.video import write_video
+
+SIGNS = {1: "moving right", 0: "moving left"}
+
+
+def spot_frames(sign: int, row: int, frames: int = 12) -> np.ndarray:
+    """A bright spot that moves to the right (1) or to the left (0), `(T, 32, 64, 3)` uint8."""
+    clip = np.zeros((frames, 32, 64, 3), np.uint8)
+    for t in range(frames):
+        clip[t, row : row + 8, 4 * t : 4 * t + 8] = 255
+    return clip if sign else clip[::-1]
+
+
+def chiral_table(folder, groups=("spot", "dot & line"), train=6, validation=4) -> pd.DataFrame:
+    rows = []
+    for group in groups:
+        for split, count in (("train", train), ("validation", validation)):
+            for sign in (0, 1):
+                for n in range(count):
+                    name = f"{groups.index(group)}-{split}-{sign}-{n}"
+                    if folder is not None:
+                        write_video(
+                            folder / f"{name}.mp4", spot_frames(sign, 2 * n + (group == "spot"))
+                        )
+                    rows.append({
+                        "clip_id": name, "path": f"{name}.mp4", "start": None, "end": None,
+                        "split": split, "label": SIGNS[sign], "group": group,
+                        "chiral_label": sign, "verb": SIGNS[sign], "noun": group,
+                    })  # fmt: skip
+    return pd.DataFrame(rows).astype({"start": float, "end": float})
+
+
+@pytest.fixture(scope="module")
+def shared_folder(tmp_path_factory):
+    """A data set with videos of two groups."""
+    folder = tmp_path_factory.mktemp("shared")
+    clips = chiral_table(folder)
+    return write_dataset(clips, folder / "dataset", "synthetic", folder).parent
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_a_card_is_what_the_hub_reads(tmp_path, name):
+    clips = chiral_table(None)
+    clips.loc[len(clips)] = {
+        **clips.iloc[0],
+        "clip_id": "alone",
+        "group": None,
+        "chiral_label": None,
+    }
+    clips.attrs = {"missing": {"gone": "no file"}, "unusable": {}}
+    page = write_dataset(clips, tmp_path / "lists", name)
+    card = DatasetCard.load(page)
+    header = card.data.to_dict()
+    assert header["license"] == FACTS[name].licence
+    assert (
+        ("license_name" in header)
+        == (FACTS[name].licence == "other")
+        == (page.parent / "LICENSE").is_file()
+    )
+    assert [config["config_name"] for config in header["configs"]] == [
+        "default",
+        "dot-line",
+        "spot",
+    ]
+    for config in header["configs"]:
+        for files in config["data_files"]:
+            found = list(page.parent.glob(files["path"]))
+            assert sum(pq.read_metadata(path).num_rows for path in found) == {
+                ("default", "train"): 24, ("default", "validation"): 16,
+            }.get((config["config_name"], files["split"]), 12 if files["split"] == "train" else 8)  # fmt: skip
+    assert "1 clips of the table belong to no group" in card.text
+    assert "1 without a video (gone)" in card.text and "40 clips" in card.text
+    assert FACTS[name].rule in card.text and "2 groups, 24 training clips" in card.text
+
+
+def test_a_list_holds_what_the_table_held(tmp_path):
+    clips = chiral_table(None).assign(fold=3)
+    clips.loc[0, "start"] = 1.5
+    folder = write_dataset(clips, tmp_path / "lists", "epic").parent
+    parts = [pd.read_parquet(path) for path in sorted(folder.glob("data/*/*.parquet"))]
+    back = pd.concat(parts).sort_values("clip_id").reset_index(drop=True)
+    wanted = clips.sort_values("clip_id").reset_index(drop=True)
+    assert (
+        back["start"].equals(wanted["start"])
+        and (back["chiral_label"] == wanted["chiral_label"]).all()
+    )
+    assert list(back["group"]) == list(wanted["group"]) and set(back["fold"]) == {"3"}
+
+
+def test_videos_are_in_the_data_set_byte_by_byte(shared_folder):
+    table = pq.read_table(shared_folder / "data" / "spot" / "train.parquet")
+    for row in table.to_pylist():
+        file = shared_folder.parent / row["path"]
+        assert row["video"] == {"bytes": file.read_bytes(), "path": file.name}
+    assert b'"_type": "Video"' in table.schema.metadata[b"huggingface"]
+
+
+def test_what_cannot_be_shared_is_refused_before_anything_is_written(tmp_path):
+    clips = chiral_table(None)
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="no facts about 'kinetics'; there are synthetic"):
+        write_dataset(clips, out, "kinetics")
+    with pytest.raises(InputError, match="no chiral group"):
+        write_dataset(clips.drop(columns=["group", "chiral_label"]), out, "epic")
+    with pytest.raises(InputError, match="two groups have the name 'a-b'"):
+        write_dataset(chiral_table(None, ("a b", "a&b")), out, "epic")
+    with pytest.raises(InputError, match="1 clips are parts of files, the first is '0-train-0-0'"):
+        write_dataset(
+            clips.assign(start=[1.0] + [np.nan] * (len(clips) - 1)), out, "epic", tmp_path
+        )
+    with pytest.raises(InputError, match="1 videos are not there, the first is .*0-train-0-0.mp4"):
+        write_dataset(clips[:1], out, "epic", tmp_path)
+    assert not out.exists()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    with pytest.raises(InputError, match="full: is not empty"):
+        write_dataset(clips, tmp_path / "full", "epic")
+
+
+def test_facts_of_ones_own_make_a_card(tmp_path):
+    facts = Facts("My clips: a test", "cc0-1.0", "Free.", "My camera.", "By hand.")
+    page = write_dataset(chiral_table(None), tmp_path / "mine", facts)
+    header = yaml.safe_load(page.read_text().split("---")[1])
+    assert header["pretty_name"] == "My clips: a test" and "license_name" not in header
+
+
+class Decoder:
+    """What torchcodec gives, as far as MTEB uses it."""
+
+    def __init__(self, frames: np.ndarray):
+        import torch
+
+        self.frames = torch.from_numpy(frames.copy()).permute(0, 3, 1, 2)  # (T, 3, H, W)
+        self.metadata = type("Metadata", (), {"num_frames": len(frames)})
+
+    def get_frames_at(self, indices):
+        return type("Batch", (), {"data": self.frames[indices]})
+
+
+def test_frames_come_alike_from_a_decoder_a_file_and_its_bytes(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", spot_frames(1, 4))
+    file = _frames_of({"path": str(path), "bytes": None}, 5)
+    held = _frames_of({"path": None, "bytes": path.read_bytes()}, 5)
+    assert file.shape == (5, 32, 64, 3) and (file == held).all()
+    assert (_frames_of(Decoder(spot_frames(1, 4)), 5) == spot_frames(1, 4)[[0, 2, 5, 8, 11]]).all()
+    with pytest.raises(InputError, match="expected a video of MTEB, got str"):
+        _frames_of("clip.mp4", 5)
+
+
+def test_without_mteb_the_error_names_the_extra(shared_folder, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "mteb", None)
+    for ask in (lambda: chiral_task(shared_folder), mteb_encoder):
+        with pytest.raises(MissingExtraError, match=r'pip install "lift\[mteb\]"'):
+            ask()
+
+
+@pytest.fixture
+def mteb(tmp_path, monkeypatch):
+    """MTEB, with the cache of the data sets that it reads in the test's own folder."""
+    mteb = pytest.importorskip("mteb")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    return mteb
+
+
+def test_mteb_reads_the_data_set_and_scores_what_knows_the_order(mteb, shared_folder):
+    """A known embedder, so that the score is known: where the spot is in the last frame."""
+    task = chiral_task(shared_folder)
+    for last, expected in ((True, 1.0), (False, 0.5)):
+        encoder = known_encoder(last)
+        result = mteb.evaluate(
+            encoder, task, cache=None, show_progress_bar=False, co2_tracker=False
+        )
+        scores = result.task_results[0].scores["validation"]
+        assert {row["hf_subset"] for row in scores} == {"spot", "dot-line"}
+        assert [row["main_score"] for row in scores] == [expected, expected]
+
+
+def known_encoder(last: bool):
+    from mteb.models import ModelMeta
+    from mteb.models.abs_encoder import AbsEncoder
+
+    class Known(AbsEncoder):
+        mteb_model_meta = ModelMeta.create_empty({"name": f"known/{last}", "modalities": ["video"]})
+
+        def encode(self, inputs, **kwargs):
+            videos = [_frames_of(video, 12) for batch in inputs for video in batch["video"]]
+            shown = [(v[-1] if last else v.max(0)) > 128 for v in videos]
+            return np.stack([pixels.mean((0, 2)) for pixels in shown])
+
+    return Known()
+
+
+def test_the_packaged_model_runs_in_mteb(mteb, shared_folder):
+    from mteb.models import EncoderProtocol
+
+    encoder = mteb_encoder(frames=4, device="cpu")
+    assert isinstance(encoder, EncoderProtocol)
+    result = mteb.evaluate(
+        encoder, chiral_task(shared_folder, groups=["spot"]), cache=None, show_progress_bar=False,
+        co2_tracker=False,
+    )  # fmt: skip
+    (row,) = result.task_results[0].scores["validation"]
+    assert row["main_score"] > 0.9 and encoder.mteb_model_meta.name == "lift/packaged"
+
+
+def test_a_folder_without_a_card_and_a_group_that_is_not_there_are_named(
+    mteb, shared_folder, tmp_path
+):
+    with pytest.raises(InputError, match="no README.md here"):
+        chiral_task(tmp_path)
+    with pytest.raises(InputError, match="no group 'door'; there are dot-line, spot"):
+        chiral_task(shared_folder, groups=["door"])
