@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lift import acceleration, backbones
+from lift.catalogue import CATALOGUE
 from lift.backbones import FrameTransform, WeightsError, create_backbone, list_backbones
 
 PALACE, DAISY = 698, 985
@@ -55,8 +56,8 @@ def smallest_cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 def test_pip_weights_know_a_photograph(name, photograph, expected):
     backbone = create_backbone(name, device="cpu")
     whole = timm.create_model(f"tf_{name}", pretrained=False)
-    file = backbones._package_file(name, backbones._CATALOGUE[name])
-    backbones._load_by_position(whole, backbones._read_weights(file), name)
+    file = backbones._package_file(CATALOGUE[name])
+    backbones._load_by_position(whole, backbones.read_weights(file), name)
     frame = torch.from_numpy(load_sample_image(photograph).copy())
     features = backbone(backbone.preprocess(frame[None, None]))  # (1, 1, D)
     assert whole.get_classifier()(features)[0, 0].argmax() == expected
@@ -141,7 +142,7 @@ def test_dinov2_file_at_its_own_resolution_loads_and_keeps_its_hash(tmp_path):
         "dinov2_vits14_reg", tmp_path / "dinov2.safetensors", device="cpu", precision="float32"
     )
     assert network.pos_embed.shape[1] == 37 * 37 and backbone.network.pos_embed.shape[1] == 16 * 16
-    assert backbone.description["weights_hash"] == backbones._hash(network)
+    assert backbone.description["weights_hash"] == backbones.weights_hash(network)
     dynamic = timm.create_model(
         "vit_small_patch14_reg4_dinov2", pretrained=False, dynamic_img_size=True
     ).eval()
@@ -213,9 +214,9 @@ def test_a_description_of_random_weights_brings_random_weights():
 
 def test_hash_sees_one_changed_weight(lite):
     network = create_backbone("test_efficientnet", "random", device="cpu", fast=False).network
-    before = backbones._hash(network)
+    before = backbones.weights_hash(network)
     network.conv_stem.weight[0, 0, 0, 0] += 1e-6
-    assert backbones._hash(network) != before
+    assert backbones.weights_hash(network) != before
 
 
 def test_catalogue_tells_the_truth(lite):
@@ -224,7 +225,7 @@ def test_catalogue_tells_the_truth(lite):
     for name, row in table.iterrows():
         with torch.device("meta"):
             network = timm.create_model(
-                backbones._CATALOGUE[name].timm_name, pretrained=False, num_classes=0
+                CATALOGUE[name].source, pretrained=False, num_classes=0
             )
         assert (row["dim"], row["parameters"]) == (
             network.num_features,
