@@ -835,7 +835,7 @@ def _backbones_table(backbones: Any) -> str:
     shown["weights"] = backbones["weights"].where(here, backbones["from"])
     notes = backbones[(backbones["note"] != "") & (backbones["kind"] == "image")]
     lines = [
-        f"{names.iloc[0]} to {names.iloc[-1]}: {note}"
+        f"note on {names.iloc[0]} to {names.iloc[-1]}: {note}"
         for note, names in notes.groupby("note")["name"]
     ]
     empty = "an empty licence or gate: not confirmed, look it up before you use the weights"

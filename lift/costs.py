@@ -40,9 +40,9 @@ def clip_cost(backbone: nn.Module, frames: int | None = None) -> dict[str, float
     `frames`: those of a video encoder are its own; an image encoder gets 16 by default.
     """
     frames = frames or backbone.frames or CLIP_FRAMES
-    clip = fixed_clip(frames, backbone.input_size)  # (1, T, 3, S, S)
+    clip, eager = fixed_clip(frames, backbone.input_size), _eager(backbone)  # (1, T, 3, S, S)
     with FlopCounterMode(display=False) as counter:
-        features = _eager(backbone)(clip)  # (1, T', D)
+        features = eager(clip)  # (1, T', D)
     return {
         "parameters": backbone.parameter_count,
         "frames": frames,

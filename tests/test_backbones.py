@@ -17,8 +17,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from lift import acceleration, backbones
-from lift.catalogue import CATALOGUE
 from lift.backbones import FrameTransform, WeightsError, create_backbone, list_backbones
+from lift.catalogue import CATALOGUE
 
 PALACE, DAISY = 698, 985
 
