@@ -12,6 +12,7 @@ config.read(HERE / "settings.ini", encoding="utf-8")
 settings = config["DEFAULT"]
 
 decord = shlex.split(settings["decord_requirements"])
+video = shlex.split(settings["video_requirements"])
 train = shlex.split(settings["train_requirements"])
 mteb = shlex.split(settings["mteb_requirements"])
 repro = shlex.split(settings["repro_requirements"])
@@ -33,10 +34,11 @@ setup(
     install_requires=shlex.split(settings["requirements"]),
     extras_require={
         "decord": decord,
+        "video": video,
         "train": train,
         "mteb": mteb,
         "repro": train + repro,
-        "dev": decord + train + repro + dev,  # the tests compare both decoders
+        "dev": decord + video + train + repro + dev,  # the tests compare both decoders
     },
     entry_points={
         "console_scripts": ["lift=lift.cli:main"],

@@ -656,6 +656,7 @@ def fit(
 
 # %% ../nbs/30_cli.ipynb #f4029fba
 EXTRAS = {
+    "video": ("transformers",),
     "train": ("lightning", "tensorboard"),
     "repro": (
         "papermill",
@@ -723,6 +724,21 @@ def _datasets_table(datasets: list) -> str:
     return pd.DataFrame(rows).to_string(index=False)
 
 
+def _backbones_table(backbones: Any) -> str:
+    """One line per backbone: D, frames, licence, gate, and how to get weights that are not here."""
+    shown = backbones[["name", "dim", "frames", "licence", "gate"]].astype(object)
+    shown = shown.where(shown.notna(), "")
+    here = backbones["weights"] == "here"
+    shown["weights"] = backbones["weights"].where(here, backbones["from"])
+    notes = backbones[(backbones["note"] != "") & (backbones["kind"] == "image")]
+    lines = [
+        f"note on {names.iloc[0]} to {names.iloc[-1]}: {note}"
+        for note, names in notes.groupby("note")["name"]
+    ]
+    empty = "an empty licence or gate: not confirmed, look it up before you use the weights"
+    return "\n".join([shown.to_string(index=False), empty, *lines])
+
+
 @app.command()
 def doctor(
     data: Annotated[Path | None, typer.Option(help="A folder that holds data sets.")] = None,
@@ -736,13 +752,13 @@ def doctor(
     result = {
         "lift": __version__,
         "extras": _installed(),
-        "backbones": backbones.to_dict("records"),
+        "backbones": backbones.astype(object).where(backbones.notna(), None).to_dict("records"),
     }
     lines = [
         f"lift {__version__}",
         *(f"  extra {name}: {state}" for name, state in result["extras"].items()),
     ]
-    lines += ["", "backbones", backbones.to_string(index=False)]
+    lines += ["", "backbones", _backbones_table(backbones)]
     if data is not None:
         datasets = _datasets(data)
         result["datasets"] = [dataclasses.asdict(status) for status in datasets]

@@ -462,7 +462,9 @@ def _open_store(
 ) -> FeatureStore:
     """The store, created if it is missing, refused if it is for other features."""
     rule = "evenly spread, first and last included, rounded down"
-    expected = (backbone.description, frames, backbone.dim, {"frames": rule, "short_side": size})
+    # a video encoder joins frames into time steps, and takes a number of its own
+    rows = backbone.steps(frames) if hasattr(backbone, "steps") else frames
+    expected = (backbone.description, rows, backbone.dim, {"frames": rule, "short_side": size})
     if not isinstance(store, FeatureStore):
         return FeatureStore.open_or_create(store, *expected)
     store.check(*expected)
