@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import average_precision_score
+from sklearn.metrics.pairwise import cosine_similarity
 
-from lift.retrieval import RetrievalError, nearest, retrieve
+from lift.retrieval import RetrievalError, nearest, retrieve, retrieve_from_galleries
 
 
 def table(**codes: list[float]) -> pd.DataFrame:
@@ -148,3 +150,65 @@ def test_a_table_that_is_not_chiral_is_refused(chiral):
 def test_precision_at_more_neighbours_than_were_looked_for_is_refused(chiral):
     with pytest.raises(RetrievalError, match="precision at 5"):
         retrieve(*chiral, k=4).precision((1, 5))
+
+
+def gallery_clips(rng, count=60):
+    rows = {
+        "clip_id": [f"c{n}" for n in range(count)],
+        "path": "a.mp4",
+        "split": "validation",
+        "group": rng.choice(["door", "lid", "tap"], count),
+        "chiral_label": rng.integers(0, 2, count),
+    }
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_galleries_are_the_average_precision_of_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    clips = gallery_clips(rng)
+    codes = pd.DataFrame(rng.normal(size=(60, 8)), index=clips["clip_id"])
+    found = retrieve_from_galleries(codes, clips, bootstrap=10).set_index("gallery")
+    cosine = cosine_similarity(codes)
+    same_group = clips["group"].to_numpy()[:, None] == clips["group"].to_numpy()
+    same_side = clips["chiral_label"].to_numpy()[:, None] == clips["chiral_label"].to_numpy()
+    among = {"chiral": same_group, "static": same_side, "all": np.ones((60, 60), bool)}
+    for gallery, searched in among.items():
+        precisions, first = [], []
+        for n in range(60):
+            others = searched[n] & (np.arange(60) != n)
+            right, scores = (same_group & same_side)[n, others], cosine[n, others]
+            if right.any():
+                precisions.append(average_precision_score(right, scores))
+                first.append(right[scores.argmax()])
+        assert found.loc[gallery, "mAP"] == pytest.approx(100 * np.mean(precisions))
+        assert found.loc[gallery, "R@1"] == pytest.approx(100 * np.mean(first))
+        assert found.loc[gallery, "queries"] == len(precisions)
+
+
+def test_the_chance_of_a_gallery_is_the_mean_over_random_codes():
+    clips = gallery_clips(np.random.default_rng(0))
+    tables = []
+    for seed in range(200):
+        codes = np.random.default_rng(seed).normal(size=(60, 40))
+        codes = pd.DataFrame(codes, index=clips["clip_id"])
+        tables.append(retrieve_from_galleries(codes, clips, bootstrap=2).set_index("gallery"))
+    mean = sum(table["mAP"] for table in tables) / len(tables)
+    assert mean.to_numpy() == pytest.approx(tables[0]["chance"].to_numpy(), abs=1)
+
+
+def test_galleries_count_the_clips_that_cannot_ask():
+    clips = gallery_clips(np.random.default_rng(0))
+    alone = clips.iloc[[0]].assign(clip_id="alone", group="jar")
+    codes = np.random.default_rng(1).normal(size=(61, 4))
+    clips = pd.concat([clips, alone], ignore_index=True)
+    table = pd.DataFrame(codes, index=clips["clip_id"]).drop(index="c5")
+    found = retrieve_from_galleries(table, clips, bootstrap=10)
+    assert list(found["left_out"]) == [2, 2, 2]  # c5 has no embedding, the jar is alone
+
+
+def test_galleries_need_two_clips_of_a_class():
+    clips = gallery_clips(np.random.default_rng(0)).head(1)
+    codes = pd.DataFrame(np.ones((1, 4)), index=clips["clip_id"])
+    with pytest.raises(RetrievalError, match="no clip has another one of its class"):
+        retrieve_from_galleries(codes, clips)
