@@ -88,7 +88,7 @@ def _require_same_clips(tables: dict[str, pd.DataFrame], train_ids: pd.Index) ->
         raise InputError(f"training clips without an embedding: {first_five(unknown) or 'all'}")
     return index
 
-
+# %% ../nbs/09_combination.ipynb #c0b0000f
 def combine(
     tables: dict[str, pd.DataFrame], train_ids: Iterable[str],
     weigh: str = "norm", standardise: bool = True,

@@ -605,7 +605,7 @@ def _shuffle_frames(seed: int) -> Callable[[Tensor, list[str]], Tensor]:
 
     return change
 
-
+# %% ../nbs/09_probes.ipynb #p13a010a
 def _controlled(
     probe: BaseEstimator, store: FeatureStore | StoreView, control: str, seed: int
 ) -> tuple[BaseEstimator, FeatureStore | TokenView, FeatureStore | TokenView]:
@@ -638,7 +638,7 @@ def _probe_token_groups(
 
     return _probe_each_group(rows, answer, lost, name, bootstrap, seed)
 
-
+# %% ../nbs/09_probes.ipynb #p13a0108
 def _probe_token_classes(
     probe: BaseEstimator, fitted_on: _Tokens, scored_on: _Tokens, rows: pd.DataFrame,
     lost: list[str], name: str, bootstrap: int, seed: int,
