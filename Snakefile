@@ -16,8 +16,10 @@ FEATURES = f"{RUN}/features.txt" if REAL else f"{RUN}/features.json"
 STUDY = config.get("study", {})
 ABLATION = config.get("ablation", {"variants": {}, "seeds": 0})
 LEVELS = [f"{RUN}/{level}" for level in config.get("levels", {})]
-OWN = {"features": ("lift/extraction.py",), "model": ("lift/training.py", "lift/equivariant.py")}  # what empties a step's folder
+OWN = {"features": ("lift/extraction.py",), "model": ("lift/training.py", "lift/equivariant.py"), "bases": ("lift/extraction.py",)}  # what empties a step's folder
 STEPS = {"clips": "clips", "features": "features", "model": "models", "embeddings": "embeddings", "results": "results"}
+if "bases" in config:
+    STEPS |= {"bases": "bases", "combinations": "combinations"}
 
 NOTEBOOKS = {
     "paper": """table1_benchmark_statistics figure1_feature_trajectories figure2_reconstruction figure3_chiral_pair
@@ -25,6 +27,7 @@ NOTEBOOKS = {
     "beyond": "equivariant_code time_symmetry diagnosis learning_curves retrieval actions probes_and_scalers",
     "ablations": " ".join(path.stem for path in sorted(Path("nbs/paper").glob("ablation_*.ipynb"))),
     "real": "table4_real_benchmark_statistics table5_real_chiral_accuracy table6_standard_benchmarks figure5_group_size_noise",
+    "claims": "bases_and_codes bases_and_probes token_probes accuracy_and_cost gallery_retrieval",
     "droid": "droid_chiral_accuracy droid_learning_curve droid_retrieval droid_film_strips droid_probes",
     "library": " ".join(path.stem for path in sorted(Path("nbs").glob("*.ipynb"))),
     "drawing": " ".join(p.stem for p in sorted(Path("nbs").glob("*.ipynb")) if "figures_dir" in p.read_text()),
@@ -62,7 +65,7 @@ def products(wildcards):
     if wildcards.name in NOTEBOOKS["library"].split() or PATHS[wildcards.name].parent.name == "tutorials":
         return []
     if REAL and not wildcards.name.startswith("ablation"):
-        return [f"{RUN}/results.txt"]
+        return [f"{RUN}/{[*STEPS][-1]}.txt"]
     if wildcards.name.startswith("ablation"):
         return [f"{RUN}/ablation/{name}-{seed}/measurements.csv" for name in ABLATION["variants"] for seed in range(ABLATION["seeds"])]
     study = [f"{RUN}/study/{name}/model.safetensors" for name in STUDY if wildcards.name.startswith("lift_")]
@@ -169,17 +172,18 @@ rule variant:
 
 rule real:  # the data sets lie outside: what their folder holds is a parameter
     input:
-        lambda w: [] if w.step == "features" else PACKAGED,
+        lambda w: [] if w.step in ("features", "bases") else PACKAGED,
+        f"{RUN}/synthetic/clips.csv" if REAL and "synthetic" in config else [],
         lambda w: [f"{RUN}/{before}.txt" for before, after in zip(STEPS, [*STEPS][1:]) if after == w.step],
     output:
         f"{RUN}/{{step}}.txt",
     params:
         folder=lambda w: STEPS[w.step],
-        code=lambda w: "" if w.step == "features" else made_with("lift/benchmarks.py"),
+        code=lambda w: "" if w.step in ("features", "bases") else made_with("lift/bases.py"),
         found=lambda w: sorted(map(str, Path(DATA).glob("*/*"))) if DATA and w.step == "clips" else "",
-        made_with=lambda w: made_with(*OWN.get(w.step, ("lift/benchmarks.py",)), settings=section(w.step) if w.step in OWN else ""),
-        settings=lambda w: {"clips": str(config["real"].get("benchmarks")), "features": "", "results": section("real") + section("bootstrap")}.get(
-            w.step, section("real")),
+        made_with=lambda w: made_with(*OWN.get(w.step, ("lift/bases.py",)), settings=section(w.step) if w.step in OWN and w.step in config else ""),
+        settings=lambda w: {"clips": str(config["real"].get("benchmarks")), "features": "", "bases": "",
+            "results": section("real") + section("bootstrap"), "combinations": str(config.get("combinations"))}.get(w.step, section("real")),
     threads: 64  # all that there are
     shell:
         fresh(f"{RUN}/{{params.folder}}") + f"lift benchmark {{wildcards.step}} {PROFILE} > {{output}}"

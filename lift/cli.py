@@ -284,6 +284,7 @@ _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opti
 def train(context: typer.Context) -> None:
     """Train LiFT on a feature store. Every field of LiFTConfig and TrainingConfig is an option."""
     import tyro
+
     from lift.data.clips import read_clips
     from lift.store import FeatureStore
     from lift.training import fit as fit_model
@@ -604,16 +605,23 @@ def mine(
 # %% ../nbs/30_cli.ipynb #8ea982f5
 @app.command()
 def benchmark(
-    step: Annotated[str, _argument("clips, features, model, embeddings, results: in this order.")],
+    step: Annotated[
+        str, _argument("clips, features, model, embeddings, results, bases, combinations.")
+    ],
     profile: Annotated[str, _argument("A profile of real data: paper, droid, mini.")],
     data: Annotated[Path | None, _option("Folder of the data.", envvar="LIFT_DATA")] = None,
     progress: Annotated[bool, _option("Show a progress bar.")] = True,
 ) -> None:
     """One step of the benchmarks on real data sets; missing data sets are reported."""
+    from lift.bases import BASE_STEPS
     from lift.benchmarks import run_step
     from lift.reproduction import open_run
 
-    typer.echo(run_step(open_run(profile), step, data, progress))
+    run = open_run(profile)
+    if step in BASE_STEPS:
+        typer.echo(BASE_STEPS[step](run, progress))
+    else:
+        typer.echo(run_step(run, step, data, progress))
 
 # %% ../nbs/30_cli.ipynb #cli00001
 @app.command()
@@ -685,7 +693,7 @@ def _installed() -> dict[str, str]:
 
 def _datasets(root: Path) -> list:
     """The status of every data set in its folder below `root`."""
-    from lift.data import actions, charades, droid, epic, ssv2
+    from lift.data import actions, charades, diving48, droid, epic, ssv2
 
     folders = {
         "ssv2": ssv2.describe,
@@ -694,6 +702,7 @@ def _datasets(root: Path) -> list:
         "kinetics400": actions.describe_kinetics,
         "ucf101": actions.describe_ucf101,
         "hmdb51": actions.describe_hmdb51,
+        "diving48": diving48.describe_diving48,
     }
     if not root.is_dir():
         raise NotADirectoryError(
@@ -713,12 +722,19 @@ def _state(status: Any) -> str:
 
 
 def _datasets_table(datasets: list) -> str:
-    """One row a data set: whether it is complete, usable clips, faulty rows, the size of the whole, licence and source."""
+    """One row per data set: is it complete, usable clips, faulty rows, size, licence, source."""
     import pandas as pd
 
     rows = [
-        {"data set": status.name, "state": _state(status), "clips": status.clips, "unusable": status.unusable, "size": status.size,
-         "licence": status.licence, "get it from": status.source}
+        {
+            "data set": status.name,
+            "state": _state(status),
+            "clips": status.clips,
+            "unusable": status.unusable,
+            "size": status.size,
+            "licence": status.licence,
+            "get it from": status.source,
+        }
         for status in datasets
     ]  # fmt: skip
     return pd.DataFrame(rows).to_string(index=False)

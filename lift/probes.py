@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROBES', 'TOKEN_PROBES', 'CONTROLS', 'ProbeError', 'GroupResults', 'probe_groups', 'probe_folds', 'compare_groups',
-           'compare_many', 'ClassResults', 'probe_classes', 'probe_tokens']
+           'compare_many', 'ClassResults', 'probe_classes', 'compare_classes', 'probe_tokens']
 
 # %% ../nbs/09_probes.ipynb #da941e8a
 from collections.abc import Callable, Iterable, Iterator
@@ -527,6 +527,34 @@ def _rank(
     columns = {"clip_id": list(ids), "label": label, "predicted": predicted, "rank": rank}
     return pd.DataFrame(columns)
 
+# %% ../nbs/09_probes.ipynb #p13a0065
+def _class_scores(model: BaseEstimator, x: np.ndarray) -> np.ndarray:
+    """Scores `(n, K)` by which a fitted classifier ranks its classes for `x` `(n, E)`."""
+    scored = hasattr(model, "decision_function")
+    scores = model.decision_function(x) if scored else model.predict_proba(x)
+    return np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
+
+
+def _probe_any_classes(
+    embeddings: pd.DataFrame | Iterable[pd.DataFrame], clips: pd.DataFrame,
+    probe: str | BaseEstimator, missing: str, bootstrap: int, seed: int,
+) -> ClassResults:  # fmt: skip
+    """`probe_classes` with any classifier, all clips in memory."""
+    model = _new_probe(probe)
+    single = isinstance(embeddings, pd.DataFrame)
+    table = embeddings if single else pd.concat(embeddings)
+    _check_embeddings(table)
+    rows, lost = _without_missing(_label_rows(clips), table.index, missing)
+    train, held = (rows[rows["split"] == side] for side in _SIDES)
+    _require_two_sides(train["label"].nunique(), len(held))
+    x, labels = table.loc[train["clip_id"]].to_numpy(np.float64), train["label"].to_numpy(str)
+    model.fit(x, labels, **_videos(model, train))
+    classes = pd.Index(model.classes_)
+    scores = _class_scores(model, table.loc[held["clip_id"]].to_numpy(np.float64))  # (n, K)
+    predictions = _rank(held["clip_id"], held["label"].to_numpy(), classes, scores)
+    unseen = sorted(set(predictions["label"]) - set(classes))
+    return ClassResults(predictions, list(classes), lost, unseen, len(train), bootstrap, seed)
+
 # %% ../nbs/09_probes.ipynb #p13a0064
 def _label_rows(clips: pd.DataFrame) -> pd.DataFrame:
     """The clips that have a label on the two sides of the split."""
@@ -563,12 +591,16 @@ def _read_classes(
 def probe_classes(
     embeddings: pd.DataFrame | Iterable[pd.DataFrame], clips: pd.DataFrame,
     bootstrap: int = 1000, seed: int = 0, alpha: float = 1.0, missing: str = "exclude",
+    probe: str | BaseEstimator = "ridge",
 ) -> ClassResults:  # fmt: skip
-    """Top-1 and top-5 accuracy of a `RidgeClassifier` on `label` (paper, standard benchmarks).
+    """Top-1 and top-5 accuracy on `label` of one probe of all classes (paper, standard benchmarks).
 
-    `embeddings`: one table indexed by clip id, or tables of some clips each, read once. Memory
-    grows only with the validation clips. `ProbeError` as in `probe_groups`.
+    `embeddings`: one table indexed by clip id, or tables of some clips each, read once. With the
+    paper's ridge memory grows only with the validation clips; another `probe` needs all clips at
+    once. `ProbeError` as in `probe_groups`.
     """
+    if probe != "ridge":
+        return _probe_any_classes(embeddings, clips, probe, missing, bootstrap, seed)
     rows = _label_rows(clips).set_index("clip_id")
     classes = pd.Index(sorted(rows.loc[rows["split"] == "train", "label"].unique()))
     equations, held, seen = _read_classes(embeddings, rows, classes)
@@ -585,6 +617,27 @@ def probe_classes(
     unseen = sorted(set(predictions["label"]) - set(classes))
     count = int(equations.class_count.sum())
     return ClassResults(predictions, list(classes), lost, unseen, count, bootstrap, seed)
+
+# %% ../nbs/09_probes.ipynb #p13a0111
+def compare_classes(
+    a: ClassResults, b: ClassResults, bootstrap: int = 10000, seed: int = 0
+) -> dict:
+    """Difference of top-1 accuracy a - b in points, paired by clip, with its 95 % interval.
+
+    `p_value` is McNemar's, exact. `ProbeError` unless both were scored on the same clips.
+    """
+    right = [
+        (one.predictions["rank"] == 1).set_axis(one.predictions["clip_id"]).astype(int)
+        for one in (a, b)
+    ]
+    if set(right[0].index) != set(right[1].index):
+        raise ProbeError("the results are of different clips; score both on the same ones")
+    gain = (right[0] - right[1].loc[right[0].index]).to_numpy()  # (N,)
+    low, high = middle_95(100 * resample_means(gain, bootstrap, seed))
+    better, apart = int((gain > 0).sum()), int((gain != 0).sum())
+    p_value = float(binomtest(better, apart).pvalue) if apart else 1.0
+    found = {"difference": 100 * float(gain.mean()), "low": low, "high": high}
+    return {**found, "p_value": p_value, "clips": len(gain)}
 
 # %% ../nbs/09_probes.ipynb #p13a0102
 CONTROLS = ("none", "order_free", "positions", "shuffled")
