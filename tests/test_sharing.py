@@ -8,7 +8,15 @@ import yaml
 from huggingface_hub import DatasetCard
 
 from lift.io import InputError, MissingExtraError
-from lift.sharing import FACTS, Facts, _frames_of, chiral_task, mteb_encoder, write_dataset
+from lift.sharing import (
+    FACTS,
+    Facts,
+    _frames_of,
+    chiral_task,
+    list_clips,
+    mteb_encoder,
+    write_dataset,
+)
 from lift.video import write_video
 
 SIGNS = {1: "moving right", 0: "moving left"}
@@ -221,3 +229,38 @@ def test_a_folder_without_a_card_and_a_group_that_is_not_there_are_named(
         chiral_task(tmp_path)
     with pytest.raises(InputError, match="no group 'door'; there are dot-line, spot"):
         chiral_task(shared_folder, groups=["door"])
+
+
+@pytest.mark.parametrize("dataset", ["ssv2", "epic", "charades"])
+def test_mined_lists_are_shared_without_a_video(tmp_path, dataset):
+    """From annotations to a card, with no video on the machine."""
+    from importlib import import_module
+
+    import miniature
+
+    from lift.data.chiral import write_lists
+
+    root = getattr(miniature, f"make_{dataset}")(tmp_path / "data", clips=6)
+    rows = import_module(f"lift.data.{dataset}").mine(root, rule="all")
+    write_lists(rows, tmp_path / "lists", dataset)
+    clips = list_clips(tmp_path / "lists", dataset)
+    assert len(clips) == len(rows) and clips["clip_id"].is_unique
+    assert clips["start"].notna().all() == (dataset != "ssv2")
+    page = write_dataset(clips, tmp_path / "shared", dataset)
+    parts = [pq.read_metadata(path).num_rows for path in page.parent.glob("data/*/*.parquet")]
+    assert sum(parts) == len(rows)
+    assert f"{clips['group'].nunique()} groups" in page.read_text()
+
+
+def test_lists_of_another_data_set_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no lists of 'kinetics'; there are those of ssv2"):
+        list_clips(tmp_path, "kinetics")
+
+
+def test_the_datasets_library_reads_one_group_and_all(mteb, shared_folder):
+    from datasets import Video, load_dataset
+
+    one, every = load_dataset(str(shared_folder), "spot"), load_dataset(str(shared_folder))
+    assert one.num_rows == {"train": 12, "validation": 8}
+    assert every.num_rows == {"train": 24, "validation": 16}
+    assert isinstance(one["train"].features["video"], Video)
