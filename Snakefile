@@ -27,7 +27,7 @@ NOTEBOOKS = {
     "beyond": "equivariant_code time_symmetry diagnosis learning_curves retrieval actions probes_and_scalers",
     "ablations": " ".join(path.stem for path in sorted(Path("nbs/paper").glob("ablation_*.ipynb"))),
     "real": "table4_real_benchmark_statistics table5_real_chiral_accuracy table6_standard_benchmarks figure5_group_size_noise",
-    "claims": "bases_and_codes bases_and_probes token_probes accuracy_and_cost gallery_retrieval",
+    "claims": "bases_and_codes bases_and_probes accuracy_and_cost gallery_retrieval",
     "droid": "droid_chiral_accuracy droid_learning_curve droid_retrieval droid_film_strips droid_probes",
     "library": " ".join(path.stem for path in sorted(Path("nbs").glob("*.ipynb"))),
     "drawing": " ".join(p.stem for p in sorted(Path("nbs").glob("*.ipynb")) if "figures_dir" in p.read_text()),

@@ -118,7 +118,7 @@ def test_with_interval(numbers, text):
 def test_reported_numbers_are_cited():
     facts = reported()
     assert (
-        len(facts) == 219 and facts["source"].str.len().min() > 5 and facts["value"].notna().all()
+        len(facts) == 231 and facts["source"].str.len().min() > 5 and facts["value"].notna().all()
     )
     clip = reported("cosettle_t10", "CiA-SSv2").set_index("model")["value"]
     assert clip["CLIP ViT-B/16"] == 79.1
