@@ -23,6 +23,7 @@ from lift.classifiers import (
     MLPProbe,
     QueryBlock,
     TokenView,
+    _rate,
     attention_block,
     inner_splits,
     mlp_cv,
@@ -418,3 +419,10 @@ def test_memory_does_not_grow_with_the_clips():
     with benchmark.Growth() as held:
         x = benchmark.RandomStore(8, 64).read(f"{n}" for n in range(20000))
     assert x.shape == (20000, 8, 64) and held.mib > 35, "what is kept is seen"
+
+
+def test_the_learning_rate_rises_for_a_tenth_of_the_steps_and_falls_to_nothing():
+    rates = [_rate(step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and np.argmax(rates) in (9, 10)
+    assert max(rates) > 0.95 and (np.diff(rates[10:]) < 0).all() and rates[-1] < 0.001
+    assert _rate(0, 1) == 1, "a single step is made at the full rate"

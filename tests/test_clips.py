@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lift.data.clips import CLIP_COLUMNS, ClipTableError, check_clips, read_clips, write_clips
+from lift.data.clips import (
+    CLIP_COLUMNS,
+    ClipTableError,
+    check_clips,
+    first_five,
+    read_clips,
+    require_clips,
+    write_clips,
+)
+from lift.io import InputError
 
 
 @pytest.fixture
@@ -223,3 +232,45 @@ def test_a_broken_write_leaves_the_file_alone(table, tmp_path, monkeypatch):
         write_clips(table.iloc[:1], tmp_path / "clips.csv")
     assert (tmp_path / "clips.csv").read_bytes() == before
     assert os.listdir(tmp_path) == ["clips.csv"]
+
+
+CHIRAL = ("group", "chiral_label")
+
+
+def test_what_is_required_are_the_rows_that_have_the_first_column(table):
+    rows = require_clips(table, CHIRAL)
+    assert rows["clip_id"].tolist() == ["00123", "NA"] and rows["chiral_label"].tolist() == [1, 0]
+    assert pd.api.types.is_integer_dtype(rows["chiral_label"])
+    assert require_clips(table, ("label",))["clip_id"].tolist() == ["00123", "NA", "c"]
+    both = require_clips(table, ("label",), splits=("train", "validation"))
+    assert both["clip_id"].tolist() == ["00123", "NA"], "no clip of the split test"
+    assert require_clips(table.drop(columns="split"), CHIRAL).shape[0] == 2, "no split asked for"
+    assert rows.columns.tolist() == table.columns.tolist() and table["chiral_label"].isna().any()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            lambda t: t.drop(columns="group"),
+            "clips of a probe lacks the column group; it has: clip",
+        ),
+        (lambda t: t.drop(columns=["group", "split"]), "lacks the column split, group"),
+        (lambda t: t.assign(clip_id="a"), "has clips twice; keep one row per clip: a$"),
+        (lambda t: t.assign(chiral_label=[1, 2, None]), "label other than 0 or 1; .*: NA$"),
+        (lambda t: t.assign(chiral_label=[1, None, 0]), "no chiral_label for clips that .* NA$"),
+        (lambda t: t.assign(chiral_label=["1", "0", None]), "other than 0 or 1; .*: 00123, NA$"),
+        (lambda t: t.assign(group=None), "no clip of split 'train' that has a group"),
+        (lambda t: t.iloc[:1], "no clip of split 'validation' that has a group"),
+    ],
+)
+def test_a_table_that_lacks_what_is_required_is_refused_in_the_error_of_who_asks(
+    table, change, message
+):
+    splits = ("train", "validation")
+    with pytest.raises(InputError, match=message):
+        require_clips(change(table), CHIRAL, "clips of a probe", splits, InputError)
+
+
+def test_many_names_are_the_first_five_and_a_count():
+    assert first_five(range(7)) == "0, 1, 2, 3, 4 and 2 more" and first_five("ab") == "a, b"

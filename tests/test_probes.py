@@ -6,20 +6,26 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.stats import rankdata, wilcoxon
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
 from lift import probes
+from lift.classifiers import EfficientProbe, TokenView, ridge_cv, select
 from lift.probes import (
+    CONTROLS,
     PROBES,
+    TOKEN_PROBES,
     ProbeError,
     compare_groups,
     compare_many,
     probe_classes,
     probe_groups,
+    probe_tokens,
 )
+from lift.store import FeatureStore
 
 
 def make_groups(groups=4, train=12, validation=10, dim=6, signal=1.0, noise=1.0, seed=0):
@@ -74,8 +80,9 @@ def test_separable_is_100_and_permuted_labels_are_at_chance(probe):
     clips, embeddings = make_groups(groups=2, signal=10.0, train=60)
     assert probe_groups(embeddings, clips, probe).summary()["mean"] == 100
     generator = np.random.default_rng(0)
-    # a network is fitted 16 times for each group
-    groups, validation = (4, 100) if probe == "mlp" else (20, 20)
+    # settings are chosen anew for each group: few groups, each of many clips
+    chosen = probe in ("ridge_cv", "logistic_cv", "knn", "mlp")
+    groups, validation = (4, 100) if chosen else (20, 20)
     clips, embeddings = make_groups(groups, signal=10.0, validation=validation)
     shuffled = clips.groupby(["group", "split"])["chiral_label"].transform(
         lambda signs: generator.permutation(signs.to_numpy())
@@ -433,3 +440,141 @@ def test_the_signed_rank_test_of_many_groups_is_drawn_by_seed_near_the_asymptoti
     assert first == near and other == near
     assert probes._signed_rank(differences + 2, 0) < first / 10
     assert probes._signed_rank(differences - np.median(differences), 0) > 0.3
+
+
+QUICK = EfficientProbe(queries=4, learning_rate=1e-2, epochs=1, min_steps=150)
+
+
+def make_doors(path, groups=2, train=80, validation=60, labels=None):
+    """A chiral table, and a store of tokens in which only the order of the frames tells the classes."""
+    clips, _ = make_groups(groups, train, validation)
+    generator = np.random.default_rng(1)
+    sign = 2 * clips["chiral_label"].to_numpy()[:, None, None] - 1
+    x = generator.normal(size=(len(clips), 8, 16))
+    x[:, :, :4] += sign * np.linspace(-2, 2, 8)[:, None]
+    store = FeatureStore.create(path / "store", {"name": "made up"}, 8, 16)
+    store.append(clips["clip_id"].tolist(), torch.from_numpy(x).float())
+    return clips.assign(label=np.where(clips["chiral_label"], "open", "close")), store
+
+
+@pytest.mark.parametrize("task", ["chiral", "label"])
+def test_the_controls_tell_who_knows_the_order(task, tmp_path):
+    clips, store = make_doors(tmp_path)
+    found = {name: probe_tokens(store, clips, QUICK, task, name) for name in CONTROLS}
+    key = "mean" if task == "chiral" else "top1"
+    score = {name: results.summary()[key] for name, results in found.items()}
+    assert score["positions"] > 80
+    assert all(35 < score[name] < 65 for name in ("none", "order_free", "shuffled")), score
+    if task == "chiral":
+        assert compare_many(found, "none")["method"].tolist() == list(CONTROLS[1:])
+
+
+def test_order_free_is_the_probe_on_the_mean_and_shuffled_is_the_probe_of_positions(tmp_path):
+    clips, store = make_doors(tmp_path, groups=1)
+    train, held = (clips.loc[clips["split"] == side] for side in ("train", "validation"))
+    x, new = (store.read(part["clip_id"]) for part in (train, held))
+    labels = train["chiral_label"]
+    mean = clone(QUICK).fit(x.mean(1, keepdim=True), labels).predict(new.mean(1, keepdim=True))
+    results = probe_tokens(store, clips, QUICK, control="order_free")
+    assert (results.predictions["predicted"] == mean).all()
+    told = EfficientProbe(**QUICK.get_params() | {"positions": "sinusoid"}).fit(x, labels)
+    straight = probe_tokens(store, clips, QUICK, control="positions").predictions["predicted"]
+    assert (straight == told.predict(new)).all()
+    shuffle = probes._shuffle_frames(0)
+    shuffled = shuffle(new, held["clip_id"].tolist())
+    results = probe_tokens(store, clips, QUICK, control="shuffled").predictions["predicted"]
+    assert (results == told.predict(shuffled)).all()
+    assert torch.equal(shuffled.sort(1).values, new.sort(1).values), "the same frames"
+    one = shuffle(new[5:6], held["clip_id"].tolist()[5:6])
+    assert torch.equal(one[0], shuffled[5]), "whatever the batch"
+    assert not torch.equal(probes._shuffle_frames(1)(new, held["clip_id"].tolist()), shuffled)
+
+
+def test_tokens_follow_the_protocol_of_tables(tmp_path):
+    """Groups without a class are left out by name, missing clips are named, a probe is fitted per group."""
+    clips, store = make_doors(tmp_path, groups=3, train=20, validation=10)
+    lost = clips["clip_id"].iloc[0]
+    store.withdraw([lost])
+    one_class = clips[(clips["group"] != "g1") | (clips["chiral_label"] == 1)]
+    results = probe_tokens(store, one_class, QUICK)
+    assert results.missing == [lost] and set(results.table["group"]) == {"g0", "g2"}
+    assert results.excluded == {"g1": "training clips of label 1 only"}
+    assert results.table["n_train"].tolist() == [19, 20]
+    with pytest.raises(ProbeError, match=f"1 clips of the table have no embedding: {lost}"):
+        probe_tokens(store, clips, QUICK, missing="raise")
+
+
+def test_many_classes_of_tokens_rank_the_true_one(tmp_path):
+    generator = np.random.default_rng(0)
+    y = np.arange(320) % 8
+    means = 2 * generator.normal(size=(8, 1, 16))
+    x = means[y] + generator.normal(size=(320, 4, 16))
+    ids = [f"c{n}" for n in range(320)]
+    split = np.where(np.arange(320) < 240, "train", "validation")
+    clips = pd.DataFrame({"clip_id": ids, "split": split, "label": [f"class {n}" for n in y]})
+    clips.loc[319, "label"] = "new"
+    store = FeatureStore.create(tmp_path / "store", {"name": "made up"}, 4, 16)
+    store.append(ids, torch.from_numpy(x).float())
+    results = probe_tokens(store, clips, QUICK, task="label")
+    assert results.summary()["top1"] > 90 and results.summary()["top5"] >= results.summary()["top1"]
+    assert results.unseen == ["new"] and results.n_train == 240
+    assert results.predictions.set_index("clip_id").loc["c319", "rank"] == 0
+    train = clips["split"] == "train"
+    fitted = clone(QUICK).fit_store(store, clips.loc[train, "clip_id"], clips.loc[train, "label"])
+    held = clips.loc[~train, "clip_id"]
+    assert results.predictions["predicted"].tolist() == fitted.predict_store(store, held).tolist()
+
+
+def test_a_probe_is_chosen_with_the_clips_of_a_video_together(tmp_path):
+    clips, store = make_doors(tmp_path, groups=1, train=20, validation=4)
+    asked = []
+
+    class Spy(EfficientProbe):
+        def fit_store(self, store, ids, labels):
+            asked.append(list(ids))
+            return super().fit_store(store, ids, labels)
+
+    video = [f"v{n // 4}" for n in range(len(clips))]
+    probe = select(Spy(queries=4, epochs=1, min_steps=2), {"learning_rate": [1e-3, 1e-2]})
+    probe_tokens(store, clips.assign(video=video), probe)
+    of = dict(zip(clips["clip_id"], video, strict=True))
+    train = clips.loc[clips["split"] == "train", "clip_id"].tolist()
+    assert len(asked) == 3 and asked[-1] == train and asked[0] == asked[1]
+    held = set(train) - set(asked[0])
+    assert held and not {of[i] for i in held} & {of[i] for i in asked[0]}
+    table, x = make_groups(groups=1, train=30)
+    alone = probes._videos(ridge_cv(), table.assign(path="one file"))
+    assert set(alone["groups"]) == {"one file"} and probes._videos(ridge_cv(), table) == {}
+    same = probe_groups(x, table.assign(path="one file"), "ridge_cv")
+    plain = probe_groups(x, table, "ridge_standardised")
+    assert same.predictions["predicted"].tolist() == plain.predictions["predicted"].tolist(), (
+        "one video: nothing can be held out"
+    )
+
+
+def test_the_probes_of_tokens_have_names_and_choose_their_learning_rate():
+    assert set(TOKEN_PROBES) == {"attentive", "efficient"}
+    for name, make in TOKEN_PROBES.items():
+        probe = make()
+        assert name in type(probe.estimator).__name__.lower() and "learning_rate" in probe.grid
+
+
+def test_bad_questions_about_tokens_are_refused(tmp_path):
+    clips, store = make_doors(tmp_path, train=4, validation=4)
+    for settings, message in (
+        ({"probe": "ridge"}, "no probe 'ridge'; choose one of attentive, efficient"),
+        ({"probe": RidgeClassifier()}, "reads no tokens; give a table of embeddings"),
+        ({"task": "colour"}, "no task 'colour'; choose chiral or label"),
+        ({"control": "reversed"}, "no control 'reversed'; choose one of none, order_free"),
+        ({"missing": "ignore"}, "missing must be"),
+    ):
+        with pytest.raises(ProbeError, match=message):
+            probe_tokens(store, clips, **{"probe": QUICK} | settings)
+    with pytest.raises(ProbeError, match="lacks the column label"):
+        probe_tokens(store, clips.drop(columns="label"), QUICK, task="label")
+    with pytest.raises(ProbeError, match="no clip of the table has an embedding"):
+        probe_tokens(store, clips.assign(clip_id="x" + clips["clip_id"]), QUICK)
+    with pytest.raises(ProbeError, match="1 classes and 8 validation clips have features"):
+        probe_tokens(store, clips.assign(label="same"), QUICK, task="label")
+    view = TokenView(store, lambda x, ids: x[:, :3])
+    assert len(probe_tokens(view, clips, QUICK).table) == 2, "a part of the frames"
