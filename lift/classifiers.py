@@ -132,6 +132,12 @@ class Selected(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self.model_.predict_proba(x)
 
+    @available_if(lambda self: hasattr(self.estimator, "decision_function"))
+    def decision_function(self, x: np.ndarray) -> np.ndarray:
+        """Scores `(N, K)`, or `(N,)` of two classes."""
+        check_is_fitted(self)
+        return self.model_.decision_function(x)
+
 # %% ../nbs/09_classifiers.ipynb #c1a00011
 def _choose_on_store(
     search: Selected,

@@ -426,3 +426,12 @@ def test_the_learning_rate_rises_for_a_tenth_of_the_steps_and_falls_to_nothing()
     assert rates[0] == pytest.approx(0.1) and np.argmax(rates) in (9, 10)
     assert max(rates) > 0.95 and (np.diff(rates[10:]) < 0).all() and rates[-1] < 0.001
     assert _rate(0, 1) == 1, "a single step is made at the full rate"
+
+
+def test_a_selected_probe_ranks_its_classes_as_its_model_does():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 60)
+    x = rng.normal(size=(60, 4)) + np.eye(3, 4)[y]
+    chosen = ridge_cv().fit(x, y)
+    assert np.array_equal(chosen.decision_function(x), chosen.model_.decision_function(x))
+    assert not hasattr(knn_cv(), "decision_function")  # neighbours vote, they have no margin
