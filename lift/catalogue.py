@@ -219,7 +219,7 @@ _NEWER = [
     _newer("gigantic", "vitG_384", 1664, 48, 26, 1_843_925_504),
 ]
 
-
+# %% ../nbs/04_catalogue.ipynb #ctl00027
 def _intern(
     name: str, address: str, dim: int, depth: int, heads: int, parameters: int, frames: int,
     licence: str = "", **more: int | bool,
@@ -249,6 +249,8 @@ _INTERN = [
         ("large", 1024, 24, 16, 307_092_044, 16),
     )
 ]  # fmt: skip
+
+# %% ../nbs/04_catalogue.ipynb #ctl00029
 _REMOTE = "no adapter: its code comes with the weights and is not run here"
 _WITHOUT = [
     BackboneEntry(name, "video", "none", source, None, None, None, (), licence, note=_REMOTE)

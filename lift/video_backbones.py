@@ -367,7 +367,7 @@ def _own_format(entry: BackboneEntry) -> tuple[ClipFormat, FrameTransform]:
     short = int(size * 256 / 224) if newer else size
     return form, FrameTransform(size, short, "bilinear", floor=not newer)
 
-
+# %% ../nbs/04_video_backbones.ipynb #vbb00038
 def _load_file(entry: BackboneEntry, weights: str | Path | None) -> _Loaded:
     """One of our own encoders from the authors' file, or random."""
     if weights is None:

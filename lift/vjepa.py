@@ -127,7 +127,7 @@ def official_name(name: str) -> str | None:
         name = name.replace(theirs, ours)
     return name
 
-
+# %% ../nbs/04_vjepa.ipynb #vjp00019
 def load_strictly(network: nn.Module, named: dict[str, Tensor], origin: str) -> None:
     """Load tensors by name; `InputError` for missing, unexpected or misshapen ones."""
     own = network.state_dict()
