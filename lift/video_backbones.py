@@ -301,7 +301,7 @@ def _hub_folder(name: str, repository: str) -> Path:
     except WeightsError:
         raise
     except Exception as error:  # of the hub, http or files: the weights cannot be downloaded
-        raise download_error(name, repository, error) from error
+        raise download_error(name, repository, error, "FOLDER") from error
 
 # %% ../nbs/04_video_backbones.ipynb #vbb00020
 @dataclass(frozen=True)

@@ -636,7 +636,7 @@ def test_an_unreachable_hub_a_gate_and_an_unknown_id_are_told_apart(monkeypatch)
         monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
         with pytest.raises(WeightsError, match=message) as caught:
             create_backbone("vjepa2_large_256")
-        assert "weights=FILE" in str(caught.value) and "\n" not in str(caught.value)
+        assert "weights=FOLDER" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_hub_id_of_another_model_is_refused_before_its_weights_come(monkeypatch, tmp_path):
