@@ -178,8 +178,13 @@ def reach_hub() -> None:
     get_session().head(constants.ENDPOINT, timeout=5)
 
 
-def download_error(name: str, repository: str, error: Exception) -> WeightsError:
-    """Why the weights of a hub repository cannot be downloaded, and what to do."""
+def download_error(
+    name: str, repository: str, error: Exception, local: str = "FILE"
+) -> WeightsError:
+    """Why the weights of a hub repository cannot be downloaded, and what to do.
+
+    `local`: what `weights` takes instead.
+    """
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     kind = type(error).__name__
@@ -195,8 +200,8 @@ def download_error(name: str, repository: str, error: Exception) -> WeightsError
             f"its weights cannot be downloaded ({kind}). "
             f"On a machine with a network run `hf download {repository}`"
         )
-    local = "give a local copy with weights=FILE; weights='random' is for tests only"
-    return WeightsError(f"{name}: {advice}, or {local}")
+    instead = f"give a local copy with weights={local}; weights='random' is for tests only"
+    return WeightsError(f"{name}: {advice}, or {instead}")
 
 # %% ../nbs/04_backbones.ipynb #bbk00011
 def _hub_file(timm_name: str) -> Path:

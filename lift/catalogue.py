@@ -29,7 +29,7 @@ class BackboneEntry:
     gate: str = ""  # open, or what stands before a download
     frames: int | None = None  # of a clip; None: one at a time
     tubelet: int | None = None  # successive frames of one time step
-    family: str = ""  # the model_type of transformers, or vjepa2_1
+    family: str = ""  # the model_type of transformers, vjepa2_1 or internvideo
     architecture: dict = field(default_factory=dict)  # where it differs from the family's default
     package: str = ""  # the pip package that holds the weights
     preprocessing: str = "own"  # its library's own, or the one of the paper
@@ -218,21 +218,52 @@ _NEWER = [
     _newer("giant", "vitg_384", 1408, 40, 22, 1_012_175_360),
     _newer("gigantic", "vitG_384", 1664, 48, 26, 1_843_925_504),
 ]
+
+# %% ../nbs/04_catalogue.ipynb #ctl00027
+def _intern(
+    name: str, address: str, dim: int, depth: int, heads: int, parameters: int, frames: int,
+    licence: str = "", **more: int | bool,
+) -> BackboneEntry:  # fmt: skip
+    """An InternVideo2 or -Next, whose weights are a file of the authors."""
+    shape = {"dim": dim, "depth": depth, "heads": heads, "frames": frames} | more
+    return BackboneEntry(
+        name, "video", "file", f"https://huggingface.co/{address}", dim, parameters, 224, _TIME,
+        licence, frames=frames, tubelet=1, family="internvideo", architecture=shape,
+    )  # fmt: skip
+
+
+_DISTILLED = "OpenGVLab/InternVideo2_distillation_models/resolve/main/stage1"
+_NEXT = {"classes": 4, "normed": True}
+_INTERN = [
+    _intern(f"internvideo2_{size}", f"{_DISTILLED}/{file}_dist_1B_stage2/pytorch_model.bin", *rest)
+    for size, file, *rest in (
+        ("small", "S14/S14", 384, 12, 6, 22_302_336, 8),
+        ("base", "B14/B14", 768, 12, 12, 87_072_000, 8),
+        ("large", "L14/L14", 1024, 24, 16, 304_987_136, 8),
+    )
+] + [
+    _intern(f"internvideo_next_{size}", f"revliter/internvideo_next_{size}_p14_res224_f16"
+            "/resolve/main/model.safetensors", *rest, **_NEXT)
+    for size, *rest in (
+        ("base", 768, 12, 12, 88_650_828, 16),
+        ("large", 1024, 24, 16, 307_092_044, 16),
+    )
+]  # fmt: skip
+
+# %% ../nbs/04_catalogue.ipynb #ctl00029
 _REMOTE = "no adapter: its code comes with the weights and is not run here"
 _WITHOUT = [
     BackboneEntry(name, "video", "none", source, None, None, None, (), licence, note=_REMOTE)
     for name, source, licence in (
         ("videomaev2_giant", "OpenGVLab/VideoMAEv2-giant", "cc-by-nc-4.0"),
         ("internvideo2_1b", "OpenGVLab/InternVideo2-Stage2_1B-224p-f4", ""),
-        ("internvideo_next_base", "revliter/internvideo_next_base_p14_res224_f16", ""),
-        ("internvideo_next_large", "revliter/internvideo_next_large_p14_res224_f16", ""),
     )
 ]
 
 # %% ../nbs/04_catalogue.ipynb #ctl00020
 CATALOGUE: dict[str, BackboneEntry] = {
     entry.name: entry
-    for entry in [*_LITE, *_DINO, *_CAPTIONED, *_JEPA, *_NEWER, *_TRANSFORMERS, *_WITHOUT]
+    for entry in [*_LITE, *_DINO, *_CAPTIONED, *_JEPA, *_NEWER, *_INTERN, *_TRANSFORMERS, *_WITHOUT]
 }
 
 

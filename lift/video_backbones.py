@@ -19,8 +19,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from . import internvideo, vjepa
 from lift.backbones import (
     RANDOM_SEED,
     BackbonePlan,
@@ -36,7 +38,6 @@ from lift.backbones import (
 )
 from .catalogue import BackboneEntry, find_entry
 from .io import InputError, MissingExtraError
-from .vjepa import PATCH, TUBELET, JEPAEncoder, from_official
 from .weights_files import weights_fault
 
 # %% ../nbs/04_video_backbones.ipynb #vbb00007
@@ -300,7 +301,7 @@ def _hub_folder(name: str, repository: str) -> Path:
     except WeightsError:
         raise
     except Exception as error:  # of the hub, http or files: the weights cannot be downloaded
-        raise download_error(name, repository, error) from error
+        raise download_error(name, repository, error, "FOLDER") from error
 
 # %% ../nbs/04_video_backbones.ipynb #vbb00020
 @dataclass(frozen=True)
@@ -334,7 +335,7 @@ def _new_model(entry: BackboneEntry) -> nn.Module:
 def empty_network(entry: BackboneEntry) -> nn.Module:
     """The network of a row, for use under `torch.device("meta")`, where it takes no memory."""
     if entry.loader == "file":
-        return JEPAEncoder(**entry.architecture)
+        return _own_network(entry)
     return _Tokens(_new_model(entry), _FAMILIES[entry.family])
 
 
@@ -352,21 +353,33 @@ def _load_random(entry: BackboneEntry) -> _Loaded:
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def _load_jepa(entry: BackboneEntry, weights: str | Path | None) -> _Loaded:
-    """V-JEPA 2.1 from the authors' file, or random."""
+def _own_network(entry: BackboneEntry) -> nn.Module:
+    """Our own encoder for a row, with new weights."""
+    kind = vjepa.JEPAEncoder if entry.family == "vjepa2_1" else internvideo.InternEncoder
+    return kind(**entry.architecture)
+
+
+def _own_format(entry: BackboneEntry) -> tuple[ClipFormat, FrameTransform]:
+    """What the encoder of a row takes, and how its frames are prepared."""
+    size, newer = entry.input_size, entry.family == "vjepa2_1"
+    side = size // (vjepa.PATCH if newer else internvideo.PATCH)
+    form = ClipFormat(size, entry.frames, entry.tubelet, side**2, entry.dim, exact=not newer)
+    short = int(size * 256 / 224) if newer else size
+    return form, FrameTransform(size, short, "bilinear", floor=not newer)
+
+# %% ../nbs/04_video_backbones.ipynb #vbb00038
+def _load_file(entry: BackboneEntry, weights: str | Path | None) -> _Loaded:
+    """One of our own encoders from the authors' file, or random."""
     if weights is None:
         get = f"its weights are a file: curl -LO {entry.source}, then give it with weights=FILE"
         raise WeightsError(f"{entry.name}: {get}; weights='random' is for tests only")
     with torch.random.fork_rng():
         torch.manual_seed(RANDOM_SEED)
-        network = JEPAEncoder(**entry.architecture)
+        network = _own_network(entry)
     if weights != "random":
-        from_official(_read_checkpoint(Path(weights)), network, str(weights))
-    size = entry.input_size
-    form = ClipFormat(
-        size, entry.frames, TUBELET, (size // PATCH) ** 2, network.norm.normalized_shape[0], False
-    )
-    transform = FrameTransform(size, int(size * 256 / 224), "bilinear")
+        read = (vjepa if entry.family == "vjepa2_1" else internvideo).from_official
+        read(_read_checkpoint(Path(weights)), network, str(weights))
+    form, transform = _own_format(entry)
     mean, std = (tuple(255 * value for value in values) for values in _IMAGENET)
     origin = "random" if weights == "random" else "file"
     return _Loaded(network, form, _Preprocessing(transform, mean, std), origin)
@@ -376,6 +389,8 @@ def _read_checkpoint(path: Path) -> dict:
     """A checkpoint of tensors, some of them in groups; nothing in it is run."""
     if fault := weights_fault(path):
         raise WeightsError(fault)
+    if path.suffix == ".safetensors":
+        return load_file(path)
     try:
         mapped = zipfile.is_zipfile(path)  # older files have to be read whole
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -401,7 +416,7 @@ def _check_row(loaded: _Loaded, entry: BackboneEntry, weights: object) -> None:
 def _load(name: str, entry: BackboneEntry | None, weights: str | Path | None) -> _Loaded:
     """The encoder of a row, a hub id or a folder."""
     if entry is not None and entry.loader == "file":
-        return _load_jepa(entry, weights)
+        return _load_file(entry, weights)
     if weights == "random":
         if entry is None:
             raise InputError(f"{name}: random weights are for the names of the catalogue")
@@ -548,7 +563,8 @@ def create_video_backbone(
 ) -> VideoBackbone:
     """A video encoder by name, hub id or folder; `create_backbone` calls it.
 
-    `weights`: None (the published ones), a folder (a file for V-JEPA 2.1), or "random".
+    `weights`: None (the published ones), a folder, or "random"; a file for V-JEPA 2.1 and
+    InternVideo.
     `WeightsError` for weights that cannot be had or do not fit, `InputError` for a pooling or a
     number of frames that the encoder does not have.
     """

@@ -19,11 +19,12 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from lift import video_backbones
+from lift import internvideo, video_backbones
 from lift.backbones import WeightsError, create_backbone
 from lift.catalogue import CATALOGUE
 from lift.extraction import extract
 from lift.fingerprint import reference_embedding
+from lift.internvideo import InternEncoder
 from lift.io import InputError, MissingExtraError
 from lift.store import FeatureStore, StoreMismatchError
 from lift.video import write_video
@@ -457,6 +458,42 @@ def test_vjepa21_says_where_its_file_is(jepa21, tmp_path):
         create_backbone(jepa21, tmp_path / "absent.pt")
 
 
+@pytest.fixture
+def intern(monkeypatch) -> str:
+    """A row for a tiny InternVideo-Next."""
+    shape = {"dim": 24, "depth": 1, "heads": 2, "frames": 4, "classes": 4, "normed": True}
+    fields = {"name": "tiny_next", "dim": 24, "input_size": 28, "frames": 4}
+    fields |= {"architecture": shape | {"size": 28}}
+    row = dataclasses.replace(CATALOGUE["internvideo_next_base"], **fields)
+    monkeypatch.setitem(CATALOGUE, row.name, row)
+    return row.name
+
+
+def test_internvideo_reads_the_authors_file(intern, tmp_path):
+    torch.manual_seed(6)
+    encoder = InternEncoder(**CATALOGUE[intern].architecture)
+    names = {ours: theirs for theirs, ours in internvideo._RENAMED.items()}
+    state = {}
+    for name, value in encoder.state_dict().items():
+        inside = name.startswith("blocks.")
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs) if inside == ours.startswith(".") else name
+        state[f"model.{name}"] = value
+    state["model.clip_projector.proj.bias"] = torch.zeros(24)
+    save_file(state, tmp_path / "model.safetensors")
+    backbone = create_backbone(intern, tmp_path / "model.safetensors", **CPU)
+    frames = backbone.preprocess(clips(4))
+    assert frames.shape == (2, 4, 3, 28, 28) and backbone.transform.resize == 28
+    tokens = encoder(backbone._normalise(frames))
+    torch.testing.assert_close(backbone(frames), tokens.unflatten(1, (4, -1)).mean(2))
+    del state["model.blocks.0.ls1.gamma"]
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match="1 missing.*the first blocks.0.scale1"):
+        create_backbone(intern, tmp_path / "model.safetensors", **CPU)
+    with pytest.raises(InputError, match="takes exactly 4 frames, not 8"):
+        create_backbone(intern, "random", **CPU, frames=8)
+
+
 # Frames
 
 
@@ -599,7 +636,7 @@ def test_an_unreachable_hub_a_gate_and_an_unknown_id_are_told_apart(monkeypatch)
         monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
         with pytest.raises(WeightsError, match=message) as caught:
             create_backbone("vjepa2_large_256")
-        assert "weights=FILE" in str(caught.value) and "\n" not in str(caught.value)
+        assert "weights=FOLDER" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_hub_id_of_another_model_is_refused_before_its_weights_come(monkeypatch, tmp_path):
