@@ -85,9 +85,8 @@ class TokenEncoder(nn.Module):
         self.input_projection = nn.Linear(config.feature_dim, dim)
         self.static_token = nn.Parameter(torch.randn(1, 1, dim))
         self.dynamic_token = nn.Parameter(torch.randn(1, 1, dim))
-        layer = nn.TransformerEncoderLayer(
-            dim, config.heads, 4 * dim, config.dropout, batch_first=True, norm_first=True
-        )
+        order = {"batch_first": True, "norm_first": True}
+        layer = nn.TransformerEncoderLayer(dim, config.heads, 4 * dim, config.dropout, **order)
         self.transformer = nn.TransformerEncoder(layer, config.depth, enable_nested_tensor=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -346,9 +346,7 @@ def _sweep(store: Path, before: float) -> None:
     committed = {part.stem for part in (store / "index").glob("*.parquet")}
     orphans = [shard for shard in shards if shard.stem not in committed]
     for path in [*orphans, *store.rglob(".*.part")]:
-        with contextlib.suppress(
-            FileNotFoundError
-        ):  # another writer has just renamed or deleted it
+        with contextlib.suppress(FileNotFoundError):  # another writer has renamed or deleted it
             if path.stat().st_mtime < before:
                 path.unlink()
 

@@ -184,9 +184,8 @@ class LiFTModule(lightning.LightningModule):
     def __init__(self, model: LiFT, training: TrainingConfig):
         super().__init__()
         self.model, self.training_config = model, training
-        self.loss = LiFTLoss(
-            **{field.name: getattr(training, field.name) for field in fields(LossWeights)}
-        )
+        names = [field.name for field in fields(LossWeights)]
+        self.loss = LiFTLoss(**{name: getattr(training, name) for name in names})
 
     def on_train_epoch_start(self) -> None:
         """Dropout and reversals follow from the seed and the epoch, as the order does."""
@@ -221,12 +220,10 @@ class LiFTModule(lightning.LightningModule):
     def configure_optimizers(self) -> dict:
         """Adam, and a learning rate that falls when the validation loss does not (paper 3)."""
         training = self.training_config
-        optimiser = torch.optim.Adam(
-            self.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
-        )
-        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimiser, factor=training.plateau_factor, patience=training.plateau_patience
-        )
+        rates = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
+        optimiser = torch.optim.Adam(self.parameters(), **rates)
+        plateau = {"factor": training.plateau_factor, "patience": training.plateau_patience}
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, **plateau)
         watched = {"scheduler": schedule, "monitor": "validation/loss"}
         return {"optimizer": optimiser, "lr_scheduler": watched}
 

@@ -21,10 +21,10 @@ def weights_fault(path: str | Path) -> str | None:
     The values of the weights are not read.
     """
     path = Path(path)
+    if path.is_dir():
+        return f"{path}: is a folder, not a file of weights"
     if not path.is_file():
-        return (
-            f"{path}: {'is a folder, not a file of weights' if path.is_dir() else 'no such file'}"
-        )
+        return f"{path}: no such file"
     with open(path, "rb") as file:
         head = file.read(64).lstrip()
     if not head:

@@ -110,9 +110,8 @@ def read_annotations(root: str | Path) -> pd.DataFrame:
     """
     root = check_root(root)
     classes = read_classes(root)
-    names = {
-        split: [f"{folder}Charades_v1_{split}.csv" for folder in _FOLDERS] for split in _SPLITS
-    }
+    starts = [f"{folder}Charades_v1_" for folder in _FOLDERS]
+    names = {split: [f"{start}{split}.csv" for start in starts] for split in _SPLITS}
     parts, unusable = [], {}
     for split, path in find_splits(root, names, "test").items():
         table, faults = _read_actions(path, _SPLITS[split], classes)

@@ -197,10 +197,9 @@ def _repeated_id(cells: list[str]) -> str:
 
 def _sides_are_disjoint(table: pd.DataFrame) -> pd.Series:
     """Whether the two sides of each group share no id."""
-    sides = zip(
-        table["id_forward"].map(_split_ids), table["id_reverse"].map(_split_ids), strict=True
-    )
-    return pd.Series([set(forward).isdisjoint(back) for forward, back in sides], table.index)
+    sides = (table[side].map(_split_ids).map(set) for side in ("id_forward", "id_reverse"))
+    shared = [forward & reverse for forward, reverse in zip(*sides, strict=True)]
+    return pd.Series([not ids for ids in shared], table.index)
 
 # %% ../../nbs/11_chiral.ipynb #chr00012
 def _schema(noun: str) -> pa.DataFrameSchema:

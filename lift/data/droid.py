@@ -122,6 +122,7 @@ _UNCOVER = rf"^(?:take|remove|pick)\b.*\b(?:lid|top) (?:off|from) (?:the top of 
 _CLOSE = r"^(?:fully )?(?:close|shut)\b|^(?:push|slide|draw)\b.* (?:to close|closed)$"
 _MOVE = r"^(?:move|slide|push|pull|shift|sweep|draw|pick\b.* and (?:slightly )?move)\b.*"
 _SIDE = rf"{_MOVE}\bto(?:wards)? (?:the )?(?:far )?"
+_NEAR, _AWAY = r"\b(?:closer to|towards) you\b", r"\b(?:away|farther) from you\b"
 _PATTERNS = {  # pair: forward, reverse
     "open": (r"^(?:fully )?open\b", _CLOSE),
     "fold": (r"^fold\b", r"^unfold\b"),
@@ -130,10 +131,7 @@ _PATTERNS = {  # pair: forward, reverse
     "move right": (rf"{_SIDE}right\b", rf"{_SIDE}left\b"),
     "move forward": (rf"{_MOVE}\bforwards?\b", rf"{_MOVE}\bbackwards?\b"),
     "move up": (rf"{_MOVE}\b(?:up|upwards?)\b", rf"{_MOVE}\b(?:down|downwards?)\b"),
-    "move near": (
-        rf"{_MOVE}\b(?:closer to|towards) you\b",
-        rf"{_MOVE}\b(?:away|farther) from you\b",
-    ),
+    "move near": (rf"{_MOVE}{_NEAR}", rf"{_MOVE}{_AWAY}"),
     "hang": (r"^hang\b", r"^unhang\b"),
     "stack": (r"^stack\b", r"^unstack\b"),
 }
@@ -247,9 +245,7 @@ def form_groups(index: pd.DataFrame) -> pd.DataFrame:
 
     The `reason` says why a row is in no group.
     """
-    read = pd.Series(
-        [read_action(text) for text in index["instruction"]], index.index, dtype=object
-    )
+    read = index["instruction"].map(read_action).astype(object)
     said = read.map(lambda action: isinstance(action, Action)).astype(bool)
     reason = read.mask(said, None)
     rows = pd.DataFrame(map(vars, read[said]), read.index[said], columns=["pair", "sign", "noun"])
