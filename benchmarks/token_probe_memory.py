@@ -111,7 +111,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     arguments = parser().parse_args()
-    numbers = {"data": "random numbers", **vars(arguments), **measure(arguments)}
+    settings = {name: value for name, value in vars(arguments).items() if name != "out"}
+    numbers = {"data": "random numbers", **settings, **measure(arguments)}
     print(json.dumps(numbers, indent=2))
     numbers["provenance"] = provenance("benchmark", 0)
     save_json(numbers, Path(arguments.out), "benchmark_token_probe_memory")
