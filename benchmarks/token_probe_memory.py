@@ -50,8 +50,12 @@ class Growth:
         self.before_mib = self._mib("VmRSS")
         return self
 
+    def so_far(self) -> float:
+        """The growth up to now (MiB)."""
+        return self._mib("VmHWM") - self.before_mib
+
     def __exit__(self, *error: object) -> None:
-        self.mib = self._mib("VmHWM") - self.before_mib
+        self.mib = self.so_far()
 
     def _mib(self, name: str) -> float:
         status = Path("/proc/self/status").read_text()
@@ -76,10 +80,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
         ids = [f"{n}" for n in range(arguments.clips + arguments.held)]
         labels = np.random.default_rng(0).integers(arguments.classes, size=arguments.clips)
         probe.fit_store(store, ids[: arguments.clips], labels)
+        fitted = growth.so_far()
         probe.predict_store(store, ids[arguments.clips :])
     return {
         "clips_read": store.read_clips,
         "before_mib": round(growth.before_mib, 1),
+        "growth_of_fit_mib": round(fitted, 1),
         "growth_mib": round(growth.mib, 1),
         "features_mib": round(len(ids) * arguments.frames * arguments.dim * 2 / 2**20, 1),
         "seconds": round(time.perf_counter() - began, 1),
@@ -105,7 +111,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     arguments = parser().parse_args()
-    numbers = {"data": "random numbers", **vars(arguments), **measure(arguments)}
+    settings = {name: value for name, value in vars(arguments).items() if name != "out"}
+    numbers = {"data": "random numbers", **settings, **measure(arguments)}
     print(json.dumps(numbers, indent=2))
     numbers["provenance"] = provenance("benchmark", 0)
     save_json(numbers, Path(arguments.out), "benchmark_token_probe_memory")

@@ -443,12 +443,14 @@ class TokenNetwork(ClassifierMixin, BaseEstimator, ABC):
     def _log_proba(self, read: Reader, count: int, made_of: dict) -> np.ndarray:
         check_is_fitted(self)
         _require_same(self.made_of_, made_of)
-        device, scores = next(self.network_.parameters()).device, []
+        device = next(self.network_.parameters()).device
+        # one block from the start: small results kept between large batches scatter the memory
+        scores = torch.empty(count, len(self.classes_))  # (N, K)
         with torch.inference_mode():
             for rows in torch.arange(count).split(self.batch_size):
                 logits = self.network_(read(rows.tolist()).to(device))  # (B, K)
-                scores.append(logits.log_softmax(-1).cpu())
-        return torch.cat(scores).numpy()  # (N, K)
+                scores[rows] = logits.log_softmax(-1).cpu()
+        return scores.numpy()
 
 # %% ../nbs/09_classifiers.ipynb #c1a00029
 class ArrayProbe(TokenNetwork):
