@@ -69,15 +69,12 @@ def test_the_authors_lists_win(root):
 def test_missing_videos_are_named(root):
     (root / "Charades_v1_480/TR000.mp4").unlink()
     clips = charades.chiral_clips(root)
-    assert len(clips) == 88 and set(clips.attrs["missing"].values()) == {
-        "Charades_v1_480/TR000.mp4"
-    }
+    assert len(clips) == 88
+    assert set(clips.attrs["missing"].values()) == {"Charades_v1_480/TR000.mp4"}
     status = charades.describe(root)
-    assert (
-        not status.found
-        and status.clips == 88
-        and status.missing == ["videos of 8 clips, the first: Charades_v1_480/TR000.mp4"]
-    )
+    assert not status.found
+    assert status.clips == 88
+    assert status.missing == ["videos of 8 clips, the first: Charades_v1_480/TR000.mp4"]
 
 
 def test_unusable_actions_are_named_and_cost_nothing_else(root):

@@ -88,9 +88,8 @@ def test_balanced_accuracy_is_not_fooled_by_an_uneven_group():
         clips.groupby("split")["clip_id"].first()
     )
     row = probe_groups(embeddings, clips[keep]).table.iloc[0]
-    assert row["accuracy"] == pytest.approx(100 * 5 / 6) and row[
-        "balanced_accuracy"
-    ] == pytest.approx(50)
+    assert row["accuracy"] == pytest.approx(100 * 5 / 6)
+    assert row["balanced_accuracy"] == pytest.approx(50)
 
 
 def test_the_order_of_the_tables_and_the_call_do_not_matter():
@@ -251,16 +250,12 @@ def test_a_difference_is_found_and_none_is_not_made_up():
     assert found["difference"] == pytest.approx(
         better.summary()["mean"] - worse.summary()["mean"], abs=2e-3
     )
-    assert (
-        found["low"] > 0
-        and max(found["p_value"], found["p_value_groups"], found["p_value_mcnemar"]) < 0.01
-    )
+    assert found["low"] > 0
+    assert max(found["p_value"], found["p_value_groups"], found["p_value_mcnemar"]) < 0.01
     assert compare_groups(worse, better)["difference"] == -found["difference"]
     same = compare_groups(better, better)
-    assert (
-        same["difference"] == 0
-        and same["p_value"] == same["p_value_groups"] == same["p_value_mcnemar"] == 1
-    )
+    assert same["difference"] == 0
+    assert same["p_value"] == same["p_value_groups"] == same["p_value_mcnemar"] == 1
     p_values = []
     for _ in range(20):
         one, other = (
@@ -306,11 +301,9 @@ def test_results_are_saved_whole(tmp_path):
         "summary.json",
     ]
     summary = json.loads((tmp_path / "new" / "summary.json").read_text())
-    assert (
-        summary["mean"] == results.summary()["mean"]
-        and summary["missing"] == ["c3"]
-        and summary["probe"] == "ridge"
-    )
+    assert summary["mean"] == results.summary()["mean"]
+    assert summary["missing"] == ["c3"]
+    assert summary["probe"] == "ridge"
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "new" / "groups.csv"), results.table)
     assert results.to_frame(model="LiFT").columns[:2].tolist() == ["model", "group"]
 

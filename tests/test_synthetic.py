@@ -77,10 +77,8 @@ def test_sign_one_is_the_verb_forward():
             render_clip("lamp_on_off", sign, seed, "train", size=32) for sign in (1, 0)
         )
         assert opening[-3:].mean() > opening[:3].mean() and closing[-3:].mean() < closing[:3].mean()
-    assert (
-        GROUPS["lamp_on_off"].label(1) == "switching a lamp on"
-        and GROUPS["lamp_on_off"].verb(0) == "switching off"
-    )
+    assert GROUPS["lamp_on_off"].label(1) == "switching a lamp on"
+    assert GROUPS["lamp_on_off"].verb(0) == "switching off"
 
 
 def test_groups_cover_what_the_paper_names():
@@ -170,9 +168,8 @@ def test_optional_packages_are_not_imported():
 def test_table_and_files(tmp_path):
     table = synthesise(tmp_path / "a", **SMALL)
     first, second = table.clip_id.tolist()[:2]
-    assert (
-        re.fullmatch(r"lamp_on_off-[0-9a-f]{4}-train-1-0000", first) and second == first[:-1] + "1"
-    )
+    assert re.fullmatch(r"lamp_on_off-[0-9a-f]{4}-train-1-0000", first)
+    assert second == first[:-1] + "1"
     assert first not in set(synthesise(tmp_path / "seed", **{**SMALL, "seed": 7}).clip_id), (
         "other pixels, another id"
     )

@@ -41,11 +41,9 @@ def test_three_files_hold_the_same_table(tmp_path):
     assert read["accuracy"][0] == 1 / 3 and np.isnan(read["accuracy"][1])
     latex = (tmp_path / "result.tex").read_text()
     assert r"\toprule" in latex and r"\label{tab:result}" in latex
-    assert (
-        r"\caption{Accuracy of 100 \% \& more.}" in latex
-        and r"a\_b" in latex
-        and r"50 \% \& more" in latex
-    )
+    assert r"\caption{Accuracy of 100 \% \& more.}" in latex
+    assert r"a\_b" in latex
+    assert r"50 \% \& more" in latex
 
 
 def test_no_cell_is_blank(tmp_path):
@@ -55,9 +53,8 @@ def test_no_cell_is_blank(tmp_path):
     rows = [
         line for line in (tmp_path / "result.tex").read_text().splitlines() if line.endswith(r"\\")
     ]
-    assert len(rows) == 4 and all(
-        cell.strip() for row in rows for cell in row.removesuffix(r"\\").split(" & ")
-    )
+    assert len(rows) == 4
+    assert all(cell.strip() for row in rows for cell in row.removesuffix(r"\\").split(" & "))
 
 
 def test_texts_for_what_is_missing_go_through(tmp_path):
@@ -117,9 +114,9 @@ def test_with_interval(numbers, text):
 
 def test_reported_numbers_are_cited():
     facts = reported()
-    assert (
-        len(facts) == 170 and facts["source"].str.len().min() > 5 and facts["value"].notna().all()
-    )
+    assert len(facts) == 170
+    assert facts["source"].str.len().min() > 5
+    assert facts["value"].notna().all()
     clip = reported("cosettle_t10", "CiA-SSv2").set_index("model")["value"]
     assert clip["CLIP ViT-B/16"] == 79.1
 
@@ -146,20 +143,16 @@ def test_our_rows_come_first_and_every_row_has_a_source():
 
 def test_what_we_lack_is_not_called_unreported():
     both = beside_reported(OURS, "cosettle_t10", metric="chiral_accuracy")
-    assert (
-        both["params_m"][0] == "not available here"
-        and (both["params_m"][1:] != "not available here").all()
-    )
+    assert both["params_m"][0] == "not available here"
+    assert (both["params_m"][1:] != "not available here").all()
 
 
 def test_spread_gives_each_data_set_a_column():
     wide = beside_reported(OURS, "standard_benchmarks_a", spread="dataset")
     assert list(wide.columns[-5:]) == ["SSv2", "K400", "UCF101", "HMDB51", "source"]
-    assert (
-        wide["SSv2"][0] == "0.3 [0.1, 0.6]"
-        and wide["K400"][0] == "not available here"
-        and len(wide) == 9
-    )
+    assert wide["SSv2"][0] == "0.3 [0.1, 0.6]"
+    assert wide["K400"][0] == "not available here"
+    assert len(wide) == 9
     facts = reported("standard_benchmarks_a", "K400").set_index("model")["value"]
     assert wide.set_index("model")["K400"][1:].astype(float).to_dict() == facts.to_dict()
 
@@ -213,12 +206,8 @@ def commit_of(checkout: Path) -> str:
         "GIT_CEILING_DIRECTORIES": str(checkout.parent),
     }
     options = {
-        "cwd": checkout,
-        "env": environment,
-        "check": True,
-        "capture_output": True,
-        "text": True,
-    }
+        "cwd": checkout, "env": environment, "check": True, "capture_output": True, "text": True,
+    }  # fmt: skip
     return subprocess.run([sys.executable, "-P", "-c", code], **options).stdout.strip()
 
 

@@ -195,10 +195,8 @@ def test_every_frame_is_the_one_asked_for(clips, name, decoder):
         pytest.skip("decord cannot be trusted with this file")
     info = probe_video(clips[name])
     assert info.frame_count == FRAMES and info.duration == pytest.approx(FRAMES / 24, abs=2e-3)
-    assert info.frames_per_second == pytest.approx(24) and (info.width, info.height) == (
-        WIDTH,
-        HEIGHT,
-    )
+    assert info.frames_per_second == pytest.approx(24)
+    assert (info.width, info.height) == (WIDTH, HEIGHT)
     assert info.times == pytest.approx(np.arange(FRAMES) / 24, abs=1e-3)
     with VideoFile(clips[name], decoder=decoder) as opened:
         assert stamps(opened.read(range(FRAMES))) == list(range(FRAMES))
@@ -399,9 +397,8 @@ def test_a_range_without_ends_is_the_whole_file():
         == range(50)
     )
     assert frame_range(info, 1) == range(25, 50) and frame_range(info, None, 0.4) == range(11)
-    assert frame_range(info, 1.01, 1.02) == range(25, 26) and frame_range(info, 1.99) == range(
-        49, 50
-    )
+    assert frame_range(info, 1.01, 1.02) == range(25, 26)
+    assert frame_range(info, 1.99) == range(49, 50)
 
 
 @pytest.mark.parametrize(
@@ -508,9 +505,8 @@ def test_a_wrong_stamp_costs_no_other(tmp_path, options, moves):
     clean = write_variable(tmp_path / "clean.mkv", MOMENTS, 25, options)
     info = all_frames(shift_blocks(clean, tmp_path / "wrong.mkv", moves), list(range(60)))
     wrong = np.abs(info.times - np.asarray(MOMENTS) / 1000) > 2e-3
-    assert wrong.sum() <= 2 * len(moves) and info.duration == pytest.approx(
-        MOMENTS[-1] / 1000 + 0.04, abs=0.09
-    )
+    assert wrong.sum() <= 2 * len(moves)
+    assert info.duration == pytest.approx(MOMENTS[-1] / 1000 + 0.04, abs=0.09)
     assert info.frames_per_second == pytest.approx(59 / 9.24, rel=0.02)
 
 
@@ -581,9 +577,8 @@ def test_segments_joined_with_cat(tmp_path):
     path = tmp_path / "joined.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in (*parts, parts[0])))
     info = all_frames(path, [*range(96), *range(48)])
-    assert info.times == pytest.approx(
-        np.arange(144) / 24, abs=1e-4
-    ) and info.duration == pytest.approx(6, abs=1e-3)
+    assert info.times == pytest.approx(np.arange(144) / 24, abs=1e-4)
+    assert info.duration == pytest.approx(6, abs=1e-3)
     program = write_video(
         tmp_path / "one.mpg",
         map(stamped, range(48)),
