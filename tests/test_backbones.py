@@ -161,11 +161,9 @@ class Dangerous:
 
 
 def test_bad_files_are_named_and_run_no_code(tmp_path, capsys):
-    wrong, garbage, dangerous = (
-        tmp_path / "wrong.safetensors",
-        tmp_path / "garbage.safetensors",
-        tmp_path / "x.pth",
-    )
+    wrong = tmp_path / "wrong.safetensors"
+    garbage = tmp_path / "garbage.safetensors"
+    dangerous = tmp_path / "x.pth"
     save_file({"conv_stem.weight": torch.zeros(1)}, wrong)
     garbage.write_bytes(b"not a file of tensors")
     dangerous.write_bytes(pickle.dumps({"weight": Dangerous()}, protocol=2))

@@ -83,11 +83,8 @@ def test_the_whole_dag_is_shown_without_data(checkout, profile):
         if re.match(r"(local)?rule \w+:", line)
     }
     assert {"notebook", "gallery"} <= names
-    assert names >= (
-        {"real"}
-        if profile in ("droid", "mini", "paper")
-        else {"clips", "features", "model", "code"}
-    )
+    real = profile in ("droid", "mini", "paper")
+    assert names >= ({"real"} if real else {"clips", "features", "model", "code"})
     assert not (checkout / "runs").exists()
 
 
@@ -113,11 +110,8 @@ def test_every_job_runs_on_miniature_copies_of_all_data_sets(made, data):
         packaged = summary["method"] == "packaged"
         scored = summary[~packaged]
         assert scored["value"].between(0, 100).all() and scored["reason"].isna().all(), summary
-        assert (
-            summary.loc[packaged, "reason"]
-            .str.contains("made by a backbone with name 'test_efficientnet'")
-            .all()
-        )
+        cause = "made by a backbone with name 'test_efficientnet'"
+        assert summary.loc[packaged, "reason"].str.contains(cause).all()
     sit = read_summary(run, "chiral").query("benchmark == 'cia-hmdb51' and method == 'equivariant'")
     assert sit["groups"].tolist() == [1] and sit["n_validation"].tolist() == [2]
     ablations = [
@@ -336,17 +330,10 @@ def test_the_paper_is_trained_as_far_as_it_is_known():
     parameters = open_run("paper").parameters
     model, training = split_recipe(parameters["model"], 384)
     features = parameters["features"]
-    assert (features["backbone"], features["frames"], model.latent_dim) == (
-        "dinov2_vits14_reg",
-        16,
-        384,
-    )
-    assert (training.batch_size, training.epochs, training.weight_decay, training.standardise) == (
-        128,
-        459,
-        1e-5,
-        "none",
-    )
+    expected = ("dinov2_vits14_reg", 16, 384)
+    assert (features["backbone"], features["frames"], model.latent_dim) == expected
+    recipe = (training.batch_size, training.epochs, training.weight_decay, training.standardise)
+    assert recipe == (128, 459, 1e-5, "none")
 
 
 def test_the_parts_of_a_feature(tmp_path):

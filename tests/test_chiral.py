@@ -72,11 +72,8 @@ def test_lists_are_read_with_sign_verb_and_label(lists):
         ("validation", 1): 1,
     }
     up = table[table["id"] == "69713"].iloc[0]
-    assert (up["chiral_label"], up["verb"], up["label"]) == (
-        0,
-        "Moving [something] up",
-        "Moving [something] up",
-    )
+    expected = (0, "Moving [something] up", "Moving [something] up")
+    assert (up["chiral_label"], up["verb"], up["label"]) == expected
     assert table["group"].unique().tolist() == ["Moving [something] down / Moving [something] up"]
 
 
@@ -326,14 +323,8 @@ def test_package_lists_are_sound():
         assert known["triplet_id"].str.fullmatch("[0-9a-f]{8}").all()
         named = set(zip(pairs["forward"].str.split("|").str[0], pairs["reverse"], strict=True))
         assert set(zip(known["forward"], known["reverse"], strict=True)) <= named
-    assert set(noun_groups("ssv2").values()) == {
-        "object",
-        "bottle",
-        "drawer",
-        "book",
-        "door",
-        "purse",
-    }
+    expected = {"object", "bottle", "drawer", "book", "door", "purse"}
+    assert set(noun_groups("ssv2").values()) == expected
 
 
 def test_group_ids_do_not_change():

@@ -151,11 +151,8 @@ def test_a_place_that_cannot_be_written_is_found_before_any_work(
     store = FeatureStore.create(tmp_path / "store", {"name": "made up"}, frames=2, dim=8)
     place = tmp_path / place
     if words == "":  # a folder where a file belongs, and the other way round
-        place, words = (
-            (tmp_path / "folder", "is a folder")
-            if command == "embed"
-            else (tmp_path / "file", "a file")
-        )
+        folder, file = (tmp_path / "folder", "is a folder"), (tmp_path / "file", "a file")
+        place, words = folder if command == "embed" else file
     arguments = {
         "synth": [place],
         "extract": [tmp_path / "clips.csv", place],
@@ -461,19 +458,9 @@ def test_extract_tells_what_it_does_anew_and_has_a_limit(store, benchmark, tmp_p
     table = pd.read_csv(benchmark / "clips.csv").iloc[:2].assign(start=[0.0, 0.0], end=[0.5, 0.5])
     table["path"] = [str(benchmark / path) for path in table["path"]]
     table.to_csv(tmp_path / "clips.csv", index=False)
-    assert (
-        succeed(
-            "extract",
-            tmp_path / "clips.csv",
-            tmp_path / "store",
-            "--frames",
-            4,
-            "--verify",
-            "hash",
-            "--json",
-        )["done"]
-        == 2
-    )
+    options = ("--frames", 4, "--verify", "hash", "--json")
+    report = succeed("extract", tmp_path / "clips.csv", tmp_path / "store", *options)
+    assert report["done"] == 2
     table.assign(end=[0.5, 0.4]).to_csv(tmp_path / "clips.csv", index=False)
     result = lift(
         "extract", tmp_path / "clips.csv", tmp_path / "store", "--frames", 4, "--timeout", 60

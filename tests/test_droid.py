@@ -198,10 +198,8 @@ def test_missing_videos_and_faulty_lines_are_named(tmp_path):
     gone = next((root / "visualizer" / "videos").rglob("*.mp4"))
     gone.unlink()
     text = (root / INDEX).read_text().splitlines()
-    broken, empty = (
-        "      JSON.parse('{\"info\": broken'),",
-        '      JSON.parse(\'{"info": "Open it"}\'),',
-    )
+    broken = "      JSON.parse('{\"info\": broken'),"
+    empty = '      JSON.parse(\'{"info": "Open it"}\'),'
     text[6:6] = [broken, empty, text[5], '  JSON.parse(\'{"info": "cut']
     (root / INDEX).write_text("\n".join(text))
     clips = chiral_clips(root)

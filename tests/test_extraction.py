@@ -269,12 +269,8 @@ def test_items_keep_files_together_and_small():
         clip_id=[f"{n}" for n in range(20)], start=range(20), end=None
     )
     items = work_items(table, "videos")
-    assert [(Path(item.path).name, len(item.clips)) for item in items] == [
-        ("0.mp4", 8),
-        ("0.mp4", 2),
-        ("1.mp4", 8),
-        ("1.mp4", 2),
-    ]
+    expected = [("0.mp4", 8), ("0.mp4", 2), ("1.mp4", 8), ("1.mp4", 2)]
+    assert [(Path(item.path).name, len(item.clips)) for item in items] == expected
     assert [start for item in items[:2] for _, start, _ in item.clips] == list(range(0, 20, 2))
 
 

@@ -118,12 +118,9 @@ def test_a_short_hash_is_the_beginning_of_sha256_of_the_parts_together():
 
 def test_importing_it_needs_no_torch():
     code = "import lift.io, sys; print([name for name in ('torch', 'numpy', 'pandas') if name in sys.modules])"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        == "[]"
-    )
+    command = [sys.executable, "-c", code]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "[]"
 
 
 def own_errors() -> list[type[Exception]]:
@@ -143,8 +140,5 @@ def test_all_errors_of_the_package_have_one_base_and_most_are_value_errors_still
     errors = own_errors()
     assert len(errors) >= 10, "they are found"
     assert not [error for error in errors if not issubclass(error, LiftError)]
-    assert [error.__name__ for error in errors if not issubclass(error, ValueError)] == [
-        "VideoError",
-        "LiftError",
-        "MissingExtraError",
-    ]
+    expected = ["VideoError", "LiftError", "MissingExtraError"]
+    assert [error.__name__ for error in errors if not issubclass(error, ValueError)] == expected

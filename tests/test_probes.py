@@ -94,10 +94,8 @@ def test_balanced_accuracy_is_not_fooled_by_an_uneven_group():
 
 def test_the_order_of_the_tables_and_the_call_do_not_matter():
     clips, embeddings = make_groups()
-    first, again = (
-        probe_groups(embeddings, clips, seed=3),
-        probe_groups(embeddings.iloc[::-1], clips, seed=3),
-    )
+    first = probe_groups(embeddings, clips, seed=3)
+    again = probe_groups(embeddings.iloc[::-1], clips, seed=3)
     assert first.summary() == again.summary()
     pd.testing.assert_frame_equal(first.table, again.table)
     noisy, x = make_groups(signal=0.3)
@@ -295,11 +293,8 @@ def test_results_are_saved_whole(tmp_path):
     clips, embeddings = make_groups()
     results = probe_groups(embeddings.drop(index="c3"), clips)
     results.save(tmp_path / "new")
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
-        "groups.csv",
-        "predictions.csv",
-        "summary.json",
-    ]
+    expected = ["groups.csv", "predictions.csv", "summary.json"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == expected
     summary = json.loads((tmp_path / "new" / "summary.json").read_text())
     assert summary["mean"] == results.summary()["mean"]
     assert summary["missing"] == ["c3"]
@@ -322,11 +317,9 @@ def make_classes(classes=8, clips=400, dim=20, offset=1000.0, seed=0):
 @pytest.mark.parametrize("chunk", [None, 7])
 def test_the_streamed_ridge_is_scikit_learns(classes, clips, dim, chunk):
     table, embeddings = make_classes(classes, clips, dim)
-    parts = (
-        embeddings
-        if chunk is None
-        else (embeddings[start : start + chunk] for start in range(0, clips, chunk))
-    )
+    starts = range(0, clips, chunk or clips)
+    chunks = (embeddings[start : start + chunk] for start in starts)
+    parts = embeddings if chunk is None else chunks
     results = probe_classes(parts, table)
     train, validation = table[table["split"] == "train"], table[table["split"] == "validation"]
     reference = RidgeClassifier().fit(

@@ -34,15 +34,8 @@ def test_an_unknown_profile_is_refused_with_those_that_exist(monkeypatch):
 )
 def test_profiles_hold_what_the_steps_read(path):
     parameters = read_config(path)
-    assert {
-        "profile",
-        "seed",
-        "gallery",
-        "notebooks",
-        "features",
-        "model",
-        "bootstrap",
-    } <= parameters.keys()
+    expected = {"profile", "seed", "gallery", "notebooks", "features", "model", "bootstrap"}
+    assert expected <= parameters.keys()
     assert parameters["profile"] == path.stem
     recipes = [parameters["model"], *parameters.get("study", {}).values()]
     study = parameters.get("ablation", {"recipe": {}, "variants": {}})

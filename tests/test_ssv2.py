@@ -106,12 +106,8 @@ def test_mined_groups(root):
         ("Closing [something]", "bottle"),
     }
     one = rows.set_index("id").loc["69707"]
-    assert (one["label"], one["target"], one["noun"], one["chiral_label"]) == (
-        "moving pen down",
-        4,
-        "['something']",
-        1,
-    )
+    expected = ("moving pen down", 4, "['something']", 1)
+    assert (one["label"], one["target"], one["noun"], one["chiral_label"]) == expected
 
 
 def write_labels(root, nouns):

@@ -83,12 +83,8 @@ def test_reads_give_what_was_appended_in_the_order_asked(tmp_path_factory, sizes
 
 def test_what_a_store_says_of_itself(store):
     reopened = FeatureStore.open(str(store.path))
-    assert (reopened.frames, reopened.dim, len(reopened), reopened.description) == (
-        FRAMES,
-        DIM,
-        8,
-        DESCRIPTION,
-    )
+    expected = (FRAMES, DIM, 8, DESCRIPTION)
+    assert (reopened.frames, reopened.dim, len(reopened), reopened.description) == expected
     assert "clip-0003" in reopened and "clip-0009" not in reopened
     assert store.read([]).shape == (0, FRAMES, DIM) and store.read().dtype == torch.float32
     header = json.loads((store.path / "store.json").read_text())
@@ -96,17 +92,8 @@ def test_what_a_store_says_of_itself(store):
     assert header["description"]["weights_hash"] == "0"
     assert header["frames"] == FRAMES
     part = pq.read_table(next((store.path / "index").iterdir())).to_pydict()
-    assert set(part) == {
-        "clip_id",
-        "shard",
-        "row",
-        "path",
-        "start",
-        "end",
-        "size",
-        "modified",
-        "digest",
-    }
+    expected = {"clip_id", "shard", "row", "path", "start", "end", "size", "modified", "digest"}
+    assert set(part) == expected
 
 
 def test_ids_do_not_depend_on_who_wrote_first(tmp_path):
@@ -220,10 +207,8 @@ def test_a_source_is_remembered_and_may_be_learned_later(store):
 
 
 def test_a_withdrawn_clip_is_gone_for_every_reader_until_it_is_made_anew(store):
-    reader, ids = (
-        FeatureStore.open(store.path),
-        [clip for clip in name_clips(0, 8) if clip != "clip-0003"],
-    )
+    reader = FeatureStore.open(store.path)
+    ids = [clip for clip in name_clips(0, 8) if clip != "clip-0003"]
     store.withdraw(["clip-0003"])
     reader.refresh()
     for each in (store, reader, FeatureStore.open(store.path)):

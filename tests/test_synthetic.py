@@ -43,12 +43,8 @@ def test_every_group_renders_and_moves(group):
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
 @pytest.mark.parametrize("split", scenes.REGIONS)
 def test_every_difficulty_and_split_renders(difficulty, split):
-    assert render_clip("door_open_close", 0, 3, split, difficulty, size=32).shape == (
-        FRAMES,
-        32,
-        32,
-        3,
-    )
+    expected = (FRAMES, 32, 32, 3)
+    assert render_clip("door_open_close", 0, 3, split, difficulty, size=32).shape == expected
 
 
 def test_each_argument_draws_another_clip():

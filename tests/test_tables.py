@@ -27,11 +27,8 @@ def row(path: Path, number: int = 0) -> list[str]:
 
 def test_three_files_hold_the_same_table(tmp_path):
     save_table(FRAME, tmp_path, "result", "Accuracy of 100 % & more.")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "result.csv",
-        "result.md",
-        "result.tex",
-    ]
+    expected = ["result.csv", "result.md", "result.tex"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == expected
     lines = (tmp_path / "result.md").read_text().splitlines()
     assert lines[0] == "Accuracy of 100 % & more." and lines[1] == ""
     assert lines[3].count("---:") == 2

@@ -109,10 +109,8 @@ def test_standardisation_is_of_the_training_clips_and_can_be_off(store, tmp_path
 
 
 def test_resuming_goes_on_and_ends_as_an_undisturbed_run(store, tmp_path):
-    config, recipe = (
-        dataclasses.replace(CONFIG, dropout=0.1),
-        dataclasses.replace(RECIPE, reversal=0.5),
-    )
+    config = dataclasses.replace(CONFIG, dropout=0.1)
+    recipe = dataclasses.replace(RECIPE, reversal=0.5)
     whole = fit(
         store, config, dataclasses.replace(recipe, epochs=4), tmp_path / "whole", progress=False
     )
@@ -355,10 +353,8 @@ def test_frames_drawn_from_a_window_keep_their_order_and_their_clip(window):
 
 
 def test_a_model_trained_on_windows_is_validated_on_evenly_spread_frames(store, tmp_path):
-    config, training = (
-        LiFTConfig(feature_dim=store.dim, latent_dim=8, depth=1, heads=2),
-        TrainingConfig(epochs=2, frames=3, keep_every=1),
-    )
+    config = LiFTConfig(feature_dim=store.dim, latent_dim=8, depth=1, heads=2)
+    training = TrainingConfig(epochs=2, frames=3, keep_every=1)
     model = fit(store, config, training, tmp_path / "out", progress=False)
     kept = sorted(path.name for path in (tmp_path / "out" / "checkpoints" / "kept").glob("*.ckpt"))
     assert kept == ["epoch=0.ckpt", "epoch=1.ckpt"]

@@ -101,11 +101,9 @@ def copy_packets(source: Path, target: Path, change) -> Path:
                 continue
             copy = av.Packet(payload)
             copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
-            copy.time_base, copy.is_keyframe, copy.stream = (
-                packet.time_base,
-                packet.is_keyframe,
-                stream,
-            )
+            copy.time_base = packet.time_base
+            copy.is_keyframe = packet.is_keyframe
+            copy.stream = stream
             new.mux(copy)
     return target
 
@@ -200,13 +198,8 @@ def test_every_frame_is_the_one_asked_for(clips, name, decoder):
     assert info.times == pytest.approx(np.arange(FRAMES) / 24, abs=1e-3)
     with VideoFile(clips[name], decoder=decoder) as opened:
         assert stamps(opened.read(range(FRAMES))) == list(range(FRAMES))
-        assert stamps(opened.read([40, 3, 3, 59, 0])) == [
-            40,
-            3,
-            3,
-            59,
-            0,
-        ]  # any order, repeated, backwards
+        wanted = [40, 3, 3, 59, 0]  # any order, repeated, backwards
+        assert stamps(opened.read(wanted)) == wanted
     for number in range(0, FRAMES, 7):
         with VideoFile(clips[name], decoder=decoder) as opened:
             assert stamps(opened.read([number])) == [number]
@@ -530,11 +523,9 @@ def test_dropped_frames_of_an_avi_keep_their_time(tmp_path, codec, bf):
         stream = container.add_stream(
             codec, rate=10, options={"g": "12"} | ({"bf": bf} if bf else {})
         )
-        stream.width, stream.height, stream.pix_fmt = (
-            WIDTH,
-            HEIGHT,
-            "yuvj420p" if codec == "mjpeg" else "yuv420p",
-        )
+        stream.width = WIDTH
+        stream.height = HEIGHT
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         for number, slot in enumerate(slots):
             frame = av.VideoFrame.from_ndarray(stamped(number), format="rgb24")
             frame.pts, frame.time_base = slot, Fraction(1, 10)
@@ -649,11 +640,9 @@ def write_late(path: Path, late: float, sound: bool = True) -> Path:
             silence = av.AudioFrame.from_ndarray(
                 np.zeros((1, 16000), np.float32), format="fltp", layout="mono"
             )
-            silence.sample_rate, silence.pts, silence.time_base = (
-                16000,
-                number * 16000,
-                Fraction(1, 16000),
-            )
+            silence.sample_rate = 16000
+            silence.pts = number * 16000
+            silence.time_base = Fraction(1, 16000)
             container.mux(voice.encode(silence))
         for number in range(48):
             frame = av.VideoFrame.from_ndarray(stamped(number), format="rgb24")
@@ -1128,12 +1117,9 @@ def test_a_killed_writer_leaves_the_old_video(clips, tmp_path):
 def test_importing_the_module_brings_no_decoder():
     heavy = {"av", "decord", "torch", "matplotlib"}
     code = f"import sys, lift.video; print(sorted({heavy} & set(sys.modules)))"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout
-        == "[]\n"
-    )
+    command = [sys.executable, "-c", code]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown == "[]\n"
 
 
 @needs_decord
