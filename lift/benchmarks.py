@@ -254,7 +254,7 @@ def why_no_model(run: Run) -> str:
     where = f"in the folder {wanted.folder} of LIFT_DATA (lift doctor --data says how)"
     return f"no LiFT was trained: that needs at least 2 training clips of {wanted.title} {where}"
 
-# %% ../nbs/23_benchmarks.ipynb #5e1f1001
+
 def train_model(run: Run, progress: bool = True) -> str:
     """Train LiFT and fit the equivariant codes that are methods, on the profile's training clips.
 
@@ -307,7 +307,7 @@ def _open_model(run: Run, store: FeatureStore, name: str) -> tuple[Model, Featur
         model = model.cuda()
     return model, feature_part(store, part)
 
-# %% ../nbs/23_benchmarks.ipynb #5e1f1003
+
 def _embedding_file(run: Run, store: FeatureStore, name: str) -> Path:
     """Where the embeddings of a store by one method lie."""
     return run.folder / "embeddings" / store.path.name / f"{name}.parquet"
@@ -343,7 +343,7 @@ def embed_clips(run: Run, progress: bool = True) -> str:
         lines += [line for line in dict.fromkeys(lacking) if line not in lines]
     return "\n".join(lines) or why_no_model(run)
 
-# %% ../nbs/23_benchmarks.ipynb #5e1f1004
+
 def read_embedding(run: Run, benchmark: str, name: str) -> pd.DataFrame:
     """The embeddings of a benchmark's clips, indexed by clip id; `EmbeddingError` for none."""
     store = feature_stores(run).get(BENCHMARKS[benchmark].folder)
@@ -523,7 +523,7 @@ def mining_counts(annotations: dict[str, Path | None]) -> pd.DataFrame:
             rows.append({**labels, **_mined(adapters[dataset].mine, folder, rule, known)})
     return pd.DataFrame(rows)
 
-# %% ../nbs/23_benchmarks.ipynb #5e1f1006
+
 def _mined(
     mine: Callable[..., pd.DataFrame], folder: Path | None, rule: str, known: set
 ) -> dict[str, object]:

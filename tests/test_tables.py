@@ -111,9 +111,9 @@ def test_with_interval(numbers, text):
 
 def test_reported_numbers_are_cited():
     facts = reported()
-    assert len(facts) == 170
-    assert facts["source"].str.len().min() > 5
-    assert facts["value"].notna().all()
+    assert (
+        len(facts) == 170 and facts["source"].str.len().min() > 5 and facts["value"].notna().all()
+    )
     clip = reported("cosettle_t10", "CiA-SSv2").set_index("model")["value"]
     assert clip["CLIP ViT-B/16"] == 79.1
 
