@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,16 +67,11 @@ def in_turn(
 
 def reference_transform(preprocessing: dict, size: int) -> Callable[[Image.Image], torch.Tensor]:
     """PIL and torchvision: resize, centre crop, tensor, normalise."""
-    return transforms.Compose(
-        [
-            transforms.Resize(
-                round(size * 256 / 224), interpolation=transforms.InterpolationMode.BICUBIC
-            ),
-            transforms.CenterCrop(size),
-            transforms.ToTensor(),
-            transforms.Normalize(preprocessing["mean"], preprocessing["std"]),
-        ]
-    )
+    bicubic = transforms.InterpolationMode.BICUBIC
+    resize = transforms.Resize(round(size * 256 / 224), interpolation=bicubic)
+    normalise = transforms.Normalize(preprocessing["mean"], preprocessing["std"])
+    steps = [resize, transforms.CenterCrop(size), transforms.ToTensor(), normalise]
+    return transforms.Compose(steps)
 
 
 def reference_clip(path: str, transform: Callable) -> torch.Tensor:
@@ -146,11 +142,11 @@ def equivariant(repeats: int) -> tuple[float, float]:
     """512 clips through LiFT and through the equivariant code of the same features, in batches."""
     features = torch.randn(512, FRAMES, 384).split(64)
     lift, code = LiFT(LiFTConfig()).eval(), EquivariantCode().fit_batches(features)
-    return in_turn(
-        lambda: [lift.embed(x) for x in features],
-        lambda: [code.embed(x) for x in features],
-        repeats,
-    )
+
+    def embed(model: LiFT | EquivariantCode) -> list[torch.Tensor]:
+        return [model.embed(x) for x in features]
+
+    return in_turn(partial(embed, lift), partial(embed, code), repeats)
 
 
 MEMORY_SCRIPT = """
@@ -175,31 +171,17 @@ def memory(paths: list[str], clips: int) -> float:
     """
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "paths.json").write_text(json.dumps(paths))
-        command = [
-            sys.executable,
-            "-c",
-            MEMORY_SCRIPT,
-            f"{folder}/paths.json",
-            str(clips),
-            f"{folder}/store",
-        ]
+        arguments = [f"{folder}/paths.json", str(clips), f"{folder}/store"]
+        command = [sys.executable, "-c", MEMORY_SCRIPT, *arguments]
         return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def row(task: str, reference: float, ours: float, unit: str, note: str = "") -> dict:
     """One line of the table: how many times better ours is."""
-    print(
-        f"{task}: {reference / ours:.2f} x ({reference:.3g} against {ours:.3g} {unit}) {note}",
-        flush=True,
-    )
-    return {
-        "task": task,
-        "ratio": reference / ours,
-        "reference": reference,
-        "ours": ours,
-        "unit": unit,
-        "note": note,
-    }
+    ratio, times = reference / ours, f"{reference:.3g} against {ours:.3g} {unit}"
+    print(f"{task}: {ratio:.2f} x ({times}) {note}", flush=True)
+    numbers = {"task": task, "ratio": ratio, "reference": reference, "ours": ours}
+    return numbers | {"unit": unit, "note": note}
 
 
 def main() -> None:
@@ -211,22 +193,19 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         synthesise(Path(folder), arguments.clips, validation_clips=1, workers=2)
-        paths = [
-            str(Path(folder) / path) for path in read_clips(Path(folder) / "clips.csv")["path"]
-        ]
+        clips = read_clips(Path(folder) / "clips.csv")
+        paths = [str(Path(folder) / path) for path in clips["path"]]
         lite = create_backbone("efficientnet_lite0", device="cpu")
-        rows.append(
-            row("decoding and preprocessing", *decoding(paths, lite, arguments.repeats), "s")
-        )
+        times = decoding(paths, lite, arguments.repeats)
+        rows.append(row("decoding and preprocessing", *times, "s"))
         for name, label, weights in (
             ("efficientnet_lite0", "extraction, EfficientNet-Lite0", None),
             ("dinov2_vits14_reg", "extraction, ViT-S/14 (random weights)", "random"),
         ):
             some = paths if weights is None else paths[:16]
             reference, ours, cosine = extraction(some, name, weights, arguments.repeats)
-            rows.append(
-                row(label, reference, ours, "s", f"cosine of features at least {cosine:.5f}")
-            )
+            note = f"cosine of features at least {cosine:.5f}"
+            rows.append(row(label, reference, ours, "s", note))
         rows.append(row("LiFT embedding, codes alone", *embedding(arguments.repeats), "s"))
         rows.append(row("equivariant code", *equivariant(arguments.repeats), "s", "against LiFT"))
         few, many = memory(paths, 100), memory(paths, 1000)
@@ -234,13 +213,8 @@ def main() -> None:
     table = pd.DataFrame(rows)
     medians = f"medians of {arguments.repeats} runs in turn on {len(paths)} rendered clips, CPU"
     caption = f"Speed and memory against a plain reference, {medians}."
-    save_table(
-        table,
-        arguments.out,
-        "benchmark",
-        digits={"ratio": 2, "reference": 2, "ours": 2},
-        caption=caption,
-    )
+    digits = {"ratio": 2, "reference": 2, "ours": 2}
+    save_table(table, arguments.out, "benchmark", caption, digits)
     set_style()
     save_figure(benchmark_ratios(table), arguments.out, "benchmark_ratios", caption=caption)
     save_json({"rows": rows, "provenance": provenance("benchmark", 0)}, arguments.out, "benchmark")

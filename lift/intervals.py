@@ -65,7 +65,7 @@ def _resampled_sums(
         sums.append(counts @ np.asarray(levels))
     return np.stack(sums), np.array([[_one_fewer(len(items))] for items in groups])
 
-
+# %% ../nbs/09_intervals.ipynb #5e1f0f09
 def resample_accuracies(correct: Sequence[np.ndarray], samples: int, seed: int) -> np.ndarray:
     """Accuracies `(samples, groups)` in percent with the clips of each group resampled."""
     sums, sizes = _resampled_sums(correct, (1, 0), samples, seed)
@@ -96,7 +96,7 @@ def _resampled_weights(generator: np.random.Generator, count: int, samples: int)
     drawn = _one_fewer(count)
     return generator.multinomial(drawn, np.full(count, 1 / count), samples) / drawn
 
-
+# %% ../nbs/09_intervals.ipynb #5e1f0f11
 def seed_clip_interval(
     scores: np.ndarray, groups: Sequence[str], samples: int = 1000, seed: int = 0
 ) -> tuple[float, float, float]:

@@ -36,7 +36,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, styles: dict[str, dict[str, str]]) ->
         axis.axvline(rows[name].iloc[0], zorder=1, **_LINES[name])
     axis.grid(axis="y")
 
-
+# %% ../nbs/20_scores.ipynb #5e1f0f01
 def score_panels(table: pd.DataFrame, label: str, columns: int = 3) -> Figure:
     """One panel per `panel`, one row per `method`; `label` names the axis.
 

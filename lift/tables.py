@@ -111,7 +111,7 @@ def _mark_missing(both: pd.DataFrame, ours: str) -> pd.DataFrame:
     reason = both["source"].eq(ours).map({True: "not available here", False: "not reported"})
     return both.astype(object).where(both.notna(), pd.DataFrame(dict.fromkeys(both, reason)))
 
-
+# %% ../nbs/21_tables.ipynb #5e1f0f03
 def spread_column(table: pd.DataFrame, column: str, value: str) -> pd.DataFrame:
     """One column for each value of `column`, in order of appearance, that holds `value`."""
     keys = [name for name in table if name not in (column, value)]
@@ -179,7 +179,7 @@ def _commit() -> str:
         return "unknown"
     return f"{commit}-dirty" if changed else commit
 
-
+# %% ../nbs/21_tables.ipynb #5e1f0f05
 def _version(package: str) -> str:
     """Version of an installed distribution, or `not installed`."""
     try:

@@ -49,7 +49,7 @@ def _lstm(dim: int, layers: int, dropout: float) -> nn.LSTM:
     """`layers` of width `dim`, batch first; torch warns of dropout where there is one layer."""
     return nn.LSTM(dim, dim, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
 
-
+# %% ../nbs/22_variants.ipynb #5e1f0f07
 class RecurrentEncoder(nn.Module):
     """LSTM auto-encoder (Srivastava et al. 2015): codes from the last state, a path from them."""
 

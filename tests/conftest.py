@@ -15,10 +15,8 @@ settings.load_profile("lift")
 @pytest.hookimpl(trylast=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Say the seed of the order: pytest-randomly does so in a header that `-q` leaves out."""
-    terminal, seed = (
-        session.config.pluginmanager.get_plugin("terminalreporter"),
-        session.config.getoption("randomly_seed", None),
-    )
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    seed = session.config.getoption("randomly_seed", None)
     if terminal and seed is not None and not hasattr(session.config, "workerinput"):
         terminal.write_line(
             f"order of the tests: pytest -p randomly --randomly-seed={seed} gives it again"

@@ -45,13 +45,8 @@ CHARADES_CLASSES = [  # code, text, object, verb
     ("c154", "Someone is standing up from somewhere", "o000", "v022"),
 ]
 CHARADES_VERBS = {
-    "v001": "close",
-    "v008": "hold",
-    "v012": "open",
-    "v016": "put",
-    "v018": "sit",
-    "v022": "stand",
-} | {"v023": "take", "v027": "turn"}
+    "v001": "close", "v008": "hold", "v012": "open", "v016": "put", "v018": "sit", "v022": "stand",
+} | {"v023": "take", "v027": "turn"}  # fmt: skip
 CHARADES_OBJECTS = {"o000": "None", "o008": "door", "o021": "light", "o027": "pillow"}
 CHARADES_ACTIONS = (
     "c077 12.10 16.62;c079 2.00 6.50;c104 0.00 3.00;c105 20.00 23.10;c151 8.00 9.50;c154 25.00 27.00;c076 2.00 16.00;"
@@ -130,21 +125,13 @@ def make_epic(root: Path, clips: int = 6, real: bool = False, narrated: bool = T
                 for _ in range(clips):
                     stop = start + 0.89
                     row = [
-                        f"{video}_{len(rows)}",
-                        participant,
-                        video,
-                        _timestamp(start) + "0",
-                        _timestamp(start),
-                        _timestamp(stop),
-                    ]
+                        f"{video}_{len(rows)}", participant, video, _timestamp(start) + "0",
+                        _timestamp(start), _timestamp(stop),
+                    ]  # fmt: skip
                     row += [
-                        int(start * rate) + 1,
-                        int(stop * rate),
-                        f"{verb.replace('-', ' ')} {noun}",
-                        verb,
-                        verb_class,
-                        noun,
-                    ]
+                        int(start * rate) + 1, int(stop * rate), f"{verb.replace('-', ' ')} {noun}",
+                        verb, verb_class, noun,
+                    ]  # fmt: skip
                     row += [EPIC_NOUNS[noun], str([noun]), str([EPIC_NOUNS[noun]])]
                     rows.append(
                         [
@@ -183,35 +170,17 @@ def make_charades(root: Path, clips: int = 6, real: bool = False) -> Path:
             video = f"{split[:2].upper()}{number:03d}"
             rows.append(
                 [
-                    video,
-                    "GVGA",
-                    "Bedroom",
-                    6,
-                    7,
-                    "Yes",
-                    "A person, a pillow.",
-                    "pillow;door",
-                    "",
-                    CHARADES_ACTIONS,
-                    30.5,
+                    video, "GVGA", "Bedroom", 6, 7, "Yes", "A person, a pillow.", "pillow;door", "",
+                    CHARADES_ACTIONS, 30.5,
                 ]
-            )
+            )  # fmt: skip
             make_video(root / f"Charades_v1_480/{video}.mp4", 30, 12, real=real)
         rows.append(
             [
-                f"{split[:2].upper()}XXX",
-                "GVGA",
-                "Bedroom",
-                6,
-                7,
-                "Yes",
-                "Nothing.",
-                "",
-                "",
-                "",
+                f"{split[:2].upper()}XXX", "GVGA", "Bedroom", 6, 7, "Yes", "Nothing.", "", "", "",
                 30.5,
             ]
-        )
+        )  # fmt: skip
         write_csv(root / f"Charades_v1_{split}.csv", CHARADES_HEADER, rows)
     return root
 
@@ -285,21 +254,15 @@ def make_chirality_lists(
     """One group in the columns of the authors, in `root/chirality-in-action`; `ids` by split and chiral label."""
     details = {
         "ssv2": (
-            "3f20f09b",
-            "Moving [something] down",
-            "Moving [something] up",
-            "noun_abstract",
-            "something",
-            "",
+            "3f20f09b", "Moving [something] down", "Moving [something] up", "noun_abstract",
+            "something", "",
         ),
         "epic": ("ecff8160", "pick-up", "put-down", "noun_class", "plate", " plate"),
         "charades": ("a9be73ec", "take", "put", "noun", "pillow", " pillow"),
-    }
+    }  # fmt: skip
     examples = {
         "ssv2": {
-            ("train", 1): ["69707", "69708"],
-            ("train", 0): ["69713"],
-            ("validation", 1): ["69752"],
+            ("train", 1): ["69707", "69708"], ("train", 0): ["69713"], ("validation", 1): ["69752"],
             ("validation", 0): ["69755"],
         },
         "epic": {
@@ -309,25 +272,18 @@ def make_chirality_lists(
             ("validation", 0): ["P02/videos/P02_101_42.0_42.9"],
         },
         "charades": {
-            ("train", 1): ["TR000_2.0_6.5", "TR001_2.0_6.5"],
-            ("train", 0): ["TR000_12.1_16.6"],
-            ("validation", 1): ["TE000_2.0_6.5"],
-            ("validation", 0): ["TE000_12.1_16.6"],
+            ("train", 1): ["TR000_2.0_6.5", "TR001_2.0_6.5"], ("train", 0): ["TR000_12.1_16.6"],
+            ("validation", 1): ["TE000_2.0_6.5"], ("validation", 0): ["TE000_12.1_16.6"],
         },
-    }
+    }  # fmt: skip
     triplet, forward, reverse, noun_column, noun, suffix = details[dataset]
     ids = ids or examples[dataset]
     folder = root / "chirality-in-action"
     for split in ("train", "validation"):
         sides = [ids[split, 1], ids[split, 0]]
         header = [
-            "triplet_id",
-            "id_forward",
-            "id_reverse",
-            "verb_forward",
-            "verb_reverse",
-            noun_column,
-        ]
+            "triplet_id", "id_forward", "id_reverse", "verb_forward", "verb_reverse", noun_column,
+        ]  # fmt: skip
         row = [triplet, ";".join(sides[0]), ";".join(sides[1]), forward, reverse, noun]
         write_csv(folder / f"chiral_groups-{dataset}-{split}.csv", header, [row])
         rows = [

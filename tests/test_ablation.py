@@ -28,18 +28,12 @@ MODEL = {"latent_dim": 8, "depth": 1, "heads": 2, "dropout": 0.0}
 SETTINGS = {
     "recipe": MODEL | {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3},
     "variants": {
-        "lift": {},
-        "lstm": {"encoder": "lstm"},
-        "polynomial_2": {"encoder": "polynomial_2"},
-        "frames_4": {"input_frames": 4},
-        "another": {"backbone": "another"},
-        "own": {"backbone": "made up"},
-        "nothing": None,
-        "wrong": {"depht": 3},
+        "lift": {}, "lstm": {"encoder": "lstm"}, "polynomial_2": {"encoder": "polynomial_2"},
+        "frames_4": {"input_frames": 4}, "another": {"backbone": "another"},
+        "own": {"backbone": "made up"}, "nothing": None, "wrong": {"depht": 3},
     },
-    "seeds": 2,
-    "bootstrap": 100,
-}
+    "seeds": 2, "bootstrap": 100,
+}  # fmt: skip
 
 
 def make_clips(per_sign: int = 6) -> pd.DataFrame:
@@ -67,18 +61,13 @@ def test_measure_scores_every_validation_clip_and_knows_a_perfect_line(study):
     model = LiFT(LiFTConfig(feature_dim=10, **MODEL)).eval()
     table = measure(model, study.store, study.clips)
     validation = study.clips[study.clips["split"] == "validation"]
-    assert set(table.index) == set(validation["clip_id"]) and set(
-        table[list(CODES)].to_numpy().ravel()
-    ) <= {0, 100}
+    assert set(table.index) == set(validation["clip_id"])
+    assert set(table[list(CODES)].to_numpy().ravel()) <= {0, 100}
     assert (table["latent_curvature"] == 0).all(), "a line"
     x = study.store.read(list(table.index))
     centre, _ = study.store.statistics(study.clips.loc[study.clips["split"] == "train", "clip_id"])
-    error = (
-        ((model(x).reconstruction - x).square().mean((1, 2)) / (x - centre).square().mean())
-        .detach()
-        .numpy()
-    )
-    np.testing.assert_allclose(table["reconstruction_error"], error, rtol=1e-4)
+    error = (model(x).reconstruction - x).square().mean((1, 2)) / (x - centre).square().mean()
+    np.testing.assert_allclose(table["reconstruction_error"], error.detach(), rtol=1e-4)
 
 
 def test_predicting_the_training_mean_has_a_reconstruction_error_of_one(study):
@@ -99,14 +88,10 @@ def test_a_trained_variant_is_read_and_one_that_is_not_is_named(study):
     ):
         summarise(study, [Row("sequence", "LSTM", "lstm")])
     written = study.train("lstm", 0)
-    assert (
-        written == study.folder / "lstm-0" / "measurements.csv"
-        and len(study.measurements("lstm", 0)) == 24
-    )
-    assert (
-        not (written.parent / "checkpoints").exists()
-        and (written.parent / "model.safetensors").exists()
-    )
+    assert written == study.folder / "lstm-0" / "measurements.csv"
+    assert len(study.measurements("lstm", 0)) == 24
+    assert not (written.parent / "checkpoints").exists()
+    assert (written.parent / "model.safetensors").exists()
     with pytest.raises(FileNotFoundError, match="lstm-1"):
         summarise(study, [Row("sequence", "LSTM", "lstm")])
 
@@ -127,10 +112,8 @@ def test_a_killed_training_resumes(study, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             study.train("lift", 0)
     folder = study.folder / "lift-0"
-    assert (
-        not (folder / "measurements.csv").exists()
-        and (folder / "checkpoints" / "last.ckpt").exists()
-    )
+    assert not (folder / "measurements.csv").exists()
+    assert (folder / "checkpoints" / "last.ckpt").exists()
     study.train("lift", 0)
     assert len(study.measurements("lift", 0)) == 24
 
@@ -157,10 +140,8 @@ def test_variants_on_another_backbone_read_its_store(study, tmp_path):
     study = dataclasses.replace(
         study, others={"another": tmp_path / "other", "made up": tmp_path / "nowhere"}
     )
-    assert (
-        _study_features(study, "own") is study.store
-        and _study_features(study, "nothing") is study.store
-    )
+    assert _study_features(study, "own") is study.store
+    assert _study_features(study, "nothing") is study.store
     assert _study_features(study, "another").description["name"] == "another"
 
 
@@ -182,16 +163,13 @@ def test_a_number_from_one_seed_is_marked_so(study):
     single = dataclasses.replace(study, settings={**SETTINGS, "seeds": 1})
     single.train("lift", 0)
     summary = summarise(single, [Row("path", "line", "lift")])
-    assert list(comparison_table(summary)["seeds"]) == ["one seed"] and "one seed" in study_caption(
-        single
-    )
+    assert list(comparison_table(summary)["seeds"]) == ["one seed"]
+    assert "one seed" in study_caption(single)
     assert MEASURES["latent_curvature"] not in set(without_zeros(summary)["measure"])
 
 
 def test_the_study_takes_the_first_clips_of_each_sign():
     clips = study_clips(make_clips(), 2, 5)
-    assert (
-        len(clips[clips["split"] == "train"]) == 8
-        and len(clips[clips["split"] == "validation"]) == 20
-    )
+    assert len(clips[clips["split"] == "train"]) == 8
+    assert len(clips[clips["split"] == "validation"]) == 20
     assert "train-a-0-0" in set(clips["clip_id"]) and "train-a-0-2" not in set(clips["clip_id"])

@@ -76,11 +76,9 @@ def test_ucf101_names_what_it_cannot_use(tmp_path):
 
 def test_hmdb51(tmp_path):
     clips = actions.hmdb51_clips(make_hmdb51(tmp_path))
-    assert (
-        len(clips) == 4
-        and set(clips["label"]) == {"brush hair", "wave"}
-        and set(clips["split"]) == {"train", "test"}
-    )
+    assert len(clips) == 4
+    assert set(clips["label"]) == {"brush hair", "wave"}
+    assert set(clips["split"]) == {"train", "test"}
     assert "brush_hair/Pay & [Brush] it!_nm_np1_fr_med_1.avi" in set(clips["path"])
     assert not clips["path"].str.contains("(1)", regex=False).any(), "0 is not used"
 
@@ -90,11 +88,11 @@ def test_hmdb51_names_what_it_cannot_use(tmp_path):
     path = root / "wave_test_split1.txt"
     path.write_text(path.read_text() + "more.avi 7 \nmore.avi\n")
     clips = actions.hmdb51_clips(root)
-    assert (
-        list(clips.attrs["unusable"])
-        == ["wave_test_split1.txt line 4", "wave_test_split1.txt line 5"]
-        and len(clips) == 4
-    )
+    assert list(clips.attrs["unusable"]) == [
+        "wave_test_split1.txt line 4",
+        "wave_test_split1.txt line 5",
+    ]
+    assert len(clips) == 4
 
 
 def test_hmdb51_has_a_chiral_pair(tmp_path):
@@ -109,9 +107,8 @@ def test_hmdb51_has_a_chiral_pair(tmp_path):
         "sit": ["test", "train"],
         "stand": ["test", "train"],
     }
-    assert list(clips.attrs["missing"]) == ["sit/gone"] and list(clips.attrs["unusable"]) == [
-        "sit_test_split1.txt line 5"
-    ]
+    assert list(clips.attrs["missing"]) == ["sit/gone"]
+    assert list(clips.attrs["unusable"]) == ["sit_test_split1.txt line 5"]
     with pytest.raises(DatasetError, match="no usable clip of the class sit or stand"):
         actions.hmdb51_chiral_clips(make_hmdb51(tmp_path / "other"))
 
@@ -145,7 +142,8 @@ def test_describe_of_complete_copies(tmp_path):
     assert actions.describe_ucf101(make_ucf101(tmp_path / "u")).found
     assert actions.describe_hmdb51(make_hmdb51(tmp_path / "h")).found
     status = actions.describe_kinetics(make_kinetics(tmp_path / "k"))
-    assert status.clips == 4 and status.missing == [
+    assert status.clips == 4
+    assert status.missing == [
         "videos of 2 clips, the first: "
         "train/vault/tcccccccccc_000003_000013.mp4, val/vault/vcccccccccc_000003_000013.mp4"
     ]

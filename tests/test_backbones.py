@@ -162,11 +162,9 @@ class Dangerous:
 
 
 def test_bad_files_are_named_and_run_no_code(tmp_path, capsys):
-    wrong, garbage, dangerous = (
-        tmp_path / "wrong.safetensors",
-        tmp_path / "garbage.safetensors",
-        tmp_path / "x.pth",
-    )
+    wrong = tmp_path / "wrong.safetensors"
+    garbage = tmp_path / "garbage.safetensors"
+    dangerous = tmp_path / "x.pth"
     save_file({"conv_stem.weight": torch.zeros(1)}, wrong)
     garbage.write_bytes(b"not a file of tensors")
     dangerous.write_bytes(pickle.dumps({"weight": Dangerous()}, protocol=2))
@@ -289,11 +287,9 @@ def test_transform_refuses_other_frames(frames):
 def test_features_do_not_depend_on_the_batch(lite, pan):
     frames = lite.preprocess(pan)
     together = lite(frames)
-    assert (
-        together.shape == (2, 4, lite.dim)
-        and together.dtype == torch.float32
-        and not together.requires_grad
-    )
+    assert together.shape == (2, 4, lite.dim)
+    assert together.dtype == torch.float32
+    assert not together.requires_grad
     torch.testing.assert_close(lite(frames[1:]), together[1:], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(lite(frames[:, 2:3]), together[:, 2:3], rtol=1e-5, atol=1e-5)
 

@@ -64,15 +64,9 @@ def snakemake(checkout: Path, profile: str, *arguments: str, data: Path | None =
     environment = {name: value for name, value in environment.items() if name != "LIFT_DATA"}
     environment |= {"LIFT_DATA": str(data)} if data else {}
     command = [
-        BIN / "snakemake",
-        "--cores",
-        "2",
-        "--configfile",
-        f"config/{profile}.yaml",
-        "--scheduler",
-        "greedy",
-        "--nolock",
-    ]
+        BIN / "snakemake", "--cores", "2", "--configfile", f"config/{profile}.yaml", "--scheduler",
+        "greedy", "--nolock",
+    ]  # fmt: skip
     result = subprocess.run(
         [*command, *arguments], cwd=checkout, env=environment, capture_output=True, text=True
     )
@@ -89,11 +83,8 @@ def test_the_whole_dag_is_shown_without_data(checkout, profile):
         if re.match(r"(local)?rule \w+:", line)
     }
     assert {"notebook", "gallery"} <= names
-    assert names >= (
-        {"real"}
-        if profile in ("droid", "mini", "paper")
-        else {"clips", "features", "model", "code"}
-    )
+    real = profile in ("droid", "mini", "paper")
+    assert names >= ({"real"} if real else {"clips", "features", "model", "code"})
     assert not (checkout / "runs").exists()
 
 
@@ -119,11 +110,8 @@ def test_every_job_runs_on_miniature_copies_of_all_data_sets(made, data):
         packaged = summary["method"] == "packaged"
         scored = summary[~packaged]
         assert scored["value"].between(0, 100).all() and scored["reason"].isna().all(), summary
-        assert (
-            summary.loc[packaged, "reason"]
-            .str.contains("made by a backbone with name 'test_efficientnet'")
-            .all()
-        )
+        cause = "made by a backbone with name 'test_efficientnet'"
+        assert summary.loc[packaged, "reason"].str.contains(cause).all()
     sit = read_summary(run, "chiral").query("benchmark == 'cia-hmdb51' and method == 'equivariant'")
     assert sit["groups"].tolist() == [1] and sit["n_validation"].tolist() == [2]
     ablations = [
@@ -184,9 +172,8 @@ def test_absent_data_sets_are_rows_and_the_needed_one_is_named_in_a_line(bare, c
     for step in ("clips", *STEPS):
         told = run_step(bare, step, bare.root / "data", progress=False)
         if step in ("model", "embeddings"):
-            assert (
-                "training clips of K400 in the folder kinetics400" in told and told.count("\n") == 0
-            )
+            assert "training clips of K400 in the folder kinetics400" in told
+            assert told.count("\n") == 0
     for notebook in NOTEBOOKS:
         execute(notebook, "mini")
     figures = bare.folder / "figures"
@@ -212,10 +199,8 @@ def test_a_relative_data_folder_is_below_the_checkout(bare, monkeypatch):
     make_charades(bare.root / "data" / "charades")
     monkeypatch.setenv("LIFT_DATA", "data")
     told = run_step(bare, "clips", "data")
-    assert (
-        "cia-charades: 96 clips" in told
-        and f"ssv2: {bare.root / 'data' / 'ssv2'}: no such folder" in told
-    )
+    assert "cia-charades: 96 clips" in told
+    assert f"ssv2: {bare.root / 'data' / 'ssv2'}: no such folder" in told
     (bare.root / "nbs" / "paper").mkdir(parents=True)
     monkeypatch.chdir(bare.root / "nbs" / "paper")  # where papermill runs the notebook
     execute("table4_real_benchmark_statistics", "mini")
@@ -238,10 +223,8 @@ def test_a_data_set_without_features_says_so(bare):
     least = pd.read_csv(
         bare.folder / "figures" / "figure5_group_size_noise" / "least_difference.csv"
     )
-    assert (
-        least["dataset"].tolist() == ["SSv2", "EPIC", "Charades"]
-        and least["groups"].eq("not available here").all()
-    )
+    assert least["dataset"].tolist() == ["SSv2", "EPIC", "Charades"]
+    assert least["groups"].eq("not available here").all()
 
 
 def test_kinetics_without_training_clips_costs_only_the_model(bare):
@@ -265,10 +248,8 @@ def test_embeddings_come_batch_by_batch(bare):
     write_embeddings(bare.folder / "embeddings" / "ssv2" / "lift_static.parquet", ids, array)
     tables = list(_embeddings(bare, store, "lift_static", ids[5:9000]))
     assert len(tables) == 3 and max(map(len, tables)) <= 4096
-    assert (
-        pd.concat(tables).index.tolist() == ids[5:9000]
-        and (pd.concat(tables).to_numpy() == array[5:9000]).all()
-    )
+    assert pd.concat(tables).index.tolist() == ids[5:9000]
+    assert (pd.concat(tables).to_numpy() == array[5:9000]).all()
 
 
 def test_scores_of_data_that_moved_away_are_not_shown(bare):
@@ -276,10 +257,8 @@ def test_scores_of_data_that_moved_away_are_not_shown(bare):
     for step in ("clips", "features", "results"):
         run_step(bare, step, bare.root / "data", progress=False)
     baselines = [name for name in bare.parameters["real"]["methods"]["chiral"] if name in BASELINES]
-    assert (
-        set(read_group_results(bare, "cia-charades")) == set(baselines)
-        and "unit_slope" in baselines
-    )
+    assert set(read_group_results(bare, "cia-charades")) == set(baselines)
+    assert "unit_slope" in baselines
     (bare.root / "data" / "charades").rename(bare.root / "moved")
     for step in ("clips", "features", "results"):
         run_step(bare, step, bare.root / "data", progress=False)
@@ -288,10 +267,8 @@ def test_scores_of_data_that_moved_away_are_not_shown(bare):
     least = pd.read_csv(
         bare.folder / "figures" / "figure5_group_size_noise" / "least_difference.csv"
     )
-    assert (
-        least["dataset"].tolist() == ["SSv2", "EPIC", "Charades"]
-        and least["groups"].eq("not available here").all()
-    )
+    assert least["dataset"].tolist() == ["SSv2", "EPIC", "Charades"]
+    assert least["groups"].eq("not available here").all()
 
 
 @pytest.mark.parametrize(
@@ -353,17 +330,10 @@ def test_the_paper_is_trained_as_far_as_it_is_known():
     parameters = open_run("paper").parameters
     model, training = split_recipe(parameters["model"], 384)
     features = parameters["features"]
-    assert (features["backbone"], features["frames"], model.latent_dim) == (
-        "dinov2_vits14_reg",
-        16,
-        384,
-    )
-    assert (training.batch_size, training.epochs, training.weight_decay, training.standardise) == (
-        128,
-        459,
-        1e-5,
-        "none",
-    )
+    expected = ("dinov2_vits14_reg", 16, 384)
+    assert (features["backbone"], features["frames"], model.latent_dim) == expected
+    recipe = (training.batch_size, training.epochs, training.weight_decay, training.standardise)
+    assert recipe == (128, 459, 1e-5, "none")
 
 
 def test_the_parts_of_a_feature(tmp_path):
@@ -372,15 +342,11 @@ def test_the_parts_of_a_feature(tmp_path):
     store.append(["a", "b"], whole)
     for part, columns in (("global", slice(0, 2)), ("cells", slice(2, 10)), ("all", slice(0, 10))):
         view = feature_part(store, part)
-        assert (
-            torch.equal(view.read(["b", "a"]), whole[[1, 0]][..., columns])
-            and view.dim == view.description["dim"]
-        )
+        assert torch.equal(view.read(["b", "a"]), whole[[1, 0]][..., columns])
+        assert view.dim == view.description["dim"]
         assert torch.equal(view.statistics(["a"])[0], whole[:1, :, columns].mean((0, 1)))
-    assert (
-        "part" not in feature_part(store, "global").description
-        and feature_part(store, "cells").description["part"] == "cells"
-    )
+    assert "part" not in feature_part(store, "global").description
+    assert feature_part(store, "cells").description["part"] == "cells"
     maps = torch.randn(2, 3, 2 + 49 * 3).half().float()
     deep = FeatureStore.create(
         tmp_path / "deep", {"name": "any", "middle": 1, "middle_channels": 3, "dim": 149}, 3, 149

@@ -28,18 +28,10 @@ def test_mined_groups_are_counted_by_action_instance(root):
     }
     assert len(rows) == 2 * 6 * 8 and set(rows["split"]) == {"train", "validation"}
     row = rows[rows["id"] == "TR000_12.1_16.6"].iloc[0]
-    assert (row["label"], row["chiral_label"], row["object_id"], row["verb_id"]) == (
-        "putting a pillow somewhere",
-        0,
-        "o027",
-        "v016",
-    )
-    assert (row["id_base"], row["start_time"], row["end_time"], row["cls_id"]) == (
-        "TR000",
-        12.1,
-        16.62,
-        "c077",
-    )
+    expected = ("putting a pillow somewhere", 0, "o027", "v016")
+    assert (row["label"], row["chiral_label"], row["object_id"], row["verb_id"]) == expected
+    expected = ("TR000", 12.1, 16.62, "c077")
+    assert (row["id_base"], row["start_time"], row["end_time"], row["cls_id"]) == expected
 
 
 def test_a_range_with_both_signs_is_left_out(root):
@@ -53,12 +45,8 @@ def test_ranges(root):
     clips = charades.chiral_clips(root)
     row = clips.set_index("clip_id").loc["TE000_12.1_16.6"]
     assert (row["path"], row["start"], row["end"]) == ("Charades_v1_480/TE000.mp4", 12.1, 16.6)
-    assert (row["split"], row["group"], row["verb"], row["noun"]) == (
-        "validation",
-        "take / put: pillow",
-        "put",
-        "pillow",
-    )
+    expected = ("validation", "take / put: pillow", "put", "pillow")
+    assert (row["split"], row["group"], row["verb"], row["noun"]) == expected
 
 
 def test_the_authors_lists_win(root):
@@ -69,15 +57,12 @@ def test_the_authors_lists_win(root):
 def test_missing_videos_are_named(root):
     (root / "Charades_v1_480/TR000.mp4").unlink()
     clips = charades.chiral_clips(root)
-    assert len(clips) == 88 and set(clips.attrs["missing"].values()) == {
-        "Charades_v1_480/TR000.mp4"
-    }
+    assert len(clips) == 88
+    assert set(clips.attrs["missing"].values()) == {"Charades_v1_480/TR000.mp4"}
     status = charades.describe(root)
-    assert (
-        not status.found
-        and status.clips == 88
-        and status.missing == ["videos of 8 clips, the first: Charades_v1_480/TR000.mp4"]
-    )
+    assert not status.found
+    assert status.clips == 88
+    assert status.missing == ["videos of 8 clips, the first: Charades_v1_480/TR000.mp4"]
 
 
 def test_unusable_actions_are_named_and_cost_nothing_else(root):

@@ -70,15 +70,12 @@ def table(
     power: bool = False,
 ):
     """Position encodings `(1, length, dim)` by the formula of the release, all steps in `dtype`."""
-    position, index = (
-        np.arange(first, first + length).astype(dtype)[:, None],
-        np.arange(0, dim, 2).astype(dtype),
-    )
-    rate = (
-        dtype(base) ** (-index / dtype(dim))
-        if power
-        else np.exp(index * dtype(-math.log(base) / dim))
-    )
+    position = np.arange(first, first + length).astype(dtype)[:, None]
+    index = np.arange(0, dim, 2).astype(dtype)
+    if power:
+        rate = dtype(base) ** (-index / dtype(dim))
+    else:
+        rate = np.exp(index * dtype(-math.log(base) / dim))
     angle = position * rate
     return torch.from_numpy(
         np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(1, length, dim).astype(np.float32)
@@ -240,11 +237,8 @@ def test_save_and_load(small, tmp_path):
     small.save_pretrained(
         tmp_path / "model", model_card_kwargs={"training_data": "forty made-up clips"}
     )
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
-        "README.md",
-        "config.json",
-        "model.safetensors",
-    ]
+    expected = ["README.md", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == expected
     loaded = LiFT.from_pretrained(tmp_path / "model")
     x = torch.randn(2, 8, 24)
     assert torch.equal(loaded.embed(x), small.embed(x))

@@ -72,11 +72,8 @@ def test_lists_are_read_with_sign_verb_and_label(lists):
         ("validation", 1): 1,
     }
     up = table[table["id"] == "69713"].iloc[0]
-    assert (up["chiral_label"], up["verb"], up["label"]) == (
-        0,
-        "Moving [something] up",
-        "Moving [something] up",
-    )
+    expected = (0, "Moving [something] up", "Moving [something] up")
+    assert (up["chiral_label"], up["verb"], up["label"]) == expected
     assert table["group"].unique().tolist() == ["Moving [something] down / Moving [something] up"]
 
 
@@ -215,9 +212,8 @@ def test_one_clip_in_two_groups_gets_two_clip_ids(tmp_path):
         table, tmp_path, lambda id: {"path": "v.mp4", "start": 0, "end": 1, "looked_for": "v.mp4"}
     )
     assert clips["clip_id"].is_unique and len(clips) == 10 and clips["group"].nunique() == 2
-    assert "TE000_2.0_6.5" in set(clips["clip_id"]) and "TE000_2.0_6.5@22222222" in set(
-        clips["clip_id"]
-    )
+    assert "TE000_2.0_6.5" in set(clips["clip_id"])
+    assert "TE000_2.0_6.5@22222222" in set(clips["clip_id"])
 
 
 def test_groups_of_one_name_stay_two(tmp_path):
@@ -304,11 +300,8 @@ def test_alternatives_take_the_name_of_the_first():
     rows = sign_rows(
         actions({("train", verb, "cup"): 1 for verb in ("take", "grasp", "put", "hold")}), pairs
     )
-    assert rows["verb_forward"].unique().tolist() == ["take"] and rows["chiral_label"].tolist() == [
-        1,
-        1,
-        0,
-    ]
+    assert rows["verb_forward"].unique().tolist() == ["take"]
+    assert rows["chiral_label"].tolist() == [1, 1, 0]
 
 
 def test_pairs_and_nouns_can_be_extended(tmp_path):
@@ -325,21 +318,13 @@ def test_pairs_and_nouns_can_be_extended(tmp_path):
 def test_package_lists_are_sound():
     for dataset, groups in (("ssv2", 16), ("epic", 55), ("charades", 26)):
         known, pairs = published_groups(dataset), chiral_pairs(dataset)
-        assert (
-            len(known) == groups
-            and known["triplet_id"].is_unique
-            and known["triplet_id"].str.fullmatch("[0-9a-f]{8}").all()
-        )
+        assert len(known) == groups
+        assert known["triplet_id"].is_unique
+        assert known["triplet_id"].str.fullmatch("[0-9a-f]{8}").all()
         named = set(zip(pairs["forward"].str.split("|").str[0], pairs["reverse"], strict=True))
         assert set(zip(known["forward"], known["reverse"], strict=True)) <= named
-    assert set(noun_groups("ssv2").values()) == {
-        "object",
-        "bottle",
-        "drawer",
-        "book",
-        "door",
-        "purse",
-    }
+    expected = {"object", "bottle", "drawer", "book", "door", "purse"}
+    assert set(noun_groups("ssv2").values()) == expected
 
 
 def test_group_ids_do_not_change():
@@ -419,13 +404,9 @@ def test_read_json_refuses_what_it_cannot_use(tmp_path):
 
 def test_status_says_what_to_do(tmp_path):
     about = {
-        "name": "X",
-        "lists": ("train.csv", "val.csv"),
-        "layout": "a\nb",
-        "source": "the site",
-        "licence": "MIT",
-        "size": "1 GB",
-    }
+        "name": "X", "lists": ("train.csv", "val.csv"), "layout": "a\nb", "source": "the site",
+        "licence": "MIT", "size": "1 GB",
+    }  # fmt: skip
 
     def make_clips(root):
         raise DatasetError(f"{root}: lacks train.csv")

@@ -23,19 +23,14 @@ from lift.io import InputError
 def table() -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "clip_id": ["00123", "NA", "c"],
-            "path": ["a.mp4", "b.mp4", "c, d.mp4"],
-            "start": [None, 0.0, 1.5],
-            "end": [None, 2.0, None],
-            "split": ["train", "validation", "test"],
-            "label": ["opening", "closing", "fermé"],
-            "group": ["door", "door", None],
-            "chiral_label": [1, 0, None],
-            "verb": ["open", "close", None],
-            "noun": ["door", "door", None],
+            "clip_id": ["00123", "NA", "c"], "path": ["a.mp4", "b.mp4", "c, d.mp4"],
+            "start": [None, 0.0, 1.5], "end": [None, 2.0, None],
+            "split": ["train", "validation", "test"], "label": ["opening", "closing", "fermé"],
+            "group": ["door", "door", None], "chiral_label": [1, 0, None],
+            "verb": ["open", "close", None], "noun": ["door", "door", None],
             "participant": ["P01", None, "P02"],
         }
-    )
+    )  # fmt: skip
 
 
 def refused(table: pd.DataFrame) -> str:
@@ -48,11 +43,9 @@ def test_order_types_and_extra_columns(table):
     clips = check_clips(table[table.columns[::-1]].set_index(pd.Index([7, 7, 9])))
     assert clips.columns.tolist() == [*CLIP_COLUMNS, "participant"]
     assert clips.index.tolist() == [0, 1, 2]
-    assert (
-        clips.chiral_label.dtype == "Int64"
-        and clips.start.dtype == float
-        and clips.end.dtype == float
-    )
+    assert clips.chiral_label.dtype == "Int64"
+    assert clips.start.dtype == float
+    assert clips.end.dtype == float
 
 
 def test_the_given_table_is_not_changed(table):
@@ -123,11 +116,9 @@ def test_all_faults_come_at_once(table):
 def test_long_lists_are_cut(table):
     many = pd.concat([table.iloc[[0]]] * 300)
     message = refused(many)
-    assert (
-        message.startswith("299 faults")
-        and "and 289 more" in message
-        and len(message.splitlines()) == 12
-    )
+    assert message.startswith("299 faults")
+    assert "and 289 more" in message
+    assert len(message.splitlines()) == 12
 
 
 def test_round_trip(table, tmp_path):

@@ -38,13 +38,9 @@ def line(text: str, source: str) -> str:
     info = f"{text}<br><br>Industrial office / Other / Open"
     poster = source.replace(".mp4", ".jpg")
     entry = {
-        "info": info,
-        "object_id": "object-10",
-        "poster": poster,
-        "scene_id": "scene-1",
-        "src": source,
-        "task_id": "task-6",
-    }
+        "info": info, "object_id": "object-10", "poster": poster, "scene_id": "scene-1",
+        "src": source, "task_id": "task-6",
+    }  # fmt: skip
     return (
         "      JSON.parse('"
         + json.dumps(entry).replace("<", "\\u003c").replace(">", "\\u003e").replace("'", "\\u0027")
@@ -130,28 +126,19 @@ def test_the_rule(instruction, action):
 
 def test_a_small_copy(tmp_path):
     clips = chiral_clips(make_droid(tmp_path))
-    assert (
-        len(clips) == 120
-        and clips["clip_id"].iloc[0] == "00000000/2023-07-01/Sat_Jul__1_10:00:00_2023/20103212"
-    )
+    assert len(clips) == 120
+    assert clips["clip_id"].iloc[0] == "00000000/2023-07-01/Sat_Jul__1_10:00:00_2023/20103212"
     assert (
         clips["path"].iloc[0]
         == "visualizer/videos/00000000/2023-07-01/Sat_Jul__1_10:00:00_2023/20103212.mp4"
     )
     grouped = clips[clips["group"].notna()]
-    assert set(grouped["group"]) == {"open / close: drawer", "put in / take out: cup"} and set(
-        grouped["split"]
-    ) == {"validation"}
-    assert set(clips.loc[clips["group"].isna(), "split"]) == {"train"} and set(grouped["verb"]) == {
-        "open",
-        "close",
-        "put in",
-        "take out",
-    }
-    assert (
-        clips.groupby("lab")["fold"].nunique().eq(1).all()
-        and grouped["fold"].value_counts().tolist() == [16] * 5
-    )
+    assert set(grouped["group"]) == {"open / close: drawer", "put in / take out: cup"}
+    assert set(grouped["split"]) == {"validation"}
+    assert set(clips.loc[clips["group"].isna(), "split"]) == {"train"}
+    assert set(grouped["verb"]) == {"open", "close", "put in", "take out"}
+    assert clips.groupby("lab")["fold"].nunique().eq(1).all()
+    assert grouped["fold"].value_counts().tolist() == [16] * 5
     assert count_groups(clips)["clips"].tolist() == [20] * 4
     assert dict(count_reasons(clips)[["reason", "clips"]].itertuples(index=False)) == {
         "no verb of a pair": 20,
@@ -202,9 +189,8 @@ def test_kinds_of_things_that_are_few_go_together(tmp_path):
             copies=1,
         )
     )
-    assert clips["group"].unique().tolist() == ["open / close: other things"] and set(
-        clips["noun"]
-    ) == {"other things"}
+    assert clips["group"].unique().tolist() == ["open / close: other things"]
+    assert set(clips["noun"]) == {"other things"}
 
 
 def test_missing_videos_and_faulty_lines_are_named(tmp_path):
@@ -212,16 +198,13 @@ def test_missing_videos_and_faulty_lines_are_named(tmp_path):
     gone = next((root / "visualizer" / "videos").rglob("*.mp4"))
     gone.unlink()
     text = (root / INDEX).read_text().splitlines()
-    broken, empty = (
-        "      JSON.parse('{\"info\": broken'),",
-        '      JSON.parse(\'{"info": "Open it"}\'),',
-    )
+    broken = "      JSON.parse('{\"info\": broken'),"
+    empty = '      JSON.parse(\'{"info": "Open it"}\'),'
     text[6:6] = [broken, empty, text[5], '  JSON.parse(\'{"info": "cut']
     (root / INDEX).write_text("\n".join(text))
     clips = chiral_clips(root)
-    assert len(clips) == 119 and list(clips.attrs["missing"].values()) == [
-        str(gone.relative_to(root))
-    ]
+    assert len(clips) == 119
+    assert list(clips.attrs["missing"].values()) == [str(gone.relative_to(root))]
     faults = clips.attrs["unusable"]
     assert list(faults) == [f"index.html line {number}" for number in (7, 8, 9, 10)]
     for fault, words in zip(
@@ -231,13 +214,11 @@ def test_missing_videos_and_faulty_lines_are_named(tmp_path):
     ):
         assert words in fault
     status = describe(root)
-    assert (
-        not status.found
-        and status.clips == 119
-        and status.unusable == 4
-        and "git clone" in str(status)
-        and "CC BY 4.0" in str(status)
-    )
+    assert not status.found
+    assert status.clips == 119
+    assert status.unusable == 4
+    assert "git clone" in str(status)
+    assert "CC BY 4.0" in str(status)
 
 
 def test_a_folder_without_the_layout(tmp_path):

@@ -144,13 +144,9 @@ def test_a_model_in_training_embeds_without_dropout_and_stays_in_training(featur
 def test_a_map_of_any_stage_counts_also_of_the_first(tmp_path, stage):
     """Stage 0 is false in Python, and a stage all the same."""
     parts = {
-        "name": "tiny",
-        "weights_hash": "1",
-        "dim": 6 + 49 * 2,
-        "grid": 0,
-        "middle": stage,
+        "name": "tiny", "weights_hash": "1", "dim": 6 + 49 * 2, "grid": 0, "middle": stage,
         "middle_channels": 2,
-    }
+    }  # fmt: skip
     store = FeatureStore.create(tmp_path / "store", parts, 4, parts["dim"])
     store.append(["a"], torch.randn(1, 4, parts["dim"]))
     plain = {"name": "tiny", "weights_hash": "1", "dim": 6}
@@ -238,20 +234,15 @@ def test_the_table_of_embeddings_goes_to_disk_and_back(tmp_path):
     )
     table = read_embeddings(tmp_path / "new" / "e.parquet")
     np.testing.assert_array_equal(table.to_numpy(), array)
-    assert (
-        table.index.tolist() == ids
-        and table.index.name == "clip_id"
-        and (table.dtypes == np.float32).all()
-    )
-    assert (
-        table.attrs["method"] == "lift"
-        and table.attrs["model"] == "packaged"
-        and "lift" in table.attrs["versions"]
-    )
+    assert table.index.tolist() == ids
+    assert table.index.name == "clip_id"
+    assert (table.dtypes == np.float32).all()
+    assert table.attrs["method"] == "lift"
+    assert table.attrs["model"] == "packaged"
+    assert "lift" in table.attrs["versions"]
     stored = pq.read_schema(tmp_path / "new" / "e.parquet")
-    assert (
-        stored.field("embedding").type == pa.list_(pa.float32(), 3) and b"lift" in stored.metadata
-    )
+    assert stored.field("embedding").type == pa.list_(pa.float32(), 3)
+    assert b"lift" in stored.metadata
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
@@ -277,9 +268,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr(pq, "write_table", full)
     with pytest.raises(OSError, match="no space"):
         write_embeddings(path, ["b"], np.ones((1, 2)))
-    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == [
-        "e.parquet"
-    ]
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["e.parquet"]
 
 
 def test_a_file_that_is_no_table_of_embeddings_is_named(tmp_path):
@@ -468,15 +458,9 @@ def test_a_small_shared_memory_does_not_matter(tmp_path):
     ).returncode:
         pytest.skip("mounting needs root")
     command = [
-        "unshare",
-        "-m",
-        "sh",
-        "-c",
-        SMALL_SHM,
-        sys.executable,
-        str(Path(__file__).parent),
+        "unshare", "-m", "sh", "-c", SMALL_SHM, sys.executable, str(Path(__file__).parent),
         str(tmp_path / "v.mp4"),
-    ]
+    ]  # fmt: skip
     result = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert result.stdout.strip() == "(40, 16)", result.stderr
 

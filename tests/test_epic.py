@@ -27,11 +27,9 @@ def test_mined_groups_by_noun_class(root):
         ("pick-up", "put-down", "cupboard"),
     } | {("pick-up", "put-down", "plate")}
     row = rows[rows["narration_id"] == "P01_11_30"].iloc[0]
-    assert (
-        row["id"] == "P01/videos/P01_11_30.0_30.9"
-        and row["template"] == "pick-up plate"
-        and row["chiral_label"] == 1
-    )
+    assert row["id"] == "P01/videos/P01_11_30.0_30.9"
+    assert row["template"] == "pick-up plate"
+    assert row["chiral_label"] == 1
     assert (row["start_sec"], row["stop_sec"]) == (30.0, 30.89)
 
 
@@ -143,12 +141,10 @@ def test_describe(root):
     assert epic.describe(root).found and epic.describe(root).clips == 96
     (root / "P01/videos/P01_11.MP4").unlink()
     status = epic.describe(root)
-    assert (
-        not status.found
-        and status.clips == 48
-        and "P01/videos/P01_11.MP4" in str(status)
-        and "epic-kitchens" in str(status)
-    )
+    assert not status.found
+    assert status.clips == 48
+    assert "P01/videos/P01_11.MP4" in str(status)
+    assert "epic-kitchens" in str(status)
 
 
 def test_real_ranges_are_read(tmp_path):

@@ -81,20 +81,14 @@ def test_a_moving_spot_flows_where_it_goes(rows, columns, part):
 
 def test_parts_of_a_feature_are_where_the_backbone_puts_them():
     description = {
-        "name": "b",
-        "dim": 4 + 16 + 49 * 2,
-        "grid": 2,
-        "middle": 0,
-        "middle_channels": 2,
-    }
+        "name": "b", "dim": 4 + 16 + 49 * 2, "grid": 2, "middle": 0, "middle_channels": 2,
+    }  # fmt: skip
     x = torch.arange(118.0).expand(1, 3, 118)
     parts = feature_parts(x, description)
-    assert torch.equal(parts["whole"][0, 0], torch.arange(4.0)) and torch.equal(
-        parts["cells"][0, 0, 1], torch.arange(8.0, 12.0)
-    )
-    assert torch.equal(parts["middle"][0, 0, 0, 1], torch.tensor([22.0, 23.0])) and parts[
-        "middle"
-    ].shape == (1, 3, 7, 7, 2)
+    assert torch.equal(parts["whole"][0, 0], torch.arange(4.0))
+    assert torch.equal(parts["cells"][0, 0, 1], torch.arange(8.0, 12.0))
+    assert torch.equal(parts["middle"][0, 0, 0, 1], torch.tensor([22.0, 23.0]))
+    assert parts["middle"].shape == (1, 3, 7, 7, 2)
     assert list(feature_parts(x)) == ["whole"]
     with pytest.raises(ValueError, match="features of 117 dimensions are not those of b with 118"):
         feature_parts(x[..., :117], description)
@@ -160,11 +154,9 @@ def test_saved_and_loaded(code, tmp_path):
     code.save(tmp_path / "model")
     again = EquivariantCode.load(tmp_path / "model")
     np.testing.assert_array_equal(again.transform(features()), code.transform(features()))
-    assert (
-        again.get_params() == code.get_params()
-        and sum(again.code_dims) == 18
-        and is_equivariant_code(tmp_path / "model")
-    )
+    assert again.get_params() == code.get_params()
+    assert sum(again.code_dims) == 18
+    assert is_equivariant_code(tmp_path / "model")
     code.save(tmp_path / "half", torch.float16)
     np.testing.assert_allclose(
         EquivariantCode.load(tmp_path / "half").transform(features()),

@@ -141,13 +141,9 @@ def test_features_do_not_depend_on_how_they_are_made(
 ):
     shuffled = table.sample(frac=1, random_state=0)
     report = run(
-        shuffled,
-        tmp_path / "store",
-        videos,
-        workers=workers,
-        batch_size=batch_size,
+        shuffled, tmp_path / "store", videos, workers=workers, batch_size=batch_size,
         shard_clips=shard_clips,
-    )
+    )  # fmt: skip
     assert (report.done, report.skipped, report.failed) == (40, 0, {})
     assert_complete(tmp_path / "store", undisturbed)
 
@@ -160,8 +156,8 @@ def test_what_is_done_is_not_done_again(tmp_path, videos, table, undisturbed):
     seen = []
     assert (
         run(table, store, videos, Colours(before=lambda: seen.append(1)), workers=2).skipped == 40
-        and not seen
     )
+    assert not seen
     assert_complete(store.path, undisturbed)
 
 
@@ -245,10 +241,8 @@ def test_a_smaller_decode_is_another_sampling(tmp_path, videos, table):
     run(table[:2], tmp_path / "small", videos, size=16)
     run(table[:2], tmp_path / "full", videos)
     small, full = (FeatureStore.open(tmp_path / name) for name in ("small", "full"))
-    assert (
-        not torch.equal(small.read(), full.read())
-        and small.description == full.description == Colours.description
-    )
+    assert not torch.equal(small.read(), full.read())
+    assert small.description == full.description == Colours.description
     with pytest.raises(StoreMismatchError, match="short_side"):
         run(table, full, videos, size=16)
 
@@ -264,11 +258,9 @@ def test_the_unit_of_work_needs_nothing_around_it(videos):
         str(videos / "00.mp4"), (("whole", float("nan"), float("nan")), ("late", 99.0, 100.0))
     )
     (whole, frames), (late, cause) = decode_item(item, transform, 4, None)
-    assert (
-        (whole, late) == ("whole", "late")
-        and frames.shape == (4, 3, SIZE, SIZE)
-        and frames.dtype == np.uint8
-    )
+    assert (whole, late) == ("whole", "late")
+    assert frames.shape == (4, 3, SIZE, SIZE)
+    assert frames.dtype == np.uint8
     assert "00.mp4" in cause and "99" in cause
 
 
@@ -277,12 +269,8 @@ def test_items_keep_files_together_and_small():
         clip_id=[f"{n}" for n in range(20)], start=range(20), end=None
     )
     items = work_items(table, "videos")
-    assert [(Path(item.path).name, len(item.clips)) for item in items] == [
-        ("0.mp4", 8),
-        ("0.mp4", 2),
-        ("1.mp4", 8),
-        ("1.mp4", 2),
-    ]
+    expected = [("0.mp4", 8), ("0.mp4", 2), ("1.mp4", 8), ("1.mp4", 2)]
+    assert [(Path(item.path).name, len(item.clips)) for item in items] == expected
     assert [start for item in items[:2] for _, start, _ in item.clips] == list(range(0, 20, 2))
 
 
@@ -292,18 +280,14 @@ def test_items_keep_files_together_and_small():
 def test_the_report_says_it_in_a_line_and_in_json(tmp_path, videos, table):
     report = run(pd.concat([table[:3], make_table(["08-empty.mp4"])]), tmp_path / "store", videos)
     first, cause = str(report).splitlines()
-    assert (
-        "3 clips done" in first
-        and "clips/s" in first
-        and "1 failed" in first
-        and "08-empty" in cause
-    )
+    assert "3 clips done" in first
+    assert "clips/s" in first
+    assert "1 failed" in first
+    assert "08-empty" in cause
     content = json.loads(report.to_json())
-    assert (
-        content["done"] == 3
-        and set(content["failed"]) == {"08-empty"}
-        and content["clips_per_second"] > 0
-    )
+    assert content["done"] == 3
+    assert set(content["failed"]) == {"08-empty"}
+    assert content["clips_per_second"] > 0
 
 
 def test_one_progress_bar_or_none(tmp_path, videos, table, capsys):
@@ -364,9 +348,9 @@ def test_another_video_behind_the_same_path_is_done_again(tmp_path, filled, keep
     if keep_time:
         os.utime(tmp_path / "a.mp4", ns=(before.st_atime_ns, before.st_mtime_ns))
     report = run(filled, tmp_path / "store", tmp_path)
-    assert (
-        report.done == 2 and set(report.redone) == {"a1", "a2"} and "a.mp4" in report.redone["a1"]
-    )
+    assert report.done == 2
+    assert set(report.redone) == {"a1", "a2"}
+    assert "a.mp4" in report.redone["a1"]
     assert torch.equal(
         FeatureStore.open(tmp_path / "store").read(),
         features_of(filled, tmp_path / "new", tmp_path),
@@ -408,9 +392,8 @@ def test_videos_that_were_moved_are_the_same(tmp_path, filled):
         (tmp_path / name).rename(tmp_path / "moved" / "deep" / name)
     assert run(filled, tmp_path / "store", tmp_path / "moved" / "deep").skipped == 3
     moved = filled.assign(path="deep/" + filled["path"])
-    assert (
-        report := run(moved, tmp_path / "store", tmp_path / "moved")
-    ).skipped == 3 and not report.redone
+    assert (report := run(moved, tmp_path / "store", tmp_path / "moved")).skipped == 3
+    assert not report.redone
 
 
 def test_a_video_that_is_gone_keeps_its_features_and_cannot_be_checked(tmp_path, filled):
@@ -425,10 +408,8 @@ def test_a_video_that_is_gone_keeps_its_features_and_cannot_be_checked(tmp_path,
 def test_features_of_another_range_are_never_returned_though_the_new_ones_fail(tmp_path, filled):
     changed = filled.assign(start=[0.0, 50.0, np.nan], end=[1.0, 51.0, np.nan])
     report = run(changed, tmp_path / "store", tmp_path)
-    assert list(report.failed) == ["a2"] and FeatureStore.open(tmp_path / "store").ids == [
-        "a1",
-        "b",
-    ]
+    assert list(report.failed) == ["a2"]
+    assert FeatureStore.open(tmp_path / "store").ids == ["a1", "b"]
     assert "a2" in FeatureStore.open(tmp_path / "store").failures
     assert run(filled, tmp_path / "store", tmp_path).done == 1
 
@@ -516,9 +497,8 @@ def test_a_clip_that_fails_is_named_with_its_cause_and_the_others_go_on(
     for clip_id, cause in causes.items():
         assert cause in report.failed[clip_id] and ".mp4" in report.failed[clip_id]
     store = FeatureStore.open(tmp_path / "store")
-    assert store.failures == report.failed and torch.equal(
-        store.read([f"{n:02d}" for n in range(40)]), undisturbed
-    )
+    assert store.failures == report.failed
+    assert torch.equal(store.read([f"{n:02d}" for n in range(40)]), undisturbed)
 
 
 def test_a_clip_that_is_mended_is_no_failure_any_more(tmp_path, videos):
@@ -609,13 +589,9 @@ def test_an_interrupt_or_an_error_keeps_what_is_done(
 ):
     with pytest.raises(kind):
         run(
-            table,
-            tmp_path / "store",
-            videos,
-            Colours(before=at_call(4, act)),
-            workers=workers,
+            table, tmp_path / "store", videos, Colours(before=at_call(4, act)), workers=workers,
             batch_size=5,
-        )
+        )  # fmt: skip
     assert len(FeatureStore.open(tmp_path / "store")) >= 15
     assert run(table, tmp_path / "store", videos).skipped >= 15
     assert_complete(tmp_path / "store", undisturbed)

@@ -273,12 +273,8 @@ def test_film_strips_hold_the_frames_in_order():
     figure = figures.film_strips([("a", frames), ("b", frames[::-1])])
     first, second = (np.asarray(axis.images[0].get_array()) for axis in figure.axes)
     assert first.shape == (6, 4 * 60 + 3 * 2, 3)
-    assert list(first[0, ::62, 0]) == [0, 10, 20, 30] and list(second[0, ::62, 0]) == [
-        30,
-        20,
-        10,
-        0,
-    ]
+    assert list(first[0, ::62, 0]) == [0, 10, 20, 30]
+    assert list(second[0, ::62, 0]) == [30, 20, 10, 0]
 
 
 @pytest.mark.parametrize("frames", [np.zeros((3, 4, 5), np.uint8), np.zeros((2, 4, 5, 3))])
@@ -361,12 +357,7 @@ def test_without_matplotlib_the_extra_is_named():
 
 def test_a_method_that_stands_twice_in_a_panel_is_named():
     row = {
-        "panel": "sign",
-        "method": "mean",
-        "score": 50.0,
-        "low": 45.0,
-        "high": 55.0,
-        "chance": 50.0,
-    }
+        "panel": "sign", "method": "mean", "score": 50.0, "low": 45.0, "high": 55.0, "chance": 50.0,
+    }  # fmt: skip
     with pytest.raises(ValueError, match="'mean' stands twice in the panel 'sign'"):
         score_panels(pd.DataFrame([row, row]), "accuracy (%)")

@@ -111,21 +111,16 @@ def test_equal_content_makes_equal_json(tmp_path):
 
 def test_a_short_hash_is_the_beginning_of_sha256_of_the_parts_together():
     whole = hashlib.sha256("aé".encode() + b"\xff").hexdigest()
-    assert (
-        short_hash(["a", "é", b"\xff"]) == whole[:16]
-        and short_hash(["aé", b"\xff"], 8) == whole[:8]
-    )
+    assert short_hash(["a", "é", b"\xff"]) == whole[:16]
+    assert short_hash(["aé", b"\xff"], 8) == whole[:8]
     assert short_hash(iter(["a", "b"])) != short_hash(["b", "a"])
 
 
 def test_importing_it_needs_no_torch():
     code = "import lift.io, sys; print([name for name in ('torch', 'numpy', 'pandas') if name in sys.modules])"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        == "[]"
-    )
+    command = [sys.executable, "-c", code]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "[]"
 
 
 def own_errors() -> list[type[Exception]]:
@@ -145,8 +140,5 @@ def test_all_errors_of_the_package_have_one_base_and_most_are_value_errors_still
     errors = own_errors()
     assert len(errors) >= 10, "they are found"
     assert not [error for error in errors if not issubclass(error, LiftError)]
-    assert [error.__name__ for error in errors if not issubclass(error, ValueError)] == [
-        "VideoError",
-        "LiftError",
-        "MissingExtraError",
-    ]
+    expected = ["VideoError", "LiftError", "MissingExtraError"]
+    assert [error.__name__ for error in errors if not issubclass(error, ValueError)] == expected

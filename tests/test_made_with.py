@@ -39,9 +39,8 @@ def changed(package: Path, name: str) -> str:
 
 
 def test_imports_are_followed_relative_absolute_and_inside_functions(package):
-    assert imports(Path("lift/b.py")) == {Path("lift/data/c.py")} and imports(
-        Path("lift/data/c.py")
-    ) == {Path("lift/d.py")}
+    assert imports(Path("lift/b.py")) == {Path("lift/data/c.py")}
+    assert imports(Path("lift/data/c.py")) == {Path("lift/d.py")}
     before = made_with("lift/a.py")
     assert changed(package, "e.py") == before, "nothing imports it"
     for name in ("a.py", "b.py", "data/c.py", "d.py"):

@@ -27,10 +27,8 @@ def test_published_size():
 
 
 def test_positions_beyond_the_trained_length_interpolate_over_time():
-    trained, longer = (
-        sinusoidal_positions(100, 32, max_frames=100),
-        sinusoidal_positions(199, 32, max_frames=100),
-    )
+    trained = sinusoidal_positions(100, 32, max_frames=100)
+    longer = sinusoidal_positions(199, 32, max_frames=100)
     torch.testing.assert_close(longer[::2], trained, atol=1e-5, rtol=0)
     between = longer[1::2]
     midpoint = (trained[:-1] + trained[1:]) / 2

@@ -115,9 +115,8 @@ def test_paper_notebooks_take_a_profile(notebook):
 @pytest.mark.parametrize("notebook", TUTORIALS, ids=name)
 def test_tutorials_take_what_a_user_has_and_a_place_for_what_they_make(notebook):
     tagged = [cell for cell in cells(notebook) if "parameters" in cell["metadata"].get("tags", [])]
-    assert len(tagged) == 1 and f'out = "../../runs/tutorials/{notebook.stem}"' in "".join(
-        tagged[0]["source"]
-    )
+    assert len(tagged) == 1
+    assert f'out = "../../runs/tutorials/{notebook.stem}"' in "".join(tagged[0]["source"])
     assert not any(cell.get("outputs") for cell in cells(notebook)), (
         "a user's own clips give other outputs"
     )

@@ -97,17 +97,14 @@ def test_balanced_accuracy_is_not_fooled_by_an_uneven_group():
         clips.groupby("split")["clip_id"].first()
     )
     row = probe_groups(embeddings, clips[keep]).table.iloc[0]
-    assert row["accuracy"] == pytest.approx(100 * 5 / 6) and row[
-        "balanced_accuracy"
-    ] == pytest.approx(50)
+    assert row["accuracy"] == pytest.approx(100 * 5 / 6)
+    assert row["balanced_accuracy"] == pytest.approx(50)
 
 
 def test_the_order_of_the_tables_and_the_call_do_not_matter():
     clips, embeddings = make_groups()
-    first, again = (
-        probe_groups(embeddings, clips, seed=3),
-        probe_groups(embeddings.iloc[::-1], clips, seed=3),
-    )
+    first = probe_groups(embeddings, clips, seed=3)
+    again = probe_groups(embeddings.iloc[::-1], clips, seed=3)
     assert first.summary() == again.summary()
     pd.testing.assert_frame_equal(first.table, again.table)
     noisy, x = make_groups(signal=0.3)
@@ -260,16 +257,12 @@ def test_a_difference_is_found_and_none_is_not_made_up():
     assert found["difference"] == pytest.approx(
         better.summary()["mean"] - worse.summary()["mean"], abs=2e-3
     )
-    assert (
-        found["low"] > 0
-        and max(found["p_value"], found["p_value_groups"], found["p_value_mcnemar"]) < 0.01
-    )
+    assert found["low"] > 0
+    assert max(found["p_value"], found["p_value_groups"], found["p_value_mcnemar"]) < 0.01
     assert compare_groups(worse, better)["difference"] == -found["difference"]
     same = compare_groups(better, better)
-    assert (
-        same["difference"] == 0
-        and same["p_value"] == same["p_value_groups"] == same["p_value_mcnemar"] == 1
-    )
+    assert same["difference"] == 0
+    assert same["p_value"] == same["p_value_groups"] == same["p_value_mcnemar"] == 1
     p_values = []
     for _ in range(20):
         one, other = (
@@ -309,17 +302,12 @@ def test_results_are_saved_whole(tmp_path):
     clips, embeddings = make_groups()
     results = probe_groups(embeddings.drop(index="c3"), clips)
     results.save(tmp_path / "new")
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
-        "groups.csv",
-        "predictions.csv",
-        "summary.json",
-    ]
+    expected = ["groups.csv", "predictions.csv", "summary.json"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == expected
     summary = json.loads((tmp_path / "new" / "summary.json").read_text())
-    assert (
-        summary["mean"] == results.summary()["mean"]
-        and summary["missing"] == ["c3"]
-        and summary["probe"] == "ridge"
-    )
+    assert summary["mean"] == results.summary()["mean"]
+    assert summary["missing"] == ["c3"]
+    assert summary["probe"] == "ridge"
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "new" / "groups.csv"), results.table)
     assert results.to_frame(model="LiFT").columns[:2].tolist() == ["model", "group"]
 
@@ -338,11 +326,9 @@ def make_classes(classes=8, clips=400, dim=20, offset=1000.0, seed=0):
 @pytest.mark.parametrize("chunk", [None, 7])
 def test_the_streamed_ridge_is_scikit_learns(classes, clips, dim, chunk):
     table, embeddings = make_classes(classes, clips, dim)
-    parts = (
-        embeddings
-        if chunk is None
-        else (embeddings[start : start + chunk] for start in range(0, clips, chunk))
-    )
+    starts = range(0, clips, chunk or clips)
+    chunks = (embeddings[start : start + chunk] for start in starts)
+    parts = embeddings if chunk is None else chunks
     results = probe_classes(parts, table)
     train, validation = table[table["split"] == "train"], table[table["split"] == "validation"]
     reference = RidgeClassifier().fit(

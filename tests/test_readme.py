@@ -72,12 +72,8 @@ def test_python_blocks_run(folder):
     "command", [command for command in [*COMMANDS, *INLINE] if command.startswith("make")]
 )
 def test_make_targets_exist(command):
-    assert (
-        subprocess.run(
-            [*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True
-        ).returncode
-        == 0
-    )
+    dry = [*shlex.split(command), "--dry-run"]
+    assert subprocess.run(dry, cwd=ROOT, capture_output=True).returncode == 0
 
 
 def test_no_command_is_left_unrun():

@@ -87,11 +87,8 @@ def test_repeated_ids_empty_tables_and_other_dimensions_are_refused():
 def test_precision_by_hand(chiral):
     codes, clips = chiral
     precision = retrieve(codes, clips, k=4).precision((1, 2, 4))
-    assert list(precision["precision"]) == [100, 100, 50] and list(precision["ceiling"]) == [
-        100,
-        100,
-        50,
-    ]
+    assert list(precision["precision"]) == [100, 100, 50]
+    assert list(precision["ceiling"]) == [100, 100, 50]
     assert precision["chance"].to_numpy() == pytest.approx(25) and (precision["queries"] == 4).all()
     assert (precision["low"] == precision["high"]).all()  # every query has the same
 

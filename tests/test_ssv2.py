@@ -17,18 +17,14 @@ def root(tmp_path):
 
 def test_classes(root):
     clips = ssv2.ssv2_clips(root)
-    assert (
-        len(clips) == 72
-        and clips["label"].nunique() == 8
-        and not clips.attrs["missing"]
-        and not clips.attrs["unusable"]
-    )
+    assert len(clips) == 72
+    assert clips["label"].nunique() == 8
+    assert not clips.attrs["missing"]
+    assert not clips.attrs["unusable"]
     assert clips["split"].value_counts().to_dict() == {"train": 48, "validation": 24}
     first = clips.set_index("clip_id").loc["69707"]
-    assert (
-        first["path"] == "20bn-something-something-v2/69707.webm"
-        and first["label"] == "Moving [something] down"
-    )
+    assert first["path"] == "20bn-something-something-v2/69707.webm"
+    assert first["label"] == "Moving [something] down"
     assert clips["start"].isna().all() and clips.attrs["root"] == str(root)
 
 
@@ -51,9 +47,8 @@ def test_older_names_beside_the_videos(root):
 def test_missing_videos_are_named_and_cost_nothing_else(root):
     (root / "20bn-something-something-v2/69707.webm").unlink()
     clips = ssv2.ssv2_clips(root)
-    assert len(clips) == 71 and clips.attrs["missing"] == {
-        "69707": "20bn-something-something-v2/69707.webm"
-    }
+    assert len(clips) == 71
+    assert clips.attrs["missing"] == {"69707": "20bn-something-something-v2/69707.webm"}
     status = ssv2.describe(root)
     assert not status.found and status.clips == 71 and "69707.webm" in status.missing[0]
 
@@ -111,12 +106,8 @@ def test_mined_groups(root):
         ("Closing [something]", "bottle"),
     }
     one = rows.set_index("id").loc["69707"]
-    assert (one["label"], one["target"], one["noun"], one["chiral_label"]) == (
-        "moving pen down",
-        4,
-        "['something']",
-        1,
-    )
+    expected = ("moving pen down", 4, "['something']", 1)
+    assert (one["label"], one["target"], one["noun"], one["chiral_label"]) == expected
 
 
 def write_labels(root, nouns):
@@ -158,10 +149,8 @@ def test_a_pair_list_of_ones_own(tmp_path):
 
 def test_the_authors_lists_win(root):
     mined = ssv2.chiral_clips(root, rule="all")
-    assert (
-        mined.attrs["source"] == "mined from the annotations"
-        and statistics(mined)["groups"].item() == 5
-    )
+    assert mined.attrs["source"] == "mined from the annotations"
+    assert statistics(mined)["groups"].item() == 5
     make_chirality_lists(root, "ssv2")
     clips = ssv2.chiral_clips(root)
     assert clips["clip_id"].tolist() == ["69707", "69708", "69713", "69752", "69755"]

@@ -83,32 +83,17 @@ def test_reads_give_what_was_appended_in_the_order_asked(tmp_path_factory, sizes
 
 def test_what_a_store_says_of_itself(store):
     reopened = FeatureStore.open(str(store.path))
-    assert (reopened.frames, reopened.dim, len(reopened), reopened.description) == (
-        FRAMES,
-        DIM,
-        8,
-        DESCRIPTION,
-    )
+    expected = (FRAMES, DIM, 8, DESCRIPTION)
+    assert (reopened.frames, reopened.dim, len(reopened), reopened.description) == expected
     assert "clip-0003" in reopened and "clip-0009" not in reopened
     assert store.read([]).shape == (0, FRAMES, DIM) and store.read().dtype == torch.float32
     header = json.loads((store.path / "store.json").read_text())
-    assert (
-        header["lift"]
-        and header["description"]["weights_hash"] == "0"
-        and header["frames"] == FRAMES
-    )
+    assert header["lift"]
+    assert header["description"]["weights_hash"] == "0"
+    assert header["frames"] == FRAMES
     part = pq.read_table(next((store.path / "index").iterdir())).to_pydict()
-    assert set(part) == {
-        "clip_id",
-        "shard",
-        "row",
-        "path",
-        "start",
-        "end",
-        "size",
-        "modified",
-        "digest",
-    }
+    expected = {"clip_id", "shard", "row", "path", "start", "end", "size", "modified", "digest"}
+    assert set(part) == expected
 
 
 def test_ids_do_not_depend_on_who_wrote_first(tmp_path):
@@ -210,10 +195,8 @@ def test_a_source_is_remembered_and_may_be_learned_later(store):
         features_of(["clip-0010", "clip-0011"]),
         [source, source._replace(digest=None)],
     )
-    assert (
-        FeatureStore.open(store.path).source("clip-0010") == source
-        and store.source("clip-0000") is None
-    )
+    assert FeatureStore.open(store.path).source("clip-0010") == source
+    assert store.source("clip-0000") is None
     store.record_sources({"clip-0000": source._replace(path="b.mp4"), "clip-0011": source})
     for reader in (store, FeatureStore.open(store.path)):
         assert reader.source("clip-0000").path == "b.mp4" and reader.source("clip-0011") == source
@@ -224,10 +207,8 @@ def test_a_source_is_remembered_and_may_be_learned_later(store):
 
 
 def test_a_withdrawn_clip_is_gone_for_every_reader_until_it_is_made_anew(store):
-    reader, ids = (
-        FeatureStore.open(store.path),
-        [clip for clip in name_clips(0, 8) if clip != "clip-0003"],
-    )
+    reader = FeatureStore.open(store.path)
+    ids = [clip for clip in name_clips(0, 8) if clip != "clip-0003"]
     store.withdraw(["clip-0003"])
     reader.refresh()
     for each in (store, reader, FeatureStore.open(store.path)):
@@ -409,11 +390,9 @@ def test_a_disk_that_takes_no_more_bytes(tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert (
-        "could not be written" in result.stdout
-        and "too large" in result.stdout
-        and "intact" in result.stdout
-    )
+    assert "could not be written" in result.stdout
+    assert "too large" in result.stdout
+    assert "intact" in result.stdout
     assert_whole(tmp_path / "store", name_clips(0, 5))
 
 
@@ -604,9 +583,8 @@ def test_batches_hold_every_clip_in_its_order(tmp_path):
     store, ids = make_store(tmp_path / "store"), name_clips(0, 7)
     store.append(ids, features_of(ids))
     parts = list(store.batches(ids[::-1], batch_size=3))
-    assert [len(part) for part in parts] == [3, 3, 1] and torch.equal(
-        torch.cat(parts), store.read(ids[::-1])
-    )
+    assert [len(part) for part in parts] == [3, 3, 1]
+    assert torch.equal(torch.cat(parts), store.read(ids[::-1]))
 
 
 def test_a_fingerprint_is_of_clips_their_order_and_their_features(tmp_path):
@@ -623,13 +601,9 @@ def test_a_view_of_some_frames(tmp_path):
     store = FeatureStore.create(tmp_path / "store", {"name": "any"}, 5, 4)
     store.append(["a", "b", "c"], x)
     view = StoreView(store, lambda x: x[:, [0, 2, 4], :3], {"name": "a part"})
-    assert (view.frames, view.dim, view.ids) == (3, 3, ["a", "b", "c"]) and view.description == {
-        "name": "a part",
-        "dim": 3,
-    }
+    assert (view.frames, view.dim, view.ids) == (3, 3, ["a", "b", "c"])
+    assert view.description == {"name": "a part", "dim": 3}
     assert torch.equal(view.read(["c", "a"]), x[[2, 0]][:, [0, 2, 4], :3])
     assert torch.equal(view.statistics()[0], x[:, [0, 2, 4], :3].mean((0, 1)))
-    assert (
-        view.fingerprint(["a"]) != store.fingerprint(["a"])
-        and StoreView(store, lambda x: x).description["name"] == "any"
-    )
+    assert view.fingerprint(["a"]) != store.fingerprint(["a"])
+    assert StoreView(store, lambda x: x).description["name"] == "any"

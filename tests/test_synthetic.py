@@ -43,12 +43,8 @@ def test_every_group_renders_and_moves(group):
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
 @pytest.mark.parametrize("split", scenes.REGIONS)
 def test_every_difficulty_and_split_renders(difficulty, split):
-    assert render_clip("door_open_close", 0, 3, split, difficulty, size=32).shape == (
-        FRAMES,
-        32,
-        32,
-        3,
-    )
+    expected = (FRAMES, 32, 32, 3)
+    assert render_clip("door_open_close", 0, 3, split, difficulty, size=32).shape == expected
 
 
 def test_each_argument_draws_another_clip():
@@ -77,10 +73,8 @@ def test_sign_one_is_the_verb_forward():
             render_clip("lamp_on_off", sign, seed, "train", size=32) for sign in (1, 0)
         )
         assert opening[-3:].mean() > opening[:3].mean() and closing[-3:].mean() < closing[:3].mean()
-    assert (
-        GROUPS["lamp_on_off"].label(1) == "switching a lamp on"
-        and GROUPS["lamp_on_off"].verb(0) == "switching off"
-    )
+    assert GROUPS["lamp_on_off"].label(1) == "switching a lamp on"
+    assert GROUPS["lamp_on_off"].verb(0) == "switching off"
 
 
 def test_groups_cover_what_the_paper_names():
@@ -170,9 +164,8 @@ def test_optional_packages_are_not_imported():
 def test_table_and_files(tmp_path):
     table = synthesise(tmp_path / "a", **SMALL)
     first, second = table.clip_id.tolist()[:2]
-    assert (
-        re.fullmatch(r"lamp_on_off-[0-9a-f]{4}-train-1-0000", first) and second == first[:-1] + "1"
-    )
+    assert re.fullmatch(r"lamp_on_off-[0-9a-f]{4}-train-1-0000", first)
+    assert second == first[:-1] + "1"
     assert first not in set(synthesise(tmp_path / "seed", **{**SMALL, "seed": 7}).clip_id), (
         "other pixels, another id"
     )

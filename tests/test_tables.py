@@ -27,11 +27,8 @@ def row(path: Path, number: int = 0) -> list[str]:
 
 def test_three_files_hold_the_same_table(tmp_path):
     save_table(FRAME, tmp_path, "result", "Accuracy of 100 % & more.")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "result.csv",
-        "result.md",
-        "result.tex",
-    ]
+    expected = ["result.csv", "result.md", "result.tex"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == expected
     lines = (tmp_path / "result.md").read_text().splitlines()
     assert lines[0] == "Accuracy of 100 % & more." and lines[1] == ""
     assert lines[3].count("---:") == 2
@@ -41,11 +38,9 @@ def test_three_files_hold_the_same_table(tmp_path):
     assert read["accuracy"][0] == 1 / 3 and np.isnan(read["accuracy"][1])
     latex = (tmp_path / "result.tex").read_text()
     assert r"\toprule" in latex and r"\label{tab:result}" in latex
-    assert (
-        r"\caption{Accuracy of 100 \% \& more.}" in latex
-        and r"a\_b" in latex
-        and r"50 \% \& more" in latex
-    )
+    assert r"\caption{Accuracy of 100 \% \& more.}" in latex
+    assert r"a\_b" in latex
+    assert r"50 \% \& more" in latex
 
 
 def test_no_cell_is_blank(tmp_path):
@@ -55,9 +50,8 @@ def test_no_cell_is_blank(tmp_path):
     rows = [
         line for line in (tmp_path / "result.tex").read_text().splitlines() if line.endswith(r"\\")
     ]
-    assert len(rows) == 4 and all(
-        cell.strip() for row in rows for cell in row.removesuffix(r"\\").split(" & ")
-    )
+    assert len(rows) == 4
+    assert all(cell.strip() for row in rows for cell in row.removesuffix(r"\\").split(" & "))
 
 
 def test_texts_for_what_is_missing_go_through(tmp_path):
@@ -146,20 +140,16 @@ def test_our_rows_come_first_and_every_row_has_a_source():
 
 def test_what_we_lack_is_not_called_unreported():
     both = beside_reported(OURS, "cosettle_t10", metric="chiral_accuracy")
-    assert (
-        both["params_m"][0] == "not available here"
-        and (both["params_m"][1:] != "not available here").all()
-    )
+    assert both["params_m"][0] == "not available here"
+    assert (both["params_m"][1:] != "not available here").all()
 
 
 def test_spread_gives_each_data_set_a_column():
     wide = beside_reported(OURS, "standard_benchmarks_a", spread="dataset")
     assert list(wide.columns[-5:]) == ["SSv2", "K400", "UCF101", "HMDB51", "source"]
-    assert (
-        wide["SSv2"][0] == "0.3 [0.1, 0.6]"
-        and wide["K400"][0] == "not available here"
-        and len(wide) == 9
-    )
+    assert wide["SSv2"][0] == "0.3 [0.1, 0.6]"
+    assert wide["K400"][0] == "not available here"
+    assert len(wide) == 9
     facts = reported("standard_benchmarks_a", "K400").set_index("model")["value"]
     assert wide.set_index("model")["K400"][1:].astype(float).to_dict() == facts.to_dict()
 
@@ -213,12 +203,8 @@ def commit_of(checkout: Path) -> str:
         "GIT_CEILING_DIRECTORIES": str(checkout.parent),
     }
     options = {
-        "cwd": checkout,
-        "env": environment,
-        "check": True,
-        "capture_output": True,
-        "text": True,
-    }
+        "cwd": checkout, "env": environment, "check": True, "capture_output": True, "text": True,
+    }  # fmt: skip
     return subprocess.run([sys.executable, "-P", "-c", code], **options).stdout.strip()
 
 

@@ -98,14 +98,9 @@ def test_same_seed_same_weights_other_seed_other_weights(store, tmp_path):
 def test_standardisation_is_of_the_training_clips_and_can_be_off(store, tmp_path):
     ids = store.ids[:32]
     model = fit(
-        store,
-        CONFIG,
-        RECIPE,
-        tmp_path / "on",
-        train_ids=ids,
-        validation_ids=store.ids[32:],
+        store, CONFIG, RECIPE, tmp_path / "on", train_ids=ids, validation_ids=store.ids[32:],
         progress=False,
-    )
+    )  # fmt: skip
     torch.testing.assert_close(
         model.feature_mean, store.read(ids).mean((0, 1)), atol=1e-3, rtol=1e-3
     )
@@ -114,10 +109,8 @@ def test_standardisation_is_of_the_training_clips_and_can_be_off(store, tmp_path
 
 
 def test_resuming_goes_on_and_ends_as_an_undisturbed_run(store, tmp_path):
-    config, recipe = (
-        dataclasses.replace(CONFIG, dropout=0.1),
-        dataclasses.replace(RECIPE, reversal=0.5),
-    )
+    config = dataclasses.replace(CONFIG, dropout=0.1)
+    recipe = dataclasses.replace(RECIPE, reversal=0.5)
     whole = fit(
         store, config, dataclasses.replace(recipe, epochs=4), tmp_path / "whole", progress=False
     )
@@ -190,13 +183,9 @@ def test_other_features_of_the_same_clips_are_other_data(store, tmp_path):
 def test_a_clip_that_the_store_lacks_leaves_the_folder_free(store, tmp_path):
     with pytest.raises(KeyError, match="nowhere"):
         fit(
-            store,
-            CONFIG,
-            RECIPE,
-            tmp_path / "out",
-            train_ids=[*store.ids, "nowhere"],
+            store, CONFIG, RECIPE, tmp_path / "out", train_ids=[*store.ids, "nowhere"],
             progress=False,
-        )
+        )  # fmt: skip
     fit(store, CONFIG, RECIPE, tmp_path / "out", progress=False)
 
 
@@ -312,11 +301,9 @@ def test_an_unknown_standardisation_is_refused():
 def test_a_part_of_the_training_clips_follows_from_the_seed():
     ids = [f"clip{n:02d}" for n in range(40)]
     some = draw_ids(ids, 10, seed=3)
-    assert (
-        len(some) == 10
-        and some == sorted(some) == draw_ids(ids, 10, seed=3)
-        and some != draw_ids(ids, 10, seed=4)
-    )
+    assert len(some) == 10
+    assert some == sorted(some) == draw_ids(ids, 10, seed=3)
+    assert some != draw_ids(ids, 10, seed=4)
     assert draw_ids(ids, 0, seed=3) == ids
     with pytest.raises(ValueError, match="train_clips is 41, but there are 40"):
         draw_ids(ids, 41, seed=3)
@@ -366,16 +353,12 @@ def test_frames_drawn_from_a_window_keep_their_order_and_their_clip(window):
 
 
 def test_a_model_trained_on_windows_is_validated_on_evenly_spread_frames(store, tmp_path):
-    config, training = (
-        LiFTConfig(feature_dim=store.dim, latent_dim=8, depth=1, heads=2),
-        TrainingConfig(epochs=2, frames=3, keep_every=1),
-    )
+    config = LiFTConfig(feature_dim=store.dim, latent_dim=8, depth=1, heads=2)
+    training = TrainingConfig(epochs=2, frames=3, keep_every=1)
     model = fit(store, config, training, tmp_path / "out", progress=False)
     kept = sorted(path.name for path in (tmp_path / "out" / "checkpoints" / "kept").glob("*.ckpt"))
-    assert (
-        kept == ["epoch=0.ckpt", "epoch=1.ckpt"]
-        and model.embed(store.read()[:, :3]).isfinite().all()
-    )
+    assert kept == ["epoch=0.ckpt", "epoch=1.ckpt"]
+    assert model.embed(store.read()[:, :3]).isfinite().all()
 
 
 @pytest.mark.parametrize("fields", [{"frames": -1}, {"frames": 4, "window": 0.0}, {"window": 1.5}])

@@ -101,11 +101,9 @@ def copy_packets(source: Path, target: Path, change) -> Path:
                 continue
             copy = av.Packet(payload)
             copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
-            copy.time_base, copy.is_keyframe, copy.stream = (
-                packet.time_base,
-                packet.is_keyframe,
-                stream,
-            )
+            copy.time_base = packet.time_base
+            copy.is_keyframe = packet.is_keyframe
+            copy.stream = stream
             new.mux(copy)
     return target
 
@@ -195,20 +193,13 @@ def test_every_frame_is_the_one_asked_for(clips, name, decoder):
         pytest.skip("decord cannot be trusted with this file")
     info = probe_video(clips[name])
     assert info.frame_count == FRAMES and info.duration == pytest.approx(FRAMES / 24, abs=2e-3)
-    assert info.frames_per_second == pytest.approx(24) and (info.width, info.height) == (
-        WIDTH,
-        HEIGHT,
-    )
+    assert info.frames_per_second == pytest.approx(24)
+    assert (info.width, info.height) == (WIDTH, HEIGHT)
     assert info.times == pytest.approx(np.arange(FRAMES) / 24, abs=1e-3)
     with VideoFile(clips[name], decoder=decoder) as opened:
         assert stamps(opened.read(range(FRAMES))) == list(range(FRAMES))
-        assert stamps(opened.read([40, 3, 3, 59, 0])) == [
-            40,
-            3,
-            3,
-            59,
-            0,
-        ]  # any order, repeated, backwards
+        wanted = [40, 3, 3, 59, 0]  # any order, repeated, backwards
+        assert stamps(opened.read(wanted)) == wanted
     for number in range(0, FRAMES, 7):
         with VideoFile(clips[name], decoder=decoder) as opened:
             assert stamps(opened.read([number])) == [number]
@@ -399,9 +390,8 @@ def test_a_range_without_ends_is_the_whole_file():
         == range(50)
     )
     assert frame_range(info, 1) == range(25, 50) and frame_range(info, None, 0.4) == range(11)
-    assert frame_range(info, 1.01, 1.02) == range(25, 26) and frame_range(info, 1.99) == range(
-        49, 50
-    )
+    assert frame_range(info, 1.01, 1.02) == range(25, 26)
+    assert frame_range(info, 1.99) == range(49, 50)
 
 
 @pytest.mark.parametrize(
@@ -508,9 +498,8 @@ def test_a_wrong_stamp_costs_no_other(tmp_path, options, moves):
     clean = write_variable(tmp_path / "clean.mkv", MOMENTS, 25, options)
     info = all_frames(shift_blocks(clean, tmp_path / "wrong.mkv", moves), list(range(60)))
     wrong = np.abs(info.times - np.asarray(MOMENTS) / 1000) > 2e-3
-    assert wrong.sum() <= 2 * len(moves) and info.duration == pytest.approx(
-        MOMENTS[-1] / 1000 + 0.04, abs=0.09
-    )
+    assert wrong.sum() <= 2 * len(moves)
+    assert info.duration == pytest.approx(MOMENTS[-1] / 1000 + 0.04, abs=0.09)
     assert info.frames_per_second == pytest.approx(59 / 9.24, rel=0.02)
 
 
@@ -534,11 +523,9 @@ def test_dropped_frames_of_an_avi_keep_their_time(tmp_path, codec, bf):
         stream = container.add_stream(
             codec, rate=10, options={"g": "12"} | ({"bf": bf} if bf else {})
         )
-        stream.width, stream.height, stream.pix_fmt = (
-            WIDTH,
-            HEIGHT,
-            "yuvj420p" if codec == "mjpeg" else "yuv420p",
-        )
+        stream.width = WIDTH
+        stream.height = HEIGHT
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         for number, slot in enumerate(slots):
             frame = av.VideoFrame.from_ndarray(stamped(number), format="rgb24")
             frame.pts, frame.time_base = slot, Fraction(1, 10)
@@ -581,9 +568,8 @@ def test_segments_joined_with_cat(tmp_path):
     path = tmp_path / "joined.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in (*parts, parts[0])))
     info = all_frames(path, [*range(96), *range(48)])
-    assert info.times == pytest.approx(
-        np.arange(144) / 24, abs=1e-4
-    ) and info.duration == pytest.approx(6, abs=1e-3)
+    assert info.times == pytest.approx(np.arange(144) / 24, abs=1e-4)
+    assert info.duration == pytest.approx(6, abs=1e-3)
     program = write_video(
         tmp_path / "one.mpg",
         map(stamped, range(48)),
@@ -654,11 +640,9 @@ def write_late(path: Path, late: float, sound: bool = True) -> Path:
             silence = av.AudioFrame.from_ndarray(
                 np.zeros((1, 16000), np.float32), format="fltp", layout="mono"
             )
-            silence.sample_rate, silence.pts, silence.time_base = (
-                16000,
-                number * 16000,
-                Fraction(1, 16000),
-            )
+            silence.sample_rate = 16000
+            silence.pts = number * 16000
+            silence.time_base = Fraction(1, 16000)
             container.mux(voice.encode(silence))
         for number in range(48):
             frame = av.VideoFrame.from_ndarray(stamped(number), format="rgb24")
@@ -1133,12 +1117,9 @@ def test_a_killed_writer_leaves_the_old_video(clips, tmp_path):
 def test_importing_the_module_brings_no_decoder():
     heavy = {"av", "decord", "torch", "matplotlib"}
     code = f"import sys, lift.video; print(sorted({heavy} & set(sys.modules)))"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout
-        == "[]\n"
-    )
+    command = [sys.executable, "-c", code]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown == "[]\n"
 
 
 @needs_decord

@@ -1,4 +1,7 @@
-"""What a job depends on beside its inputs: the code that it runs, found by its imports, and its settings."""
+"""What a job depends on beside its inputs: the code that it runs, and its settings.
+
+The code is found by its imports.
+"""
 
 import ast
 import hashlib
@@ -28,11 +31,8 @@ def imports(path: Path) -> set[Path]:
             above = path.parts[: len(path.parts) - node.level] if node.level else ()
             module = ".".join([*above, *([node.module] if node.module else [])])
             names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
-            names += [
-                f"lift.{_HOMES[alias.name]}"
-                for alias in node.names
-                if module == "lift" and alias.name in _HOMES
-            ]
+            public = [alias.name for alias in node.names if module == "lift"]
+            names += [f"lift.{_HOMES[name]}" for name in public if name in _HOMES]
         else:
             continue
         found |= {Path(name.replace(".", "/") + ".py") for name in names if name.startswith("lift")}
@@ -41,7 +41,7 @@ def imports(path: Path) -> set[Path]:
 
 @cache
 def made_with(*roots: str | Path, settings: str = "") -> str:
-    """A hash of files and of all that they import from the package, with the settings: what a job depends on beside its inputs."""
+    """A hash of files, of all that they import from the package, and of the settings."""
     wanted, found = {Path(root) for root in roots}, set()
     while wanted:
         path = wanted.pop()

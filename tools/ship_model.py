@@ -1,6 +1,7 @@
 """Make the models that ship with the package: `make default-model LIFT_DATA=/data`.
 
-It needs what `make reproduce PROFILE=droid` and `PROFILE=full` have made; it renders the clips of another seed itself.
+It needs what `make reproduce PROFILE=droid` and `PROFILE=full` have made. The clips of another
+seed are rendered here.
 """
 
 import shutil
@@ -36,16 +37,21 @@ def rendered(level: str, backbone: torch.nn.Module) -> tuple[FeatureStore, list[
 
 def real() -> tuple[FeatureStore, list[str]]:
     """Features of DROID's clips that are in no chiral group, and their ids."""
-    clips = read_clips(ROOT / "runs" / "droid" / "clips" / "cia-droid.csv")
-    return FeatureStore.open(ROOT / "runs" / "droid" / "features" / "droid"), list(
-        clips.loc[clips["group"].isna(), "clip_id"]
-    )
+    run = ROOT / "runs" / "droid"
+    clips = read_clips(run / "clips" / "cia-droid.csv")
+    ids = list(clips.loc[clips["group"].isna(), "clip_id"])
+    return FeatureStore.open(run / "features" / "droid"), ids
 
 
 def card(folder: Path, **texts: str) -> None:
     """Write the model card of a folder."""
     data = ModelCardData(license="mit", library_name="lift", tags=["video-embedding", "chirality"])
     ModelCard.from_template(data, template_str=MODEL_CARD, **texts).save(folder / "README.md")
+
+
+USAGE = """from lift import LiFTEmbedder
+
+embedding = LiFTEmbedder().fit_transform(["clip.mp4"])"""
 
 
 def ship_code() -> None:
@@ -62,32 +68,45 @@ def ship_code() -> None:
     card(
         PACKAGED_MODEL,
         title="An equivariant code of EfficientNet-Lite0 features",
-        summary="Codes [c, v] that are even and odd under time reversal, in closed form, from the whole frame, from a map of the middle "
-        "of the network on cells, and from the flow between its cells; see the notebook 01_equivariant. 256 + 512 numbers.",
-        training_data=f"no labels; {counts[0]} + {counts[1]} rendered clips (`lift synth`, easy and hard, seed {SEED}) and {counts[2]} of "
-        "the 1,000 web clips of DROID (CC BY 4.0), those in no chiral group. Its design (which parts, their weights, the lags) was "
-        "chosen by labels of DROID's other clips and of rendered clips of that seed",
+        summary=(
+            "Codes [c, v] that are even and odd under time reversal, in closed form, from the "
+            "whole frame, from a map of the middle of the network on cells, and from the flow "
+            "between its cells; see the notebook 01_equivariant. 256 + 512 numbers."
+        ),
+        training_data=(
+            f"no labels; {counts[0]} + {counts[1]} rendered clips (`lift synth`, easy and hard, "
+            f"seed {SEED}) and {counts[2]} of the 1,000 web clips of DROID (CC BY 4.0), those in "
+            "no chiral group. Its design (which parts, their weights, the lags) was chosen by "
+            "labels of DROID's other clips and of rendered clips of that seed"
+        ),
         profile="tools/ship_model.py",
-        metrics="see figures/droid and figures/full, with intervals and with the baselines beside it",
-        good_for="telling the direction of time in short clips of one event, on any machine, without a model hub",
-        not_good_for="clips of several events, features of any other backbone; its numbers on DROID are optimistic, "
-        "for its design was chosen there",
-        usage='from lift import LiFTEmbedder\n\nembedding = LiFTEmbedder().fit_transform(["clip.mp4"])',
+        metrics="see figures/droid and figures/full, with intervals and beside the baselines",
+        good_for="the direction of time in short clips of one event, without a model hub",
+        not_good_for=(
+            "clips of several events, features of any other backbone; its numbers on DROID are "
+            "optimistic, because its design was chosen there"
+        ),
+        usage=USAGE,
     )
 
 
 def ship_lift() -> None:
     """The LiFT that the profile full trained to its plateau."""
-    model = LiFT.from_pretrained(ROOT / "runs" / "full" / "model")
-    clips = read_clips(ROOT / "runs" / "full" / "synthetic" / "clips.csv")
+    run = ROOT / "runs" / "full"
+    model, clips = LiFT.from_pretrained(run / "model"), read_clips(run / "synthetic" / "clips.csv")
     shutil.rmtree(CONVERGED_MODEL, ignore_errors=True)
-    losses = losses_by_epoch(ROOT / "runs" / "full" / "model")["validation/loss"]
+    losses = losses_by_epoch(run / "model")["validation/loss"]
     gained = 100 * (1 - losses.min() / losses.iloc[:-20].min())
     texts = {
-        "summary": f"LiFT (d = 128, four layers), the opponent of the tables: {len(losses)} epochs; in the last 20 its lowest validation "
-        f"loss fell by {gained:.1f} %. figures/full/lift_training shows the whole training.",
-        "training_data": f"{(clips['split'] == 'train').sum()} rendered clips (`lift synth`, easy, seed 0, split train), "
-        "windows of 31 stored frames",
+        "summary": (
+            f"LiFT (d = 128, four layers), the opponent of the tables: {len(losses)} epochs; in "
+            f"the last 20 its lowest validation loss fell by {gained:.1f} %. "
+            "figures/full/lift_training shows the whole training."
+        ),
+        "training_data": (
+            f"{(clips['split'] == 'train').sum()} rendered clips (`lift synth`, easy, seed 0, "
+            "split train), windows of 31 stored frames"
+        ),
         "profile": "full (config/full.yaml)",
         "metrics": "see table 2 of figures/demo and figures/full",
         "good_for": "comparisons on EfficientNet-Lite0 features",
