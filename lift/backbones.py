@@ -485,15 +485,11 @@ def create_backbone(
     An image encoder is a `Backbone`, a video encoder a `VideoBackbone` (the extra `video`).
 
     `weights`: None (the published ones), a local file, or "random".
-    `precision`: "auto" (bfloat16 if it is fast and keeps the features), "float32", "bfloat16",
-    "float16".
-    `compile`: takes some seconds, for long runs; on a CPU in float32 only, with ONNX Runtime (the
-    extra `repro`).
+    `precision`: "auto" (bfloat16 if it keeps the features), "float32", "bfloat16", "float16".
+    `compile`: for long runs; on a CPU in float32 only, by ONNX Runtime (the extra `repro`).
     `fast=False`: the network exactly as timm makes it.
-    `grid`: with 2, the features of the 2 x 2 cells of a frame follow, so that `D` is 5 times as
-    large; the paper has 0.
-    `middle`: a stage or block of the network, counted from 0; its map on 7 x 7 cells follows.
-    For "efficientnet_lite0" take 3.
+    `grid`: with 2, the 2 x 2 cells of a frame follow: `D` is 5 times as large; the paper has 0.
+    `middle`: a stage or block whose map on 7 x 7 cells follows; for "efficientnet_lite0" take 3.
     `pooling`, `frames`: of a video encoder alone, see `VideoBackbone`.
     `WeightsError` if weights cannot be obtained or are not those described, `ValueError` for a
     device, a precision or a `middle` that is not available.

@@ -183,7 +183,7 @@ def extract(
     store: Annotated[Path, _argument("The feature store to make or to continue.")],
     backbone: Annotated[str, _option("A name or any timm id.")] = "efficientnet_lite0",
     weights: Annotated[str | None, _option("A local file, or 'random'.")] = None,
-    frames: Frames = 16,
+    frames: Annotated[int | None, _option("Frames per clip: 16, or those of the encoder.")] = None,
     workers: Workers = 2,
     batch_size: Annotated[int, _option("Clips per forward pass.")] = 8,
     video_root: Annotated[Path | None, _option("Where relative paths start.")] = None,
@@ -191,6 +191,7 @@ def extract(
     precision: Annotated[str, _option("auto, float32, bfloat16.")] = "auto",
     grid: Annotated[int, _option("2 appends the features of the 2 x 2 cells.")] = 0,
     middle: Annotated[int | None, _option("A stage whose 7 x 7 map is appended.")] = None,
+    pooling: Annotated[str, _option("Of a video encoder: time, mean, class, tokens.")] = "time",
     compile: Annotated[bool, _option("Slow start, fast run.", "--compile/--no-compile")] = False,
     timeout: Timeout = 300.0,
     verify: Annotated[str, _option("How a changed file is found: stat or hash.")] = "stat",
@@ -207,8 +208,9 @@ def extract(
 
     table = read_clips(clips)
     _check_folder(store)
-    parts = {"grid": grid, "middle": middle}
+    parts = {"grid": grid, "middle": middle, "pooling": pooling}
     model = create_backbone(backbone, weights, device, precision, compile, **parts)
+    frames = model.frames or 16 if frames is None else frames
     options = {"frames": frames, "workers": workers, "batch_size": batch_size}
     options |= {"video_root": video_root or clips.parent, "timeout": timeout, "verify": verify}
     made = [store / name for name in ("shards", "index", "store.json", "failures.json")]

@@ -16,8 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .decoding import DecoderFault, DecordReader, PyAVReader
-from .decoding import VideoError, VideoInfo, _url, index_video
+from lift.decoding import (
+    DecoderFault,
+    DecordReader,
+    PyAVReader,
+    VideoError,
+    VideoInfo,
+    _url,
+    index_video,
+)
 from .io import InputError
 
 # %% ../nbs/03_video.ipynb #562b5a65

@@ -26,6 +26,7 @@ from lift.classifiers import (
     _rate,
     attention_block,
     inner_splits,
+    knn_cv,
     mlp_cv,
     ridge_cv,
     select,

@@ -3,11 +3,10 @@
 import json
 
 import pytest
+from miniature import make_video
 
 from lift.data.diving48 import describe_diving48, diving48_clips
 from lift.data.status import DatasetError
-
-from miniature import make_video
 
 VOCABULARY = [["Back", "15som", "05Twis", "FREE"], ["Forward", "25som", "NoTwis", "PIKE"]]
 

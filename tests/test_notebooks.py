@@ -51,6 +51,12 @@ def exported(tmp_path_factory) -> Path:
     return copy
 
 
+@pytest.mark.parametrize("arguments", [["check"], ["format", "--check", "nbs", "tests", "tools"]])
+def test_lines_have_100_columns_and_one_format(arguments):
+    result = subprocess.run([BIN / "ruff", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert not result.returncode, result.stdout[-2000:]
+
+
 def test_notebooks_are_clean(exported):
     unclean = [
         name(path)
