@@ -110,6 +110,7 @@ def test_paper_notebooks_take_a_profile(notebook):
         "lift_training": "full",
         "lift_choice": "choose",
         "hard_clips": "full",
+        **dict.fromkeys(("bases", "accuracy", "gallery"), "claims"),
     }
     default = larger.get(notebook.stem, larger.get(notebook.stem.split("_")[0], "smoke"))
     assert len(tagged) == 1 and f'profile = "{default}"' in "".join(tagged[0]["source"])
@@ -141,4 +142,13 @@ def test_every_notebook_of_the_paper_is_a_job_of_some_profile():
         for path in (ROOT / "config").glob("*.yaml")
         for group in yaml.safe_load(path.read_text())["notebooks"]
     }
-    assert groups >= {"paper", "beyond", "ablations", "real", "droid", "library", "tutorials"}
+    assert groups >= {
+        "paper",
+        "beyond",
+        "ablations",
+        "real",
+        "droid",
+        "claims",
+        "library",
+        "tutorials",
+    }
