@@ -49,8 +49,13 @@ NEEDS_WEIGHTS = "needs weights: lift doctor says how"
 
 
 def base_options(run: Run) -> dict[str, dict]:
-    """The bases of a profile with their options."""
-    return {name: options or {} for name, options in (run.parameters.get("bases") or {}).items()}
+    """The bases of a profile with their options; the run's own backbone has those of the run."""
+    features, bases = run.parameters["features"], run.parameters.get("bases") or {}
+    own = {name: features[name] for name in ("weights",) if name in features}
+    return {
+        name: {**(own if name == features["backbone"] else {}), **(options or {})}
+        for name, options in bases.items()
+    }
 
 
 def _open_bases(run: Run) -> tuple[dict, dict[str, str]]:
@@ -151,7 +156,8 @@ def _numbers(results: Results) -> dict[str, object]:
         if isinstance(results, GroupResults)
         else ("top1", "top1_low", "top1_high")
     )
-    return {"value": found[value], "low": found[low], "high": found[high]}
+    numbers = {"value": found[value], "low": found[low], "high": found[high]}
+    return {**numbers, "classes": found.get("classes", 2)}
 
 
 def _gain(results: Results, alone: Results, settings: dict) -> dict[str, float]:
@@ -164,7 +170,7 @@ def _gain(results: Results, alone: Results, settings: dict) -> dict[str, float]:
 # %% ../nbs/23_bases.ipynb #bas00017
 COLUMNS = [
     "benchmark", "title", "kind", "base", "code", "probe", "control", "dimension", "value", "low",
-    "high", "delta", "delta_low", "delta_high", "reason",
+    "high", "delta", "delta_low", "delta_high", "classes", "reason",
 ]  # fmt: skip
 
 
@@ -260,7 +266,8 @@ def read_combinations(run: Run) -> pd.DataFrame:
     encoder, of both. `FileNotFoundError` where nothing was scored.
     """
     table = pd.read_csv(run.made("combinations/scores.csv"))
-    table = table.fillna({"code": "", "control": ""}).astype({"dimension": "Int64"})
+    table = table.astype({"code": object, "control": object, "dimension": "Int64"})
+    table = table.fillna({"code": "", "control": ""})
     path = run.folder / "bases" / "costs.csv"
     if not path.is_file():
         return table

@@ -299,6 +299,23 @@ def make_chirality_lists(
     return folder
 
 
+def make_diving48(root: Path, real: bool = False) -> Path:
+    """Diving48: two classes, lists of version 2."""
+    vocabulary = [["Back", "15som", "05Twis", "FREE"], ["Forward", "25som", "NoTwis", "PIKE"]]
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "Diving48_vocab.json").write_text(json.dumps(vocabulary))
+    for split, clips in (("train", 6), ("test", 4)):
+        names = [f"{split}_{number:05d}" for number in range(clips)]
+        listed = [
+            {"vid_name": name, "label": number % 2, "start_frame": 0, "end_frame": 24}
+            for number, name in enumerate(names)
+        ]
+        (root / f"Diving48_V2_{split}.json").write_text(json.dumps(listed))
+        for name in names:
+            make_video(root / "rgb" / f"{name}.mp4", 1, 25, real=real)
+    return root
+
+
 def make_all(root: Path, real: bool = True) -> Path:
     """Every data set in its folder below `root`, as `LIFT_DATA` wants them; videos of a few frames (about 10 MB, 30 s)."""
     make_ssv2(root / "ssv2", clips=1, real=real)
@@ -307,6 +324,7 @@ def make_all(root: Path, real: bool = True) -> Path:
     make_kinetics(root / "kinetics400", real=real, more=4)
     make_ucf101(root / "ucf101", real=real)
     make_hmdb51(root / "hmdb51", real=real, classes=("brush_hair", "wave", "sit", "stand"))
+    make_diving48(root / "diving48", real=real)
     return root
 
 

@@ -74,7 +74,7 @@ def snakemake(checkout: Path, profile: str, *arguments: str, data: Path | None =
     return result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("profile", ["smoke", "demo", "full", "droid", "mini", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "demo", "full", "droid", "claims", "mini", "paper"])
 def test_the_whole_dag_is_shown_without_data(checkout, profile):
     shown = snakemake(checkout, profile, "-n", "-p")
     names = {
@@ -83,7 +83,7 @@ def test_the_whole_dag_is_shown_without_data(checkout, profile):
         if re.match(r"(local)?rule \w+:", line)
     }
     assert {"notebook", "gallery"} <= names
-    real = profile in ("droid", "mini", "paper")
+    real = profile in ("droid", "claims", "mini", "paper")
     assert names >= ({"real"} if real else {"clips", "features", "model", "code"})
     assert not (checkout / "runs").exists()
 
