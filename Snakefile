@@ -3,7 +3,7 @@
 clips -> features -> model, code -> notebooks -> gallery. `config/PROFILE.yaml` says what each step does.
 """
 
-import json, os, sys
+import functools, json, os, sys
 from pathlib import Path
 
 sys.path.insert(0, "tools")
@@ -18,8 +18,7 @@ ABLATION = config.get("ablation", {"variants": {}, "seeds": 0})
 LEVELS = [f"{RUN}/{level}" for level in config.get("levels", {})]
 OWN = {"features": ("lift/extraction.py",), "model": ("lift/training.py", "lift/equivariant.py"), "bases": ("lift/extraction.py",)}  # what empties a step's folder
 STEPS = {"clips": "clips", "features": "features", "model": "models", "embeddings": "embeddings", "results": "results"}
-if "bases" in config:
-    STEPS |= {"bases": "bases", "combinations": "combinations"}
+STEPS |= {"bases": "bases", "combinations": "combinations"} if "bases" in config else {}
 
 NOTEBOOKS = {
     "paper": """table1_benchmark_statistics figure1_feature_trajectories figure2_reconstruction figure3_chiral_pair
@@ -43,9 +42,7 @@ PATHS = {path.stem: path for folder in ("nbs", "nbs/paper", "nbs/tutorials") for
 
 def section(name):
     """A section of the profile as text, with the seed."""
-    fields = config
-    for part in name.split("."):
-        fields = fields[part]
+    fields = functools.reduce(dict.__getitem__, name.split("."), config)
     return json.dumps([fields, config["seed"]], sort_keys=True)
 
 
@@ -65,7 +62,7 @@ def products(wildcards):
     if wildcards.name in NOTEBOOKS["library"].split() or PATHS[wildcards.name].parent.name == "tutorials":
         return []
     if REAL and not wildcards.name.startswith("ablation"):
-        return [f"{RUN}/{[*STEPS][-1]}.txt"]
+        return f"{RUN}/{[*STEPS][-1]}.txt"
     if wildcards.name.startswith("ablation"):
         return [f"{RUN}/ablation/{name}-{seed}/measurements.csv" for name in ABLATION["variants"] for seed in range(ABLATION["seeds"])]
     study = [f"{RUN}/study/{name}/model.safetensors" for name in STUDY if wildcards.name.startswith("lift_")]
@@ -82,8 +79,7 @@ def features_of(variant):
 
 
 wildcard_constraints:
-    folder="|".join([RUN, *LEVELS]), step="|".join(STEPS), training="model|study/[^/]+",
-    seed="[0-9]+", name="[^/]+",
+    folder="|".join([RUN, *LEVELS]), step="|".join(STEPS), training="model|study/[^/]+", seed="[0-9]+", name="[^/]+",
 
 rule gallery:
     input:

@@ -21,12 +21,13 @@ _HOMES = {
     "load_model": "embedding",
     "EquivariantCode": "equivariant",
     "probe_groups": "probes",
+    "diagnose": "diagnosis",
 }
 __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str):
-    """Import a public name from its module when it is first asked for, so that `import lift` stays quick."""
+    """Import a public name when it is first asked for, so that `import lift` stays quick."""
     if name not in _HOMES:
         raise AttributeError(f"module 'lift' has no attribute {name!r}")
     from importlib import import_module

@@ -194,6 +194,8 @@ def extract(
     pooling: Annotated[str, _option("Of a video encoder: time, mean, class, tokens.")] = "time",
     compile: Annotated[bool, _option("Slow start, fast run.", "--compile/--no-compile")] = False,
     timeout: Timeout = 300.0,
+    shard_clips: Annotated[int, _option("Clips per shard of the store.")] = 64,
+    shard_seconds: Annotated[float, _option("A shard is written after this time.")] = 30.0,
     verify: Annotated[str, _option("How a changed file is found: stat or hash.")] = "stat",
     config: Config = None,
     section: Section = "",
@@ -213,6 +215,7 @@ def extract(
     frames = model.frames or 16 if frames is None else frames
     options = {"frames": frames, "workers": workers, "batch_size": batch_size}
     options |= {"video_root": video_root or clips.parent, "timeout": timeout, "verify": verify}
+    options |= {"shard_clips": shard_clips, "shard_seconds": shard_seconds}
     made = [store / name for name in ("shards", "index", "store.json", "failures.json")]
     work = partial(extract_features, table, store, model, **options)
     report = _make(work, made, StoreMismatchError, replace)
@@ -469,7 +472,9 @@ def probe(
     embeddings: Annotated[Path, _argument("A parquet file that lift embed wrote.")],
     clips: Annotated[Path, _argument("The clip table (CSV) with group, chiral_label and split.")],
     out: Annotated[Path, _option("Folder for groups.csv and summary.json.")],
-    classifier: Annotated[str, _option("ridge (the paper's), logistic, svc, ...")] = "ridge",
+    classifier: Annotated[
+        str, _option("ridge (the paper's), ridge_cv, logistic, knn, mlp")
+    ] = "ridge",
     bootstrap: Annotated[int, _option("Bootstrap samples for the intervals.")] = 1000,
     seed: Annotated[int, _option("Seed of the bootstrap.")] = 0,
     as_json: Json = False,
@@ -668,6 +673,7 @@ def fit(
 EXTRAS = {
     "video": ("transformers",),
     "train": ("lightning", "tensorboard"),
+    "mteb": ("mteb",),
     "repro": (
         "papermill",
         "snakemake",
