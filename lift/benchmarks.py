@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['BENCHMARKS', 'PARTS', 'CODES', 'FAMILIES', 'SUMMARY_COLUMNS', 'STEPS', 'Benchmark', 'synthetic_clips',
-           'run_benchmarks', 'make_clip_tables', 'clip_tables', 'why_absent', 'clips_by_folder', 'extract_features',
-           'feature_stores', 'split_method', 'method_title', 'feature_part', 'why_no_model', 'train_model', 'fit_lift',
-           'model_folder', 'embed_clips', 'read_embedding', 'probe_benchmarks', 'read_summary', 'read_group_results',
-           'fold_caption', 'run_step', 'mining_counts']
+           'run_benchmarks', 'make_clip_tables', 'benchmark_clips', 'clip_tables', 'why_absent', 'clips_by_folder',
+           'extract_features', 'feature_stores', 'split_method', 'method_title', 'feature_part', 'why_no_model',
+           'train_model', 'fit_lift', 'model_folder', 'embed_clips', 'read_embedding', 'probe_benchmarks',
+           'read_summary', 'read_group_results', 'fold_caption', 'run_step', 'mining_counts']
 
 # %% ../nbs/23_benchmarks.ipynb #92ed6416
 import json
@@ -149,6 +149,11 @@ def _make_clip_table(benchmark: Benchmark, data: Path, path: Path) -> dict[str, 
     return {"found": True, "clips": len(clips), "note": left_out(clips), **details}
 
 # %% ../nbs/23_benchmarks.ipynb #5e1f0d03
+def benchmark_clips(run: Run, name: str) -> pd.DataFrame:
+    """The clip table of one benchmark."""
+    return read_clips(run.folder / "clips" / f"{name}.csv")
+
+
 def clip_tables(run: Run) -> dict[str, pd.DataFrame]:
     """The clip tables that a run has made, by benchmark."""
     paths = {name: run.folder / "clips" / f"{name}.csv" for name in run_benchmarks(run)}
@@ -384,9 +389,10 @@ def embed_clips(run: Run, progress: bool = True) -> str:
 def read_embedding(run: Run, benchmark: str, name: str) -> pd.DataFrame:
     """The embeddings of a benchmark's clips, indexed by clip id; `EmbeddingError` for none."""
     store = feature_stores(run).get(BENCHMARKS[benchmark].folder)
-    ids = _there(clip_tables(run)[benchmark], store)
+    ids = _there(benchmark_clips(run, benchmark), store)
     if not ids:
         raise EmbeddingError(f"{benchmark}: no features are there")
+    _check_embeddings(run, store, name)
     return pd.concat(_embeddings(run, store, name, ids))
 
 
