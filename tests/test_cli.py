@@ -543,7 +543,7 @@ def test_mine_and_doctor_refuse_what_is_not_there(tmp_path):
 
 def test_doctor_shows_what_each_data_set_lacks(tmp_path):
     datasets = succeed("doctor", "--data", tmp_path, "--json")["datasets"]
-    assert len(datasets) == 7 and not any(status["found"] for status in datasets)
+    assert len(datasets) == 8 and not any(status["found"] for status in datasets)
     assert all(status["missing"] and status["layout"] and status["licence"] for status in datasets)
 
 
