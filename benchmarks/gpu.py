@@ -92,7 +92,8 @@ def main() -> None:
     caption = (
         f"{card(options.device)}: encoders of real size with random weights, {options.clips} "
         "random clips per batch, the copy to the device included. Least cosine: bfloat16 against "
-        f"float32, over all features. A training step of the attentive probe on 16 clips: {step:.3f} s."
+        "float32, over all features. A training step of the attentive probe on 16 clips: "
+        f"{step:.3f} s."
     )
     save_table(table, options.out, "gpu", caption, digits=4)
     print(table.round(3).to_string(index=False), caption, sep="\n")
