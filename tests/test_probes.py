@@ -9,7 +9,9 @@ import pytest
 import torch
 from scipy.stats import rankdata, wilcoxon
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import RidgeClassifier
+from sklearn.metrics import top_k_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from lift import probes
@@ -19,6 +21,7 @@ from lift.probes import (
     PROBES,
     TOKEN_PROBES,
     ProbeError,
+    compare_classes,
     compare_groups,
     compare_many,
     probe_classes,
@@ -564,3 +567,54 @@ def test_bad_questions_about_tokens_are_refused(tmp_path):
         probe_tokens(store, clips.assign(label="same"), QUICK, task="label")
     view = TokenView(store, lambda x, ids: x[:, :3])
     assert len(probe_tokens(view, clips, QUICK).table) == 2, "a part of the frames"
+
+
+def many_classes(rng, dims=6, classes=7):
+    label = rng.integers(classes, size=240)
+    x = rng.normal(size=(classes, dims))[label] + 0.7 * rng.normal(size=(240, dims))
+    clips = pd.DataFrame(
+        {
+            "clip_id": [f"c{n}" for n in range(240)],
+            "split": ["train"] * 140 + ["validation"] * 100,
+            "label": [f"class {n}" for n in label],
+        }
+    )
+    return pd.DataFrame(x, index=clips["clip_id"]), clips
+
+
+def test_classes_by_any_classifier_are_those_of_scikit_learn():
+    table, clips = many_classes(np.random.default_rng(0))
+    forest = RandomForestClassifier(20, random_state=0)
+    found = probe_classes(table, clips, bootstrap=10, probe=forest)
+    reference = clone(forest).fit(table.to_numpy()[:140], clips["label"][:140])
+    scores, truth = reference.predict_proba(table.to_numpy()[140:]), clips["label"][140:]
+    assert list(found.predictions["predicted"]) == list(reference.predict(table.to_numpy()[140:]))
+    expected = top_k_accuracy_score(truth, scores, k=5, labels=reference.classes_)
+    ties = abs(found.summary()["top5"] - 100 * expected)
+    assert ties <= 2, "only ties at the fifth place may differ"
+
+
+def test_classes_by_name_are_those_of_the_ridge_that_streams():
+    table, clips = many_classes(np.random.default_rng(1))
+    streamed = probe_classes(table, clips, bootstrap=10).predictions
+    held = probe_classes(table, clips, bootstrap=10, probe=RidgeClassifier()).predictions
+    pd.testing.assert_frame_equal(streamed, held, check_dtype=False)
+    with pytest.raises(ProbeError, match="no probe 'best'"):
+        probe_classes(table, clips, probe="best")
+
+
+def test_two_tables_of_classes_are_compared_by_clip():
+    table, clips = many_classes(np.random.default_rng(2))
+    whole, half = (probe_classes(part, clips, bootstrap=10) for part in (table, table[[0, 1]]))
+    found = compare_classes(whole, half, bootstrap=2000)
+    accuracy = whole.summary()["top1"] - half.summary()["top1"]
+    assert found["difference"] == pytest.approx(accuracy, abs=1e-3)
+    gain = (whole.predictions["rank"] == 1).astype(int) - (half.predictions["rank"] == 1).astype(
+        int
+    )
+    error = 100 * gain.std() / np.sqrt(len(gain))
+    assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert compare_classes(whole, whole)["p_value"] == 1.0
+    fewer = probe_classes(table.iloc[:-1], clips, bootstrap=10)
+    with pytest.raises(ProbeError, match="different clips"):
+        compare_classes(whole, fewer)
