@@ -273,12 +273,12 @@ def score_combinations(run: Run, progress: bool = True) -> str:
     from tqdm import tqdm
 
     absent, rows, chosen = why_absent(run), [], run_benchmarks(run)
+    path, table = run.folder / "combinations" / "scores.csv", pd.DataFrame(columns=COLUMNS)
     for name in tqdm(chosen, unit="benchmark", desc="probe", disable=not progress):
         labels = {"benchmark": name, "title": chosen[name].title, "kind": chosen[name].kind}
         rows += [{**labels, **row} for row in _benchmark_rows(run, name, absent)]
-    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
-    path = run.folder / "combinations" / "scores.csv"
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+        table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+        write_text(path, table.to_csv(index=False, lineterminator="\n"))  # can be read meanwhile
     return f"{int(table['value'].notna().sum())} of {len(table)} scored: {path}"
 
 # %% ../nbs/23_bases.ipynb #bas00021
