@@ -12,6 +12,7 @@ export MALLOC_MMAP_THRESHOLD_ := 1073741824
 reproduce: .venv/installed
 	snakemake --cores all --configfile config/$(PROFILE).yaml --scheduler greedy --rerun-incomplete --nolock --keep-going --quiet rules
 	@echo "figures and tables: $$(sed -n 's/^gallery: //p' config/$(PROFILE).yaml)/README.md"
+test: export OMP_NUM_THREADS := 1# two workers of two threads each would wait for each other on two cores
 test: .venv/installed
 	pytest tests/test_notebooks.py
 	nbdev_test --n_workers 2
