@@ -12,11 +12,10 @@ export MALLOC_MMAP_THRESHOLD_ := 1073741824
 reproduce: .venv/installed
 	snakemake --cores all --configfile config/$(PROFILE).yaml --scheduler greedy --rerun-incomplete --nolock --keep-going --quiet rules
 	@echo "figures and tables: $$(sed -n 's/^gallery: //p' config/$(PROFILE).yaml)/README.md"
-test: export OMP_NUM_THREADS := 1# two workers of two threads each would wait for each other on two cores
 test: .venv/installed
 	pytest tests/test_notebooks.py
-	nbdev_test --n_workers 2
-	pytest -n 2 --dist loadfile --ignore tests/test_notebooks.py
+	OMP_NUM_THREADS=1 nbdev_test --n_workers 2
+	OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile --ignore tests/test_notebooks.py
 bench: .venv/installed
 	python benchmarks/run.py
 default-model: .venv/installed
