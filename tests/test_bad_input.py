@@ -207,7 +207,9 @@ def test_broken_data_sets_get_a_line_each_and_cost_nothing_else(data):
     for path in (data / "hmdb51").glob("*.txt"):
         path.unlink()
     told, run = notes(data)
-    assert list(clip_tables(run)) == ["ucf101"] and told["ucf101"].startswith("8 clips; ")
+    assert list(clip_tables(run)) == ["ucf101", "diving48"] and told["ucf101"].startswith(
+        "8 clips; "
+    )
     words = {
         "cia-ssv2": "ssv2: is a file; give the folder", "ssv2": "is a file", "ssv2-temporal": "is a file",
         "cia-epic": "EPIC_100_validation.csv: is not a CSV table", "cia-charades": "Charades_v1_test.csv: line 9 is not UTF-8 text",
