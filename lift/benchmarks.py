@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['BENCHMARKS', 'PARTS', 'CODES', 'FAMILIES', 'SUMMARY_COLUMNS', 'STEPS', 'Benchmark', 'synthetic_clips',
            'run_benchmarks', 'make_clip_tables', 'benchmark_clips', 'clip_tables', 'why_absent', 'clips_by_folder',
-           'extract_features', 'feature_stores', 'split_method', 'method_title', 'feature_part', 'why_no_model',
-           'train_model', 'fit_lift', 'model_folder', 'embed_clips', 'read_embedding', 'probe_benchmarks',
-           'read_summary', 'read_group_results', 'fold_caption', 'run_step', 'mining_counts']
+           'extract_tables', 'extract_features', 'feature_stores', 'stored_ids', 'split_method', 'method_title',
+           'feature_part', 'why_no_model', 'train_model', 'fit_lift', 'model_folder', 'embed_clips', 'read_embedding',
+           'probe_benchmarks', 'score_benchmark', 'accuracy_of', 'read_summary', 'read_group_results', 'fold_caption',
+           'run_step', 'mining_counts']
 
 # %% ../nbs/23_benchmarks.ipynb #92ed6416
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import torch
+from sklearn.base import BaseEstimator
 from tqdm import tqdm
 
 from .checkpoints import CONVERGED_MODEL
@@ -179,6 +181,19 @@ def clips_by_folder(run: Run) -> dict[str, pd.DataFrame]:
     return {folder: pd.concat(parts).drop_duplicates("clip_id") for folder, parts in tables.items()}
 
 
+def extract_tables(
+    tables: dict[str, pd.DataFrame], out: Path, backbone: torch.nn.Module, settings: dict,
+    progress: bool,
+) -> list[str]:  # fmt: skip
+    """Fill the store `out`/folder of each data set; one report per data set."""
+    from lift.extraction import extract
+
+    return [
+        f"{folder}: {extract(clips, out / folder, backbone, progress=progress, **settings)}"
+        for folder, clips in tables.items()
+    ]
+
+
 def extract_features(run: Run, progress: bool = True) -> str:
     """Fill the feature store of every data set that has clips; one report per data set."""
     tables, out = clips_by_folder(run), run.folder / "features"
@@ -187,16 +202,12 @@ def extract_features(run: Run, progress: bool = True) -> str:
         return "no data set is there: no features"
     # timm takes seconds to import, and no other step needs it
     from lift.backbones import create_backbone
-    from lift.extraction import extract
 
     settings = dict(run.parameters["features"])
     of_backbone = {"weights", "compile", "grid", "middle"} & set(settings)
     options = {name: settings.pop(name) for name in of_backbone}
-    backbone, lines = create_backbone(settings.pop("backbone"), **options), []
-    for folder, clips in tables.items():
-        report = extract(clips, out / folder, backbone, progress=progress, **settings)
-        lines.append(f"{folder}: {report}")
-    return "\n".join(lines)
+    backbone = create_backbone(settings.pop("backbone"), **options)
+    return "\n".join(extract_tables(tables, out, backbone, settings, progress))
 
 # %% ../nbs/23_benchmarks.ipynb #5e1f0d09
 def feature_stores(run: Run) -> dict[str, FeatureStore]:
@@ -207,7 +218,7 @@ def feature_stores(run: Run) -> dict[str, FeatureStore]:
     return {folder: FeatureStore.open(path) for folder, path in made.items()}
 
 
-def _there(clips: pd.DataFrame, store: FeatureStore | None) -> list[str]:
+def stored_ids(clips: pd.DataFrame, store: FeatureStore | None) -> list[str]:
     """The clips that have features, in the order of the table."""
     return [] if store is None else [clip_id for clip_id in clips["clip_id"] if clip_id in store]
 
@@ -389,7 +400,7 @@ def embed_clips(run: Run, progress: bool = True) -> str:
 def read_embedding(run: Run, benchmark: str, name: str) -> pd.DataFrame:
     """The embeddings of a benchmark's clips, indexed by clip id; `EmbeddingError` for none."""
     store = feature_stores(run).get(BENCHMARKS[benchmark].folder)
-    ids = _there(benchmark_clips(run, benchmark), store)
+    ids = stored_ids(benchmark_clips(run, benchmark), store)
     if not ids:
         raise EmbeddingError(f"{benchmark}: no features are there")
     _check_embeddings(run, store, name)
@@ -417,7 +428,7 @@ def probe_benchmarks(run: Run, progress: bool = True) -> str:
     chosen = run_benchmarks(run)
     for name in tqdm(chosen, unit="benchmark", desc="probe", disable=not progress):
         benchmark, store, clips = chosen[name], stores.get(chosen[name].folder), tables.get(name)
-        ids = [] if name in absent else _there(clips, store)
+        ids = [] if name in absent else stored_ids(clips, store)
         labels = {"benchmark": name, "title": benchmark.title, "kind": benchmark.kind}
         for method in run.parameters["real"]["methods"][benchmark.kind]:
             if ids:
@@ -439,16 +450,15 @@ def _score(
     try:
         _check_embeddings(run, store, method)
         tables = _embeddings(run, store, method, ids)
-        _probe(tables, clips, name, run.probe_settings).save(folder)
+        score_benchmark(tables, clips, name, run.probe_settings).save(folder)
     except (ProbeError, EmbeddingError) as error:
         return {"reason": str(error)}
     numbers = json.loads((folder / "summary.json").read_text())
-    numbers["dimension"] = _dimension(run, store, method)
+    numbers |= {**accuracy_of(numbers), "dimension": _dimension(run, store, method)}
     if BENCHMARKS[name].kind == "chiral":
         clips_scored = pd.read_csv(folder / "groups.csv")["n_validation"].sum()
-        return {**numbers, "value": numbers["mean"], "n_validation": int(clips_scored)}
-    best = {"value": "top1", "low": "top1_low", "high": "top1_high"}
-    return {**numbers, **{column: numbers[key] for column, key in best.items()}}
+        numbers["n_validation"] = int(clips_scored)
+    return numbers
 
 
 def _check_embeddings(run: Run, store: FeatureStore, method: str) -> None:
@@ -469,15 +479,25 @@ def _dimension(run: Run, store: FeatureStore, name: str) -> int:
     return pq.read_schema(_embedding_file(run, store, name)).field("embedding").type.list_size
 
 
-def _probe(
-    tables: Iterator[pd.DataFrame], clips: pd.DataFrame, name: str, settings: dict[str, int]
-) -> GroupResults | ClassResults:
-    """One probe per group, by folds where the clips have them, or one of all classes."""
-    if BENCHMARKS[name].kind == "chiral" and "fold" in clips.columns:
-        return probe_folds(pd.concat(tables), clips, "ridge_balanced", **settings)
-    if BENCHMARKS[name].kind == "chiral":
-        return probe_groups(pd.concat(tables), clips, **settings)
-    return probe_classes(tables, clips, **settings)
+def score_benchmark(
+    tables: Iterable[pd.DataFrame], clips: pd.DataFrame, name: str, settings: dict[str, int],
+    probe: str | BaseEstimator | None = None,
+) -> GroupResults | ClassResults:  # fmt: skip
+    """One probe per group, by folds where the clips have them, or one of all classes.
+
+    `probe`: None for the paper's ridge, which weighs both classes alike where there are folds.
+    """
+    if BENCHMARKS[name].kind == "classes":
+        return probe_classes(tables, clips, probe=probe or "ridge", **settings)
+    if "fold" in clips.columns:
+        return probe_folds(pd.concat(tables), clips, probe or "ridge_balanced", **settings)
+    return probe_groups(pd.concat(tables), clips, probe or "ridge", **settings)
+
+
+def accuracy_of(summary: dict[str, float]) -> dict[str, float]:
+    """The summary's accuracy and interval in percent: the mean over groups, or top-1."""
+    names = ("mean", "low", "high") if "mean" in summary else ("top1", "top1_low", "top1_high")
+    return dict(zip(("value", "low", "high"), (summary[name] for name in names), strict=True))
 
 # %% ../nbs/23_benchmarks.ipynb #061cdc41
 def read_summary(run: Run, kind: str) -> pd.DataFrame:
