@@ -17,7 +17,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ import typer
 from typer.core import TyperCommand
 
 from .config import read_section
-from .io import InputError, LiftError
+from .io import InputError, LiftError, first_five
 
 # %% ../nbs/30_cli.ipynb #0543fe5e
 app = typer.Typer(
@@ -133,13 +133,6 @@ def _check_file(path: Path) -> None:
     _check_folder(path.parent)
 
 
-def _some(names: Iterable[object], limit: int = 5) -> str:
-    """The first names of many, and how many more there are."""
-    names = [str(name) for name in names]
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
-
-
 def _tell(text: str) -> None:
     """A line for a person beside the result."""
     print(f"lift: {text}", file=sys.stderr)
@@ -234,7 +227,7 @@ def _training_ids(table: Any, store: Any, origin: Path) -> list[str]:
         raise InputError(f"{origin}: {cause}; nothing to train on")
     if lacking:
         count = f"{len(lacking)} of {len(wanted)} training clips of {origin}"
-        _tell(f"{count} are not in {store.path}: {_some(lacking)}")
+        _tell(f"{count} are not in {store.path}: {first_five(lacking)}")
     return [clip_id for clip_id in wanted if clip_id in store]
 
 # %% ../nbs/30_cli.ipynb #75cd12f9
@@ -351,7 +344,7 @@ def _find_videos(sources: list[Path]) -> tuple[list[Path], list[Path]]:
             raise FileNotFoundError(f"{source}: no such video or folder")
     if not videos:
         known, places = ", ".join(sorted(VIDEO_SUFFIXES)), ", ".join(map(str, sources))
-        passed = f"; passed over: {_some(others)}" if others else ""
+        passed = f"; passed over: {first_five(others)}" if others else ""
         raise FileNotFoundError(f"no video ({known}) in {places}{passed}")
     return videos, others
 
@@ -461,10 +454,10 @@ def _tell_left_out(result: dict[str, Any]) -> None:
         _tell(cause if cause.startswith(f"{path}: ") else f"{path}: {cause}")
     if others := result["passed_over"]:
         what = "1 file is no video" if len(others) == 1 else f"{len(others)} files are no videos"
-        _tell(f"{what} by name and passed over: {_some(others)}")
+        _tell(f"{what} by name and passed over: {first_five(others)}")
     if absent := result["absent"]:
         cause = "could not be extracted into the store and have no embedding"
-        _tell(f"{len(absent)} clips {cause}: {_some(absent)}")
+        _tell(f"{len(absent)} clips {cause}: {first_five(absent)}")
 
 # %% ../nbs/30_cli.ipynb #e220ebe4
 @app.command()
@@ -491,9 +484,9 @@ def probe(
     _report(results.summary(), as_json, f"{results}\n{out}")
     missing, excluded = results.missing, results.excluded
     if as_json and missing:  # the text names them too
-        _tell(f"{len(missing)} clips of {clips} have no embedding: {_some(missing)}")
+        _tell(f"{len(missing)} clips of {clips} have no embedding: {first_five(missing)}")
     if as_json and excluded:
-        causes = _some(f"{group} ({cause})" for group, cause in excluded.items())
+        causes = first_five(f"{group} ({cause})" for group, cause in excluded.items())
         _tell(f"{len(excluded)} groups could not be scored: {causes}")
 
 # %% ../nbs/30_cli.ipynb #dg000002
@@ -522,7 +515,9 @@ def _labelled(source: Any, labels: Path) -> tuple[Any, dict[str, str]]:
     known = read_clips(labels).set_index("clip_id")["label"].to_dict()
     ids = list(source["clip_id"] if isinstance(source, pd.DataFrame) else source.ids)
     if lacking := [clip_id for clip_id in ids if clip_id not in known]:
-        _tell(f"{len(lacking)} of {len(ids)} clips have no label in {labels}: {_some(lacking)}")
+        _tell(
+            f"{len(lacking)} of {len(ids)} clips have no label in {labels}: {first_five(lacking)}"
+        )
     if isinstance(source, pd.DataFrame):
         source = source[source["clip_id"].isin(known)].reset_index(drop=True)
     return source, {clip_id: known[clip_id] for clip_id in ids if clip_id in known}
@@ -568,7 +563,7 @@ def diagnose(
     for line in found.omissions():
         _tell(line)
     if others:
-        _tell(f"passed over, no videos by name: {len(others)}: {_some(others)}")
+        _tell(f"passed over, no videos by name: {len(others)}: {first_five(others)}")
     if (found.left_out["change"] == "").any():
         raise typer.Exit(1)
 

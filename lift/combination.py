@@ -14,8 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from .data.clips import first_five
-from .io import InputError
+from .io import InputError, first_five
 
 # %% ../nbs/09_combination.ipynb #c0b00007
 class Combination(TransformerMixin, BaseEstimator):

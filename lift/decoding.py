@@ -751,7 +751,7 @@ def _counted(pictures: Iterable[Any], index: VideoIndex) -> _Numbered:
             if now != group:
                 first = int(index.keys[max(now, 0)])
                 if group >= 0 and rank + 1 != first:
-                    cause = f"frames before {first} are missing: they cannot be told apart"
+                    cause = f"frames before {first} are missing: they cannot be distinguished"
                     raise DecoderFault(cause)
                 group, rank = now, first - 1
         rank += 1

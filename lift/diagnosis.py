@@ -20,7 +20,7 @@ import pandas as pd
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
 
-from .intervals import middle_95
+from .intervals import middle_95, resampled_weights
 from .io import InputError, LiftError, write_text
 from .tables import save_table, with_interval
 from .video import VideoError, VideoFile, frame_range, sample_indices
@@ -166,9 +166,8 @@ def _row(measure: str, values: np.ndarray, mean: float, p: float = math.nan) -> 
 
 def _weights(count: int, samples: int, seed: int) -> np.ndarray:
     """Weights `(samples, count)` of resampled clips; the first row weighs all the same."""
-    drawn = max(count - 1, 1)  # with one fewer the variance is unbiased
-    rows = np.random.default_rng(seed).multinomial(drawn, np.full(count, 1 / count), samples)
-    return np.concatenate([np.full((1, count), 1 / count), rows / drawn])
+    rows = resampled_weights(np.random.default_rng(seed), count, samples)
+    return np.concatenate([np.full((1, count), 1 / count), rows])
 
 
 def _weighted(values: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, float]:

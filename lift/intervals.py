@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IntervalError', 'middle_95', 'wilson_95', 'resample_accuracies', 'resample_gains', 'resample_precisions',
-           'resample_means', 'seed_clip_interval']
+           'resample_means', 'resampled_weights', 'seed_clip_interval']
 
 # %% ../nbs/09_intervals.ipynb #itv00004
 from collections.abc import Sequence
@@ -91,7 +91,7 @@ def resample_means(values: np.ndarray, samples: int, seed: int) -> np.ndarray:
     return values[np.random.default_rng(seed).integers(len(values), size=size)].mean(1)
 
 
-def _resampled_weights(generator: np.random.Generator, count: int, samples: int) -> np.ndarray:
+def resampled_weights(generator: np.random.Generator, count: int, samples: int) -> np.ndarray:
     """Weights `(samples, count)` of resampled items; each row sums to 1."""
     drawn = _one_fewer(count)
     return generator.multinomial(drawn, np.full(count, 1 / count), samples) / drawn
@@ -107,12 +107,12 @@ def seed_clip_interval(
         raise IntervalError(f"scores (seeds, clips) need a group per clip, {found}")
     _check(samples, scores.shape)
     generator = np.random.default_rng(seed)
-    seeds = _resampled_weights(generator, len(scores), samples)  # (samples, S)
+    seeds = resampled_weights(generator, len(scores), samples)  # (samples, S)
     means, draws = [], np.zeros(samples)
     names = np.unique(groups)
     for name in names:
         part = scores[:, groups == name]  # (S, N_g)
-        clips = _resampled_weights(generator, part.shape[1], samples)  # (samples, N_g)
+        clips = resampled_weights(generator, part.shape[1], samples)  # (samples, N_g)
         draws += ((clips @ part.T) * seeds).sum(1) / len(names)
         means.append(part.mean())
     return float(np.mean(means)), *middle_95(draws)

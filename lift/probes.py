@@ -35,9 +35,9 @@ from lift.classifiers import (
     ridge_cv,
     select,
 )
-from .data.clips import first_five, require_clips
+from .data.clips import require_clips
 from .intervals import middle_95, resample_accuracies, resample_gains, resample_means, wilson_95
-from .io import LiftError, write_json, write_text
+from .io import LiftError, first_five, write_json, write_text
 from .store import FeatureStore, StoreView
 
 # %% ../nbs/09_probes.ipynb #2d0c8485

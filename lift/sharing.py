@@ -24,7 +24,7 @@ from .data.chiral import parse_range, read_lists, statistics
 from .data.clips import check_clips
 from .data.status import left_out
 from .io import InputError, MissingExtraError, write_text, write_whole
-from .tables import _markdown
+from .tables import markdown_table
 
 # %% ../nbs/25_sharing.ipynb #sh000006
 @dataclass(frozen=True)
@@ -194,11 +194,11 @@ def _card_text(facts: Facts, clips: pd.DataFrame, groupless: int, with_videos: b
         f"**Licence.** {facts.terms}",
         f"## Counts\n\n{int(total['groups'])} groups, {int(total['train'])} training clips, "
         f"{int(total['validation'])} validation clips.",
-        _markdown(counts, ["left"] + ["right"] * (counts.shape[1] - 1)),
+        markdown_table(counts, ["left"] + ["right"] * (counts.shape[1] - 1)),
         f"{groupless} clips of the table belong to no group and are not in here."
         f" From the annotations: {left}.",
         "## Columns",
-        _markdown(known, ["left", "left"]),
+        markdown_table(known, ["left", "left"]),
         f"## Use\n\n```python\nfrom datasets import load_dataset\n\n"
         f'load_dataset("FOLDER OR HUB ID", "{first}")  # one group; all without a name\n```',
     ]

@@ -9,7 +9,6 @@ __all__ = ['ClipFormat', 'empty_network', 'VideoBackbone', 'create_video_backbon
 import json
 import pickle
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from . import internvideo, vjepa
@@ -34,6 +32,7 @@ from lift.backbones import (
     download_error,
     published_origin,
     reach_hub,
+    read_checkpoint,
     weights_hash,
 )
 from .catalogue import BackboneEntry, find_entry
@@ -378,26 +377,11 @@ def _load_file(entry: BackboneEntry, weights: str | Path | None) -> _Loaded:
         network = _own_network(entry)
     if weights != "random":
         read = (vjepa if entry.family == "vjepa2_1" else internvideo).from_official
-        read(_read_checkpoint(Path(weights)), network, str(weights))
+        read(read_checkpoint(Path(weights)), network, str(weights))
     form, transform = _own_format(entry)
     mean, std = (tuple(255 * value for value in values) for values in _IMAGENET)
     origin = "random" if weights == "random" else "file"
     return _Loaded(network, form, _Preprocessing(transform, mean, std), origin)
-
-
-def _read_checkpoint(path: Path) -> dict:
-    """A checkpoint of tensors, some of them in groups; nothing in it is run."""
-    if fault := weights_fault(path):
-        raise WeightsError(fault)
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    try:
-        mapped = zipfile.is_zipfile(path)  # older files have to be read whole
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        detail = f"not a file of weights alone, or cut short ({cause})"
-        raise WeightsError(f"{path}: {detail}; copy or download it again") from error
 
 # %% ../nbs/04_video_backbones.ipynb #vbb00024
 def _check_row(loaded: _Loaded, entry: BackboneEntry, weights: object) -> None:

@@ -17,7 +17,7 @@ from lift.data.status import (
     VideoFiles,
     check_root,
     examine,
-    find_file,
+    find_splits,
     finish_clips,
     need_file,
     read_json,
@@ -60,16 +60,12 @@ def diving48_clips(root: str | Path) -> pd.DataFrame:
     Paths are relative to `root`; `attrs["missing"]` and `attrs["unusable"]` say what is left out.
     """
     root = check_root(root)
-    names = {split: f"Diving48_V2_{split}.json" for split in _SPLITS}
-    lists = {
-        _SPLITS[split]: find_file(root, [name, f"annotations/{name}"])
-        for split, name in names.items()
-    }
-    if not any(lists.values()):
-        need_file(root, [names["train"], f"annotations/{names['train']}"])
-    classes, videos, unusable = _class_names(root), VideoFiles(root), {}
-    given = [(path, split) for split, path in lists.items() if path]
-    rows = [row for path, split in given for row in _rows(path, split, classes, videos, unusable)]
+    names = {split: f"Diving48_V2_{name}.json" for name, split in _SPLITS.items()}
+    lists = {split: [name, f"annotations/{name}"] for split, name in names.items()}
+    lists, classes = find_splits(root, lists, "train"), _class_names(root)
+    videos, unusable, rows = VideoFiles(root), {}, []
+    for split, path in lists.items():
+        rows += _rows(path, split, classes, videos, unusable)
     columns = ["clip_id", "path", "start", "end", "looked_for", "split", "label"]
     table = pd.DataFrame(rows, columns=columns).astype({"start": float, "end": float})
     again = table["clip_id"].duplicated()
