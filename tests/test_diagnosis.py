@@ -1,6 +1,7 @@
 """The diagnosis: shares that are shares, a probe that cannot cheat, verdicts that controls earn."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -257,7 +258,7 @@ def test_the_page_holds_the_verdict_the_figure_and_what_is_left_out(tmp_path):
 
 @pytest.fixture(scope="module")
 def spots(tmp_path_factory):
-    """Twelve videos of a spot that moves to the right, and one that is no video."""
+    """Twelve videos of a spot that moves to the right, and one that is no video; only read."""
     folder = tmp_path_factory.mktemp("spots")
     for n in range(12):
         clip = np.zeros((20, 32, 64, 3), np.uint8)
@@ -356,9 +357,10 @@ def command(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
 
 
 def test_the_command_on_videos_names_what_it_could_not_read(spots, tmp_path, monkeypatch, capsys):
-    (spots / "notes.txt").touch()
+    folder = shutil.copytree(spots, tmp_path / "videos")
+    (folder / "notes.txt").touch()
     code, out, err = command(
-        monkeypatch, capsys, "test_diagnosis:last_columns", spots, "--out", tmp_path / "page",
+        monkeypatch, capsys, "test_diagnosis:last_columns", folder, "--out", tmp_path / "page",
         "--frames", 4, "--frames", 8, "--bootstrap", 100, "--json",
     )  # fmt: skip
     assert code == 1, "a video could not be read"
@@ -371,10 +373,11 @@ def test_the_command_on_videos_names_what_it_could_not_read(spots, tmp_path, mon
 def test_the_command_on_a_table_with_labels(spots, tmp_path, monkeypatch, capsys):
     table = pd.DataFrame({"clip_id": [f"spot {n}" for n in range(12)], "split": "train",
                           "path": [f"spot-{n:02d}.mp4" for n in range(12)], "label": "moves"})  # fmt: skip
-    table.to_csv(spots / "clips.csv", index=False)
+    folder = shutil.copytree(spots, tmp_path / "videos")
+    table.to_csv(folder / "clips.csv", index=False)
     table[:10].to_csv(tmp_path / "labels.csv", index=False)
     code, out, err = command(
-        monkeypatch, capsys, "mean", spots / "clips.csv", "--out", tmp_path / "page", "--frames", 3,
+        monkeypatch, capsys, "mean", folder / "clips.csv", "--out", tmp_path / "page", "--frames", 3,
         "--labels", tmp_path / "labels.csv", "--bootstrap", 50, "--device", "cpu",
     )  # fmt: skip
     assert code == 0 and out.startswith("Blind. At 3 frames") and "10 clips)" in out
