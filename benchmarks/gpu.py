@@ -234,27 +234,34 @@ def pipeline_rows(options: argparse.Namespace, folder: Path, peaks: dict) -> Ite
         }
 
 
-def save_page(tables: dict[str, list[dict]], peaks: dict, options: argparse.Namespace) -> None:
+def text(value: object, column: str) -> str:
+    """A cell: a cosine with five decimals, other numbers with three digits or whole."""
+    if not isinstance(value, float):
+        return str(value)
+    if pd.isna(value):
+        return "-"
+    if "cosine" in column:
+        return f"{value:.5f}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def save_page(found: dict, folder: Path) -> None:
     """Write gpu.md and gpu.json; after each row, so that a cut run keeps what it measured."""
-    torch_version = torch.__version__.split("+")[0]
+    peaks = [f"{v:.0f} TFLOP/s in {name}" for name, v in found["peaks (TFLOP/s)"].items()]
     parts = [
-        f"# Speed on a GPU\n\n{card(options.device)}, {os.cpu_count()} CPU cores, torch "
-        f"{torch_version}. Weights are random: speed does not depend on them. Measured by "
-        "`python benchmarks/gpu.py`.\n\nThe product of two matrices reaches "
-        + " and ".join(f"{value:.0f} TFLOP/s in {name}" for name, value in peaks.items())
-        + ': "share of peak" is against these.'
+        f"# Speed on a GPU\n\n{found['card']}, {found['cores']} CPU cores, torch "
+        f"{found['provenance']['versions']['torch']}. Weights are random: speed does not depend on "
+        "them. Measured by `python benchmarks/gpu.py`.\n\nThe product of two matrices reaches "
+        f'{" and ".join(peaks)}: "share of peak" is against these.'
     ]
-    for title, rows in tables.items():
-        if rows:
-            frame = pd.DataFrame(rows)
-            cells = frame.map(
-                lambda v: "-" if pd.isna(v) else f"{v:.4g}" if isinstance(v, float) else str(v)
-            )
-            sides = ["right" if pd.api.types.is_numeric_dtype(frame[c]) else "left" for c in frame]
-            parts += [f"## {title.capitalize()}\n\n{NOTES[title]}", markdown_table(cells, sides)]
-    write_text(options.out / "gpu.md", "\n\n".join(parts) + "\n")
-    found = {"card": card(options.device), "peaks (TFLOP/s)": peaks, **tables}
-    save_json({**found, "provenance": provenance("gpu", 0)}, options.out, "gpu")
+    for title, rows in found["tables"].items():
+        frame = pd.DataFrame(rows)
+        cells = pd.DataFrame({c: [text(v, c) for v in frame[c]] for c in frame})
+        sides = ["right" if pd.api.types.is_numeric_dtype(frame[c]) else "left" for c in frame]
+        parts += [f"## {title.capitalize()}\n\n{NOTES[title]}"]
+        parts += [markdown_table(cells, sides)] if rows else []
+    write_text(folder / "gpu.md", "\n\n".join(parts) + "\n")
+    save_json(found, folder, "gpu")
 
 
 def main() -> None:
@@ -274,11 +281,14 @@ def main() -> None:
             ),
         }
         tables: dict[str, list[dict]] = {title: [] for title in sources}
+        machine = {"card": card(options.device), "cores": os.cpu_count()}
+        found = {**machine, "peaks (TFLOP/s)": peaks, "tables": tables}
+        found["provenance"] = provenance("gpu", 0)
         for title, rows in sources.items():
             for row in rows:
                 print(row, flush=True)
                 tables[title].append(row)
-                save_page(tables, peaks, options)
+                save_page(found, options.out)
 
 
 if __name__ == "__main__":
