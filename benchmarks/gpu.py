@@ -256,6 +256,7 @@ def save_page(found: dict, folder: Path) -> None:
     ]
     for title, rows in found["tables"].items():
         frame = pd.DataFrame(rows)
+        frame = frame[[*frame.select_dtypes(exclude="number"), *frame.select_dtypes("number")]]
         cells = pd.DataFrame({c: [text(v, c) for v in frame[c]] for c in frame})
         sides = ["right" if pd.api.types.is_numeric_dtype(frame[c]) else "left" for c in frame]
         parts += [f"## {title.capitalize()}\n\n{NOTES[title]}"]
