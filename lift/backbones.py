@@ -25,7 +25,13 @@ from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .acceleration import GridNetwork, compile_network, fold_batch_norms, mix_precision
+from lift.acceleration import (
+    GridNetwork,
+    compile_network,
+    fold_batch_norms,
+    mix_precision,
+    split_attention,
+)
 from .catalogue import CATALOGUE, BackboneEntry, catalogue_table, find_entry
 from .equivariant import MIDDLE_GRID
 from .fingerprint import reference_embedding, reference_fault
@@ -405,6 +411,8 @@ def _arranged(network: nn.Module, plan: BackbonePlan, size: int) -> nn.Module:
         network.to(memory_format=plan.layout)
     if plan.mixed:
         mix_precision(network)
+    if plan.precision == torch.bfloat16 and plan.device.type == "cpu":
+        split_attention(network)
     network.to(plan.device)
     if plan.grid or plan.middle is not None:
         network = GridNetwork(network, plan.grid, plan.middle)

@@ -461,3 +461,13 @@ def test_compiling_without_onnx_runtime_says_what_to_install(monkeypatch, packag
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=r'pip install "lift\[repro\]"'):
         compiled("test_vit", "random")
+
+
+def test_attention_of_a_transformer_in_bfloat16_is_split_on_a_cpu_and_keeps_the_features():
+    plain = create_backbone("vit_tiny_patch16_224", "random", "cpu", "float32")
+    halved = create_backbone("vit_tiny_patch16_224", "random", "cpu", "bfloat16")
+    assert all(block.attn.fused_attn for block in plain.network.blocks)
+    assert not any(block.attn.fused_attn for block in halved.network.blocks)
+    frames = torch.randint(0, 256, (1, 2, 3, 224, 224), dtype=torch.uint8)
+    cosine = torch.nn.functional.cosine_similarity(plain(frames), halved(frames), dim=-1)
+    assert cosine.min() > 0.999
