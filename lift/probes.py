@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['PROBES', 'TOKEN_PROBES', 'CONTROLS', 'ProbeError', 'GroupResults', 'probe_groups', 'probe_folds', 'compare_groups',
-           'compare_many', 'ClassResults', 'probe_classes', 'compare_classes', 'probe_tokens']
+           'compare_many', 'scaler_moves', 'ClassResults', 'probe_classes', 'compare_classes', 'probe_tokens']
 
 # %% ../nbs/09_probes.ipynb #da941e8a
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from zlib import crc32
 
@@ -432,6 +433,30 @@ def compare_many(
         ]
     )
     return rows.assign(p_value_holm=_holm(rows["p_value"].to_numpy()))
+
+# %% ../nbs/09_probes.ipynb #sca10001
+def scaler_moves(
+    embeddings: dict[str, pd.DataFrame],
+    probes: dict[str, BaseEstimator],
+    score: Callable[[pd.DataFrame, BaseEstimator], GroupResults],
+    bootstrap: int = 10000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Embeddings under probes, as they are and behind a `StandardScaler`: two rows for each.
+
+    `score` gives the results of an embedding under a probe. Columns: method, dimension, probe, way,
+    those of the summary, and in the second row `move`, `move_low`, `move_high`: points, 95 %.
+    """
+    rows = []
+    for (method, table), (name, probe) in product(embeddings.items(), probes.items()):
+        plain = score(table, probe)
+        scaled = score(table, make_pipeline(StandardScaler(), probe))
+        found = compare_groups(scaled, plain, bootstrap, seed)
+        moved = {"move": found["difference"], "move_low": found["low"], "move_high": found["high"]}
+        labels = {"method": method, "dimension": table.shape[1], "probe": name}
+        rows.append({**labels, "way": "as it is", **plain.summary()})
+        rows.append({**labels, "way": "StandardScaler", **scaled.summary(), **moved})
+    return pd.DataFrame(rows)
 
 # %% ../nbs/09_probes.ipynb #a1bc0010
 class _NormalEquations:
