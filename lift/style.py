@@ -182,7 +182,8 @@ def _made_by(folder: Path) -> list[str]:
     made = json.loads(file.read_text(encoding="utf-8"))
     name, config = made["profile"], relpath(root / "config", page)
     commit, _, dirty = made["commit"].partition("-")
-    run = f"commit `{commit[:7]}`{' with changes' * bool(dirty)}, [profile {name}]({config}/{name}.yaml)"
+    commit = f"commit `{commit[:7]}`" + " with changes" * bool(dirty)
+    run = f"{commit}, [profile {name}]({config}/{name}.yaml)"
     versions = f"seed {made['seed']}, [versions]({folder.name}/{file.name})"
     again = f"`make reproduce PROFILE={name} ONLY={folder.name}`"
     return [f"{line}: {run}, {versions}. Again: {again}"]
