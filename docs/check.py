@@ -24,7 +24,8 @@ class _Page(HTMLParser):
 
 def broken_links(site: Path) -> list[str]:
     """Links to a file or an anchor that the site does not have; those to other sites are left."""
-    pages = {path.resolve(): _Page(path) for path in site.rglob("*.html")}
+    own = [path.resolve() for path in site.rglob("*.html") if "_static" not in path.parts]
+    pages = {path: _Page(path) for path in own}
     broken = []
     for path, page in pages.items():
         for link in page.links:

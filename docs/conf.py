@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "docs"), str(ROOT / "tools")]
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 import pages  # noqa: E402
 
 _settings = configparser.ConfigParser(delimiters=["="])
@@ -34,13 +34,13 @@ nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "attrs_block", "attrs_inline"]
 myst_heading_anchors = 4
 default_role = "code"
+highlight_language = "none"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
 add_module_names = False
 toc_object_entries_show_parents = "hide"
-nitpicky = False
 
 html_theme = "pydata_sphinx_theme"
 html_static_path = ["_static"]
@@ -49,13 +49,18 @@ html_title = "lift"
 html_show_sourcelink = False
 html_copy_source = False
 html_math_renderer = "mathml"
+_alone = ("index", "start", "limits", "cite")  # pages without pages below them
+html_sidebars = {f"docs/{name}": [] for name in _alone}
+html_context = {"default_mode": "auto"}
 html_theme_options = {
+    "header_links_before_dropdown": 7,
     "navbar_end": ["theme-switcher"],
     "footer_start": ["copyright"],
     "footer_end": [],
     "secondary_sidebar_items": ["page-toc"],
     "show_prev_next": True,
     "navigation_depth": 2,
+    "show_toc_level": 2,
 }
 
 
@@ -69,7 +74,10 @@ def read_source(app, docname: str, source: list[str]) -> None:
             cell = {"cell_type": "markdown", "id": "where", "metadata": {}, "source": note}
             notebook["cells"].insert(1, cell)
             source[0] = json.dumps(notebook)
-    elif docname.startswith("figures/") and not docname.endswith("README"):
+    elif docname.endswith("README") and docname.startswith("figures/"):
+        profile = docname.split("/")[1]
+        source[0] = source[0].replace("# Figures and tables", f"# Figures and tables: {profile}", 1)
+    elif docname.startswith("figures/"):
         source[0] = pages.table_page(docname, source[0])
 
 
@@ -79,25 +87,24 @@ def read_included(app, path: Path, docname: str, content: list[str]) -> None:
 
 
 def skip_member(app, what, name: str, obj, skip: bool, options) -> bool | None:
-    """Leave out the methods that scikit-learn adds to each of its estimators."""
-    return True if re.fullmatch(r"set_\w+_request", name) else None
+    """Leave out scikit-learn's methods of every estimator, and fields, which are listed already."""
+    of_others = re.fullmatch(r"set_\w+_request", name) or type(obj).__name__ == "_tuplegetter"
+    return True if of_others else None
 
 
-# commands that docutils' translation of TeX lacks
-_TEX = ((r"\dots", r"\ldots"), (r"\big", ""), (r"\texttt", r"\text"), ("°", r"^{\circ}"))
+def drop_foreign_sources(app, env) -> None:
+    """Sphinx lists modules whose source it has not found, such as builtins, and links nowhere."""
+    env._viewcode_modules = {name: code for name, code in env._viewcode_modules.items() if code}
 
 
-def mathml(display: bool):
+def mathml(display: str):
     """A visitor that writes an equation as MathML, which browsers draw without a script."""
     from docutils.nodes import SkipNode
-    from docutils.utils.math.latex2mathml import tex2mathml
+    from latex2mathml.converter import convert
 
     def visit(self, node):
-        formula = node.astext()
-        for ours, known in _TEX:
-            formula = formula.replace(ours, known)
-        text = tex2mathml(formula, as_block=display)
-        self.body.append(f'<div class="math">{text}</div>' if display else text)
+        text = convert(node.astext(), display=display)
+        self.body.append(f'<div class="math">{text}</div>' if display == "block" else text)
         raise SkipNode
 
     return visit
@@ -108,5 +115,6 @@ def setup(app):
     app.connect("source-read", read_source)
     app.connect("include-read", read_included)
     app.connect("autodoc-skip-member", skip_member)
-    app.add_html_math_renderer("mathml", (mathml(False), None), (mathml(True), None))
+    app.connect("env-check-consistency", drop_foreign_sources)
+    app.add_html_math_renderer("mathml", (mathml("inline"), None), (mathml("block"), None))
     return {"parallel_read_safe": True}

@@ -3,12 +3,15 @@
 import ast
 import json
 import re
+import sys
+from contextlib import chdir
 from functools import cache
 from pathlib import Path
 
-from made_by import changed, committed
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+from made_by import changed, committed  # noqa: E402
+
 _FIELD = re.compile(r"^    (\w+): (.+?)(?: = (.+?))?(?:  # (.*))?$", re.M)
 
 
@@ -100,7 +103,7 @@ def api_page(module: str) -> str:
         blocks += ["\n".join(["```{eval-rst}", *_entry(module, name), "```"])]
         if heading := above.get(name):
             link = f"/nbs/{notebook}.ipynb#{slug(heading)}"
-            blocks.append(f"Explained in [{heading}]({link}).\n{{.explained}}")
+            blocks.append(f"{{.explained}}\nExplained in [{heading}]({link}).")
     return "\n\n".join(blocks) + "\n"
 
 
@@ -119,8 +122,9 @@ def command_page() -> str:
 def provenance_page() -> str:
     """Every folder of committed figures: what made it, and how much of that code has changed."""
     rows = ["| figures | commit | sources that differ now |", "|---|---|---|"]
-    for folder in committed():
-        found = changed(folder)
+    with chdir(ROOT):
+        known = {folder: changed(folder) for folder in committed()}
+    for folder, found in known.items():
         commit, differ = "not in this clone", "not known"
         if found:
             commit, names, count = found
