@@ -76,7 +76,9 @@ def _entry(module: str, name: str) -> list[str]:
         home = next(other for other, names in public_names().items() if name in names)
         return [f":py:obj:`{name} <{home}.{name}>` comes from ``{home}``."]
     if isinstance(node, ast.FunctionDef):
-        return [f".. autofunction:: {module}.{name}"]
+        # the options of a command have a page of their own
+        names = ", ".join(argument.arg for argument in node.args.args)
+        return [f".. autofunction:: {module}.{name}" + f"({names})" * (module == "lift.cli")]
     if isinstance(node, ast.ClassDef):
         body = "\n".join(source.splitlines()[node.lineno - 1 : node.end_lineno]).split(
             "\n    def "
@@ -99,6 +101,8 @@ def api_page(module: str) -> str:
     notebook, above = notebooks()[module].stem, headings(module)
     promise = ast.get_docstring(parse(module)[1])
     blocks = [f"# {module}", promise + ".", f"Notebook: [{notebook}](/nbs/{notebook}.ipynb)."]
+    if module == "lift.cli":
+        blocks.append("What each command takes: [commands](commands.md).")
     for name in public_names()[module]:
         blocks += ["\n".join(["```{eval-rst}", *_entry(module, name), "```"])]
         if heading := above.get(name):
@@ -198,4 +202,4 @@ def table_page(docname: str, text: str) -> str:
     if folder == "figures":
         where = "`make bench` makes it again"
     links = f"{where} · [csv]({name}.csv) · [tex]({name}.tex)"
-    return f"---\norphan: true\n---\n# {folder}: {name}\n\n{text}\n\n{links}\n"
+    return f"---\norphan: true\n---\n# {folder}: {name}\n\n{links}\n\n{text}\n"

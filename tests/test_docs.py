@@ -40,7 +40,7 @@ def test_every_public_name_is_in_the_reference_and_leads_to_its_explanation(modu
         for heading in re.findall(r"^#+ (.+)$", "".join(cell["source"]), re.M)
     }
     for name in PUBLIC[module]:
-        entry = rf"(autofunction|autoclass):: {module}\.{name}$|py:data:: {name}$|`{name} <lift"
+        entry = rf"(autofunction|autoclass):: {module}\.{name}(\(.*\))?$|py:data:: {name}$|`{name} <lift"
         assert re.search(entry, page, re.M), name
     explained = re.findall(rf"/nbs/{notebook.name}#([^)]*)\)", page)
     assert set(explained) <= anchors
