@@ -1,4 +1,4 @@
-# Two commands matter: `make reproduce` and `make test`. PROFILE is smoke, demo, full, droid or paper; the last two read LIFT_DATA.
+# Two commands matter: `make reproduce` and `make test`. ONLY=name makes the figures of one notebook. PROFILE is smoke, demo, full, droid or paper; the last two read LIFT_DATA.
 PROFILE ?= demo
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,9 +8,9 @@ export LIFT_DATA IN_TEST := 1
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 export MALLOC_MMAP_THRESHOLD_ := 1073741824
 
-.PHONY: reproduce test bench default-model sync clean wheel hooks lab
+.PHONY: reproduce test bench default-model sync clean wheel hooks lab docs
 reproduce: .venv/installed
-	snakemake --cores all --configfile config/$(PROFILE).yaml --scheduler greedy --rerun-incomplete --nolock --keep-going --quiet rules
+	snakemake --cores all --configfile config/$(PROFILE).yaml --scheduler greedy --rerun-incomplete --nolock --keep-going --quiet rules -- $(ONLY:%=runs/$(PROFILE)/notebooks/%.ipynb)
 	@echo "figures and tables: $$(sed -n 's/^gallery: //p' config/$(PROFILE).yaml)/README.md"
 test: .venv/installed
 	pytest tests/test_notebooks.py
@@ -33,6 +33,13 @@ hooks: .venv/installed
 	pre-commit install
 lab: .venv/installed
 	jupyter lab nbs
+docs: .venv/docs
+	python -m sphinx -q -W --keep-going -j auto -c docs -b html -d _docs/doctrees . _docs/html
+	python docs/check.py _docs/html
+	@echo "the site: _docs/html/index.html"
+.venv/docs: .venv/installed
+	$(BIN)/pip install --quiet -e ".[docs]" -c constraints.txt
+	@touch $@
 .venv/installed: settings.ini setup.py constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip

@@ -16,6 +16,7 @@ video = shlex.split(settings["video_requirements"])
 train = shlex.split(settings["train_requirements"])
 mteb = shlex.split(settings["mteb_requirements"])
 repro = shlex.split(settings["repro_requirements"])
+docs = shlex.split(settings["docs_requirements"])
 dev = shlex.split(settings["dev_requirements"])
 
 setup(
@@ -38,6 +39,7 @@ setup(
         "train": train,
         "mteb": mteb,
         "repro": train + repro,
+        "docs": docs,
         "dev": decord + video + train + repro + dev,  # the tests compare both decoders
     },
     entry_points={

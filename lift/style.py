@@ -7,9 +7,11 @@ __all__ = ['PALETTE', 'MARKERS', 'CHANCE', 'CHANCE_KEY', 'set_style', 'save_figu
            'legend_below', 'series_keys', 'reach', 'dots', 'chance_line', 'list_rows', 'log_axis', 'gallery']
 
 # %% ../nbs/19_style.ipynb #5cd27236
+import json
 import math
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from os.path import relpath
 from pathlib import Path
 
 import numpy as np
@@ -165,7 +167,28 @@ def _part(name: str) -> str:
         return "The paper"
     return "Real clips" if start == "droid" else "Further studies"
 
+# %% ../nbs/19_style.ipynb #c19e0a02
+def _made_by(folder: Path) -> list[str]:
+    """What made a notebook's figures and how to make them again; empty outside a checkout."""
+    above = (path for path in folder.resolve().parents if (path / "Snakefile").is_file())
+    if (root := next(above, None)) is None:
+        return []
+    part = "nbs" if _part(folder.name) == "The library" else "nbs/paper"
+    page, file = folder.resolve().parent, folder / "provenance.json"
+    notebook = relpath(root / part / f"{folder.name}.ipynb", page)
+    line = f"Made by [the notebook]({notebook})"
+    if not file.exists():
+        return [f"{line}."]
+    made = json.loads(file.read_text(encoding="utf-8"))
+    name, config = made["profile"], relpath(root / "config", page)
+    commit, _, dirty = made["commit"].partition("-")
+    commit = f"commit `{commit[:7]}`" + " with changes" * bool(dirty)
+    run = f"{commit}, [profile {name}]({config}/{name}.yaml)"
+    versions = f"seed {made['seed']}, [versions]({folder.name}/{file.name})"
+    again = f"`make reproduce PROFILE={name} ONLY={folder.name}`"
+    return [f"{line}: {run}, {versions}. Again: {again}"]
 
+# %% ../nbs/19_style.ipynb #c19e0a03
 def _section(folder: Path) -> list[str]:
     """The figures, tables and data files of one notebook as Markdown blocks, empty for none."""
     figures, tables = [], []
@@ -176,11 +199,20 @@ def _section(folder: Path) -> list[str]:
             figures += [f"![{name}]({link}.png)", f"{text} ([svg]({link}.svg))"]
         elif page.with_suffix(".csv").exists():
             tables += [text, f"([csv]({link}.csv), [tex]({link}.tex))"]
-    data = [f"[{file.stem}]({folder.name}/{file.name})" for file in sorted(folder.glob("*.json"))]
-    found = figures + tables + ([f"Numbers: {', '.join(data)}"] if data else [])
-    return [f"### {folder.name}", *found] if found else []
+    made = _made_by(folder)
+    told = {"provenance"} if made else set()
+    data = [file for file in sorted(folder.glob("*.json")) if file.stem not in told]
+    numbers = ", ".join(f"[{file.stem}]({folder.name}/{file.name})" for file in data)
+    found = figures + tables + [f"Numbers: {numbers}"] * bool(data)
+    return [f"### {folder.name}", *found, *made] if found else []
 
 # %% ../nbs/19_style.ipynb #5e1f0a72
+_INTRODUCTION = (
+    "Under the figures of each notebook stands what made them. The executed notebook is the log of "
+    "its job: it stays in `runs/PROFILE/notebooks`, which git does not keep."
+)
+
+
 def gallery(folder: str | Path) -> Path:
     """Write `folder/README.md`, a page over every figure and table in the sub-folders.
 
@@ -196,5 +228,5 @@ def gallery(folder: str | Path) -> Path:
         hint = "has no sub-folder with a figure or a table: run the notebooks first"
         raise FileNotFoundError(f"{folder} {hint}")
     page = folder / "README.md"
-    write_text(page, "\n\n".join(["# Figures and tables", *blocks]) + "\n")
+    write_text(page, "\n\n".join(["# Figures and tables", _INTRODUCTION, *blocks]) + "\n")
     return page

@@ -341,6 +341,22 @@ def test_a_gallery_shows_all_in_order_and_is_reproducible(tmp_path):
     assert figures.gallery(tmp_path).read_text() == page
 
 
+def test_a_gallery_inside_a_checkout_says_what_made_each_figure(tmp_path):
+    from lift.tables import save_json
+
+    (tmp_path / "Snakefile").touch()
+    gallery = tmp_path / "figures" / "demo"
+    for notebook in ("01_model", "actions"):
+        figures.save_figure(plt.figure(), gallery / notebook, "plot", "A caption.")
+    made = {"profile": "demo", "seed": 3, "commit": "0123456789-dirty", "versions": {}}
+    save_json(made, gallery / "actions", "provenance")
+    page = figures.gallery(gallery).read_text()
+    assert "Made by [the notebook](../../nbs/01_model.ipynb)." in page
+    facts = "commit `0123456` with changes, [profile demo](../../config/demo.yaml), seed 3"
+    assert f"(../../nbs/paper/actions.ipynb): {facts}, [versions](actions/provenance.json)" in page
+    assert "Again: `make reproduce PROFILE=demo ONLY=actions`" in page
+
+
 def test_a_gallery_of_nothing_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="run the notebooks"):
         figures.gallery(tmp_path)

@@ -12,11 +12,12 @@ from pathlib import Path
 from lift import _HOMES
 
 
-def code_of(path: Path) -> str:
-    """The Python of a module or of a notebook's cells."""
+def code_of(path: Path, text: str | None = None) -> str:
+    """The Python of a module or of a notebook's cells; `text` replaces what the file holds now."""
+    text = path.read_text() if text is None else text
     if path.suffix == ".py":
-        return path.read_text()
-    cells = json.loads(path.read_text())["cells"]
+        return text
+    cells = json.loads(text)["cells"]
     return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
 
 
