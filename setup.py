@@ -14,6 +14,7 @@ settings = config["DEFAULT"]
 decord = shlex.split(settings["decord_requirements"])
 video = shlex.split(settings["video_requirements"])
 train = shlex.split(settings["train_requirements"])
+ray = shlex.split(settings["ray_requirements"])
 mteb = shlex.split(settings["mteb_requirements"])
 repro = shlex.split(settings["repro_requirements"])
 dev = shlex.split(settings["dev_requirements"])
@@ -36,6 +37,7 @@ setup(
         "decord": decord,
         "video": video,
         "train": train,
+        "ray": ray,
         "mteb": mteb,
         "repro": train + repro,
         "dev": decord + video + train + repro + dev,  # the tests compare both decoders
