@@ -767,7 +767,7 @@ def doctor(
 ) -> None:
     """Say what is installed, which weights are on this machine, and how to get what is missing."""
     from lift import __version__
-    from lift.backbones import list_backbones
+    from lift.catalogue import list_backbones
 
     backbones = list_backbones()
     result = {
