@@ -9,6 +9,7 @@ __all__ = ['StoreError', 'StoreMismatchError', 'ClipSource', 'FeatureStore', 'St
 import contextlib
 import itertools
 import json
+import os
 import time
 import uuid
 from collections import Counter
@@ -118,6 +119,23 @@ def _read_part(path: Path) -> list[_Entry]:
         raise StoreError(f"{path}: not readable ({error}); {remedy}") from error
 
 
+_SUMMARY = _PART.append(pa.field("part", pa.string()))  # the last part that names the clip
+
+
+def _read_summary(path: Path) -> tuple[pa.Table | None, set[str]]:
+    """The summary of an index and the parts in it; None where it cannot be used."""
+    try:
+        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+        return table, set(json.loads(table.schema.metadata[b"parts"]))
+    except (pa.ArrowException, KeyError, OSError, TypeError, ValueError):
+        return None, set()  # it only saves time: the parts hold all that it does
+
+
+def _column(table: pa.Table, name: str) -> list:
+    """The values of a column; much quicker than Arrow's own `to_pylist`."""
+    return table[name].to_numpy().tolist()
+
+
 def _read_rows(path: Path, rows: list[int]) -> Tensor:
     """Rows `(n, T, D)` float16 of a shard, which is a memory map: only these are touched."""
     try:
@@ -128,6 +146,9 @@ def _read_rows(path: Path, rows: list[int]) -> Tensor:
         raise StoreError(f"{path}: not readable ({error}); {remedy}, then extract again") from error
 
 # %% ../nbs/05_store.ipynb #9e7f20d9
+_SUMMARY_NAME = "summary"
+
+
 class _Index:
     """Which clip is where in the store `path`: its index parts, read and written."""
 
@@ -137,6 +158,8 @@ class _Index:
         self._sources: dict[str, ClipSource | None] = {}
         self._latest: dict[str, str] = {}  # clip id -> the last part that names it, by name
         self._indexed: set[str] = set()
+        self._summary: pa.Table | None = None  # its sources are read when they are asked for
+        self._summed = 0  # parts in the summary on the disk
         self.refresh()
 
     @property
@@ -152,15 +175,51 @@ class _Index:
 
     def refresh(self) -> None:
         """Read what other writers have committed since; the last part that names a clip counts."""
-        parts = sorted((self.path / "index").glob("*.parquet"))
-        committed = {part.stem for part in parts}
-        for part in parts:
-            if part.stem in self._indexed:
-                continue
-            for entry in _read_part(part):
+        folder = self.path / "index"
+        names = os.listdir(folder) if folder.is_dir() else []
+        committed = {name.removesuffix(".parquet") for name in names if name.endswith(".parquet")}
+        if not self._indexed and _SUMMARY_NAME in names:
+            self._take_summary(committed)
+        for part in sorted(committed - self._indexed):
+            for entry in _read_part(folder / f"{part}.parquet"):
                 if entry.shard in committed:  # otherwise its damaged shard was deleted by hand
-                    self._enter(part.stem, entry)
-            self._indexed.add(part.stem)
+                    self._enter(part, entry)
+            self._indexed.add(part)
+        if len(self._indexed) - self._summed >= max(16, self._summed // 64):
+            self._write_summary()
+
+    def _take_summary(self, committed: set[str]) -> None:
+        """Take the index from its summary, unless a part of it was deleted."""
+        table, parts = _read_summary(self.path / "index" / _SUMMARY_NAME)
+        if table is None or not parts <= committed:
+            return
+        self._latest = dict(zip(_column(table, "clip_id"), _column(table, "part"), strict=True))
+        there = table.filter(table["row"].is_valid())
+        places = zip(_column(there, "shard"), _column(there, "row"), strict=True)
+        self._rows = dict(zip(_column(there, "clip_id"), places, strict=True))
+        self._indexed, self._summed, self._summary = parts, len(parts), there
+
+    def _write_summary(self) -> None:
+        """Sum up all parts in one file, so that opening the store reads few; it may be deleted."""
+        self._read_sources()
+        ids, none = sorted(self._latest), (None, None)
+        shards, rows = zip(*(self._rows.get(clip_id, none) for clip_id in ids), strict=True)
+        made_of = zip(*(self._sources.get(i) or ClipSource() for i in ids), strict=True)
+        columns = [ids, shards, rows, *made_of, [self._latest[clip_id] for clip_id in ids]]
+        arrays = map(pa.array, columns, _SUMMARY.types)
+        schema = _SUMMARY.with_metadata({"parts": json.dumps(sorted(self._indexed))})
+        table, path = pa.table(list(arrays), schema=schema), self.path / "index" / _SUMMARY_NAME
+        with contextlib.suppress(StoreError):  # the disk is full, or may only be read
+            _write_atomically(path, lambda x: pq.write_table(table, x, write_page_checksum=True))
+        self._summed = len(self._indexed)
+
+    def _read_sources(self) -> None:
+        """Read what the summary says of sources; later parts have said more."""
+        if self._summary is not None:
+            columns = self._summary.select(ClipSource._fields).to_pydict().values()
+            made_of = (x if x.path else None for x in map(ClipSource, *columns))
+            known = dict(zip(_column(self._summary, "clip_id"), made_of, strict=True))
+            self._sources, self._summary = known | self._sources, None
 
     def _enter(self, part: str, entry: _Entry) -> None:
         """Take one row of a part into the index."""
@@ -176,6 +235,8 @@ class _Index:
     def source(self, clip_id: str) -> ClipSource | None:
         """What the features of a clip were made of, if recorded; `KeyError` for an unknown id."""
         self._require([clip_id])
+        if clip_id not in self._sources:
+            self._read_sources()
         return self._sources[clip_id]
 
     def withdraw(self, ids: list[str]) -> None:
