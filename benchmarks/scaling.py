@@ -18,6 +18,7 @@ from pathlib import Path
 
 COUNTS = (100, 1_000, 10_000, 240_000)
 FRAMES, DIM = 4, 32  # small, so that a store of 240,000 clips takes 60 MB
+SHARD = 256  # clips per shard
 
 
 def names(clips: int) -> list[str]:
@@ -26,7 +27,7 @@ def names(clips: int) -> list[str]:
 
 
 def make_store(path: Path, clips: int) -> None:
-    """A store of random numbers, in shards of 64 clips as `extract` makes them."""
+    """A store of random numbers, in shards of `SHARD` clips."""
     import torch
 
     import lift.io
@@ -35,8 +36,8 @@ def make_store(path: Path, clips: int) -> None:
     lift.io._flush = lambda path: None  # nobody needs it after a power failure
     header = {"name": "random numbers", "weights_hash": "0"}
     store, ids = FeatureStore.create(path, header, FRAMES, DIM), names(clips)
-    for start in range(0, clips, 64):
-        some = ids[start : start + 64]
+    for start in range(0, clips, SHARD):
+        some = ids[start : start + SHARD]
         sources = [ClipSource(f"{clip_id}.mp4", size=1, modified=1) for clip_id in some]
         store.append(some, torch.randn(len(some), FRAMES, DIM), sources)
 
@@ -116,7 +117,7 @@ def extraction(path: Path, clips: int, limit: int) -> Callable[[], object]:
     module.decode_items = stand_in
     ids = names(clips)
     table = pd.DataFrame({"clip_id": ids, "path": ids, "start": np.nan, "end": np.nan})
-    options = {"progress": False, "shard_seconds": 1e9}
+    options = {"progress": False, "shard_seconds": 1e9, "shard_clips": SHARD}
     return lambda: module.extract(table, path.with_name("made"), StandIn(), FRAMES, **options)
 
 

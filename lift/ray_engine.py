@@ -20,7 +20,6 @@ from torch import Tensor
 from .extraction import CLIPS_PER_ITEM, Result, WorkItem, Writer, decode_items
 from .io import LiftError, MissingExtraError
 
-
 # %% ../nbs/06_ray_engine.ipynb #ray00007
 def require_ray() -> Any:
     """The module ray; `MissingExtraError` where it is not installed."""
@@ -36,7 +35,8 @@ def _connect(workers: int) -> Any:
     ray = require_ray()
     if not ray.is_initialized():
         here = {"address": "local", "num_cpus": max(workers, 1), "include_dashboard": False}
-        ray.init(**({} if os.environ.get("RAY_ADDRESS") else here), log_to_driver=False)
+        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        ray.init(**({} if os.environ.get("RAY_ADDRESS") else here), **quiet)
     return ray
 
 
@@ -48,7 +48,6 @@ def _get(reference: Any) -> Any:
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.ActorDiedError) as error:
         cause = str(error).splitlines()[0]
         raise LiftError(f"Ray gave up ({cause}); run again to go on from here") from error
-
 
 # %% ../nbs/06_ray_engine.ipynb #ray00009
 def _bundles(items: list[WorkItem]) -> Iterator[list[WorkItem]]:
@@ -68,7 +67,6 @@ def _decode(decode: Callable, bundle: list[WorkItem]) -> tuple:
     results = list(decode(bundle))
     causes = [[(i, x if isinstance(x, str) else None) for i, x in clips] for clips in results]
     return (causes, *(None if isinstance(x, str) else x for clips in results for _, x in clips))
-
 
 # %% ../nbs/06_ray_engine.ipynb #ray00010
 def _results(references: list) -> Iterator[list[Result]]:
@@ -95,7 +93,6 @@ def decode_on_ray(
     while waiting:
         yield from _results(waiting.popleft())
 
-
 # %% ../nbs/06_ray_engine.ipynb #ray00012
 class _Encoder:
     """The backbone in a process of its own."""
@@ -117,7 +114,6 @@ def _encoders(backbone: torch.nn.Module, shared: Any) -> list:
     again = {"max_restarts": 5, "max_task_retries": 5, "num_cpus": 0, "num_gpus": int(on_gpu)}
     kind = ray.remote(_Encoder).options(**again)
     return [kind.remote(shared, torch.get_num_threads()) for _ in range(count)]
-
 
 # %% ../nbs/06_ray_engine.ipynb #ray00013
 class RayWriter(Writer):
@@ -161,4 +157,3 @@ class RayWriter(Writer):
                 super().commit()
             else:
                 self.keep(entry[0], _get(entry[1]))
-

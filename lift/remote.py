@@ -15,7 +15,6 @@ from typing import Any
 
 from .io import InputError
 
-
 # %% ../nbs/03_remote.ipynb #rmt00005
 def is_remote(path: str | Path) -> bool:
     """Whether a path is for fsspec: `s3://...`, `memory://...`."""
@@ -27,7 +26,6 @@ def join(root: str | Path | None, path: str | Path) -> str:
     if is_remote(path) or not is_remote(root or "") or Path(path).is_absolute():
         return str(path) if is_remote(path) else str(Path(root or ".") / path)
     return f"{str(root).rstrip('/')}/{path}"
-
 
 # %% ../nbs/03_remote.ipynb #rmt00007
 def _ask(path: str | Path, question: Any) -> Any:
@@ -58,7 +56,6 @@ def remote_state(path: str | Path) -> tuple[int, int | None]:
 
     return _ask(path, state)
 
-
 # %% ../nbs/03_remote.ipynb #rmt00008
 @lru_cache(8)  # more than `extract` has threads
 def _copy(path: str) -> Any:
@@ -82,4 +79,3 @@ def local_file(path: str | Path) -> Path:
 def forget_copies() -> None:
     """Copy a remote file again when it is next opened: it may have changed."""
     _copy.cache_clear()
-

@@ -119,16 +119,18 @@ def _read_part(path: Path) -> list[_Entry]:
         raise StoreError(f"{path}: not readable ({error}); {remedy}") from error
 
 
+_PLACED = ("clip_id", "shard", "row", "part")
 _SUMMARY = _PART.append(pa.field("part", pa.string()))  # the last part that names the clip
 
 
-def _read_summary(path: Path) -> tuple[pa.Table | None, set[str]]:
-    """The summary of an index and the parts in it; None where it cannot be used."""
+def _read_summary(path: Path) -> tuple[pa.Table, set[str], dict[str, str]] | None:
+    """The summary of an index: clips, parts in it, withdrawn clips; None if it cannot be used."""
     try:
         table = pq.ParquetFile(path, page_checksum_verification=True).read()
-        return table, set(json.loads(table.schema.metadata[b"parts"]))
+        parts, withdrawn = json.loads(table.schema.metadata[b"parts"])
+        return table, set(parts), dict(withdrawn)
     except (pa.ArrowException, KeyError, OSError, TypeError, ValueError):
-        return None, set()  # it only saves time: the parts hold all that it does
+        return None  # it only saves time: the parts hold all that it does
 
 
 def _column(table: pa.Table, name: str) -> list:
@@ -190,25 +192,28 @@ class _Index:
 
     def _take_summary(self, committed: set[str]) -> None:
         """Take the index from its summary, unless a part of it was deleted."""
-        table, parts = _read_summary(self.path / "index" / _SUMMARY_NAME)
-        if table is None or not parts <= committed:
+        found = _read_summary(self.path / "index" / _SUMMARY_NAME)
+        if found is None or not found[1] <= committed:
             return
-        self._latest = dict(zip(_column(table, "clip_id"), _column(table, "part"), strict=True))
-        there = table.filter(table["row"].is_valid())
-        places = zip(_column(there, "shard"), _column(there, "row"), strict=True)
-        self._rows = dict(zip(_column(there, "clip_id"), places, strict=True))
-        self._indexed, self._summed, self._summary = parts, len(parts), there
+        self._summary, self._indexed, withdrawn = found
+        ids, shards, rows, parts = (_column(self._summary, name) for name in _PLACED)
+        self._latest = dict(zip(ids, parts, strict=True)) | withdrawn
+        self._rows = dict(zip(ids, zip(shards, rows, strict=True), strict=True))
+        self._summed = len(self._indexed)
 
     def _write_summary(self) -> None:
         """Sum up all parts in one file, so that opening the store reads few; it may be deleted."""
         self._read_sources()
-        ids, none = sorted(self._latest), (None, None)
-        shards, rows = zip(*(self._rows.get(clip_id, none) for clip_id in ids), strict=True)
-        made_of = zip(*(self._sources.get(i) or ClipSource() for i in ids), strict=True)
-        columns = [ids, shards, rows, *made_of, [self._latest[clip_id] for clip_id in ids]]
-        arrays = map(pa.array, columns, _SUMMARY.types)
-        schema = _SUMMARY.with_metadata({"parts": json.dumps(sorted(self._indexed))})
-        table, path = pa.table(list(arrays), schema=schema), self.path / "index" / _SUMMARY_NAME
+        lines = [
+            (i, *self._rows[i], *(self._sources[i] or ClipSource()), self._latest[i])
+            for i in self.ids
+        ]
+        columns = zip(*lines, strict=True) if lines else ([] for _ in _SUMMARY)
+        withdrawn = {i: part for i, part in self._latest.items() if i not in self._rows}
+        held = json.dumps([sorted(self._indexed), withdrawn])
+        arrays = list(map(pa.array, columns, _SUMMARY.types))
+        table = pa.table(arrays, schema=_SUMMARY.with_metadata({"parts": held}))
+        path = self.path / "index" / _SUMMARY_NAME
         with contextlib.suppress(StoreError):  # the disk is full, or may only be read
             _write_atomically(path, lambda x: pq.write_table(table, x, write_page_checksum=True))
         self._summed = len(self._indexed)

@@ -34,3 +34,13 @@ def test_a_dry_run_plans_a_reproduction_for_slurm():
     said = planned.stdout + planned.stderr
     job = said[said.index("rule features:") :].split("\n\n")[0]
     assert "gpu=1" in job and "threads: 16" in job and "mem_mb=16000" in job
+
+
+def test_hours_and_gigabytes_follow_from_the_rates():
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## From one machine")[1]
+    rows = [row.split("|")[2:9] for row in section.split("\n## ")[0].splitlines() if "| `" in row]
+    assert len(rows) == 4
+    for dim, _, rate, *costs in rows:
+        hours = [f"{clips / float(rate) / 3600:.1f}" for clips in (240_000, 220_847)]
+        sizes = [f"{clips * 16 * int(dim) * 2 / 1e9:.1f}" for clips in (240_000, 220_847)]
+        assert [cost.strip() for cost in costs] == [*hours, *sizes]
