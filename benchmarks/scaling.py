@@ -156,11 +156,21 @@ def rows(counts: list[int], limit: int) -> list[dict[str, object]]:
 
 
 def save(found: list[dict[str, object]], folder: Path, limit: int) -> None:
-    """Write the table, the same as JSON, and where the numbers came from."""
+    """Write the table, the same as JSON, and where the numbers came from.
+
+    Earlier rows of other numbers of clips stay.
+    """
     import pandas as pd
 
     from lift.tables import provenance, save_json, save_table
 
+    earlier = folder / "benchmark_scaling.json"
+    kept = json.loads(earlier.read_text())["rows"] if earlier.exists() else []
+    again = {row["clips"] for row in found}
+    found = sorted(
+        [*found, *(row for row in kept if row["clips"] not in again)],
+        key=lambda row: ([*TASKS].index(row["task"]), row["clips"]),
+    )
     table = pd.DataFrame(found).rename(
         columns={"wall": "wall s", "processor": "processor s", "mib": "added MiB"}
     )

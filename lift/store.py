@@ -133,11 +133,6 @@ def _read_summary(path: Path) -> tuple[pa.Table, set[str], dict[str, str]] | Non
         return None  # it only saves time: the parts hold all that it does
 
 
-def _column(table: pa.Table, name: str) -> list:
-    """The values of a column; much quicker than Arrow's own `to_pylist`."""
-    return table[name].to_numpy().tolist()
-
-
 def _read_rows(path: Path, rows: list[int]) -> Tensor:
     """Rows `(n, T, D)` float16 of a shard, which is a memory map: only these are touched."""
     try:
@@ -196,7 +191,7 @@ class _Index:
         if found is None or not found[1] <= committed:
             return
         self._summary, self._indexed, withdrawn = found
-        ids, shards, rows, parts = (_column(self._summary, name) for name in _PLACED)
+        ids, shards, rows, parts = self._summary.select(_PLACED).to_pydict().values()
         self._latest = dict(zip(ids, parts, strict=True)) | withdrawn
         self._rows = dict(zip(ids, zip(shards, rows, strict=True), strict=True))
         self._summed = len(self._indexed)
@@ -223,7 +218,7 @@ class _Index:
         if self._summary is not None:
             columns = self._summary.select(ClipSource._fields).to_pydict().values()
             made_of = (x if x.path else None for x in map(ClipSource, *columns))
-            known = dict(zip(_column(self._summary, "clip_id"), made_of, strict=True))
+            known = dict(zip(self._summary["clip_id"].to_pylist(), made_of, strict=True))
             self._sources, self._summary = known | self._sources, None
 
     def _enter(self, part: str, entry: _Entry) -> None:
