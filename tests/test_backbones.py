@@ -97,7 +97,9 @@ def test_without_hub_or_cache_one_request_tells_it_and_the_error_says_what_to_do
 def test_a_cached_download_needs_no_network(monkeypatch, tmp_path):
     network = timm.create_model("test_vit", pretrained=False)
     save_file(network.state_dict(), tmp_path / "model.safetensors")
-    monkeypatch.setattr(backbones, "cached_weights", lambda repository: tmp_path / "model.safetensors")
+    monkeypatch.setattr(
+        backbones, "cached_weights", lambda repository: tmp_path / "model.safetensors"
+    )
     monkeypatch.setattr(
         "huggingface_hub.utils.get_session", lambda: pytest.fail("asked the network")
     )
