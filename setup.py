@@ -14,6 +14,7 @@ settings = config["DEFAULT"]
 decord = shlex.split(settings["decord_requirements"])
 video = shlex.split(settings["video_requirements"])
 train = shlex.split(settings["train_requirements"])
+ray = shlex.split(settings["ray_requirements"])
 mteb = shlex.split(settings["mteb_requirements"])
 repro = shlex.split(settings["repro_requirements"])
 docs = shlex.split(settings["docs_requirements"])
@@ -37,6 +38,7 @@ setup(
         "decord": decord,
         "video": video,
         "train": train,
+        "ray": ray,
         "mteb": mteb,
         "repro": train + repro,
         "docs": docs,

@@ -179,7 +179,7 @@ def extract(
     frames: Annotated[int | None, _option("Frames per clip: 16, or those of the encoder.")] = None,
     workers: Workers = 2,
     batch_size: Annotated[int, _option("Clips per forward pass.")] = 8,
-    video_root: Annotated[Path | None, _option("Where relative paths start.")] = None,
+    video_root: Annotated[str | None, _option("Where relative paths start; s3://... too.")] = None,
     device: Device = "auto",
     precision: Annotated[str, _option("auto, float32, bfloat16.")] = "auto",
     grid: Annotated[int, _option("2 appends the features of the 2 x 2 cells.")] = 0,
@@ -190,6 +190,7 @@ def extract(
     shard_clips: Annotated[int, _option("Clips per shard of the store.")] = 64,
     shard_seconds: Annotated[float, _option("A shard is written after this time.")] = 30.0,
     verify: Annotated[str, _option("How a changed file is found: stat or hash.")] = "stat",
+    engine: Annotated[str, _option("local, or ray: the machines of a Ray cluster.")] = "local",
     config: Config = None,
     section: Section = "",
     replace: Replace = False,
@@ -208,7 +209,7 @@ def extract(
     frames = model.frames or 16 if frames is None else frames
     options = {"frames": frames, "workers": workers, "batch_size": batch_size}
     options |= {"video_root": video_root or clips.parent, "timeout": timeout, "verify": verify}
-    options |= {"shard_clips": shard_clips, "shard_seconds": shard_seconds}
+    options |= {"shard_clips": shard_clips, "shard_seconds": shard_seconds, "engine": engine}
     made = [store / name for name in ("shards", "index", "store.json", "failures.json")]
     work = partial(extract_features, table, store, model, **options)
     report = _make(work, made, StoreMismatchError, replace)
@@ -669,6 +670,7 @@ EXTRAS = {
     "video": ("transformers",),
     "train": ("lightning", "tensorboard"),
     "mteb": ("mteb",),
+    "ray": ("ray",),
     "repro": (
         "papermill",
         "snakemake",
@@ -765,7 +767,7 @@ def doctor(
 ) -> None:
     """Say what is installed, which weights are on this machine, and how to get what is missing."""
     from lift import __version__
-    from lift.backbones import list_backbones
+    from lift.catalogue import list_backbones
 
     backbones = list_backbones()
     result = {

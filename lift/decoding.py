@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .io import LiftError
+from .remote import forget_copies, local_file
 
 # %% ../nbs/03_decoding.ipynb #2ca757c9
 class VideoError(LiftError):
@@ -110,9 +111,9 @@ def _cause(fault: Exception) -> str:
     return getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
 
 
-def _unreadable(path: Path) -> str:
+def _unreadable(path: str | Path) -> str:
     """Why FFmpeg finds no video container in this file."""
-    with path.open("rb") as file:
+    with local_file(path).open("rb") as file:
         head = file.read(12)
     if head[4:8] == b"ftyp":
         missing = "the index that an MP4 file keeps at its end is missing"
@@ -122,16 +123,20 @@ def _unreadable(path: Path) -> str:
 
 def _url(path: str | Path) -> str:
     """The path for FFmpeg's file protocol; it would read `cam:01.mp4` as a protocol called cam."""
-    return f"file:{Path(path).absolute()}"
+    return f"file:{local_file(path).absolute()}"
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: str | Path) -> None:
     """Refuse what cannot hold a video at all."""
-    if not path.exists():
+    try:
+        here = local_file(path)
+    except FileNotFoundError:
+        raise VideoError(path, "no such file") from None
+    if not here.exists():
         raise VideoError(path, "no such file")
-    if path.is_dir():
+    if here.is_dir():
         raise VideoError(path, "is a directory, not a video file")
-    if path.stat().st_size == 0:
+    if here.stat().st_size == 0:
         raise VideoError(path, "the file is empty")
 
 # %% ../nbs/03_decoding.ipynb #dcd00003
@@ -139,7 +144,6 @@ def _open_container(path: str | Path) -> Any:
     """The file opened with PyAV; `VideoError` where there is no video container."""
     import av
 
-    path = Path(path)
     try:
         _check_file(path)
         container = av.open(_url(path), metadata_errors="replace")  # some titles are in Latin-1
@@ -227,7 +231,7 @@ def _check_whole(container: Any, packets: list[_Packet], end: float, path: str |
     if headed and end < stated - 0.5:
         cause = f"the header states {stated:.2f} s, the file ends after {end:.2f} s"
         raise VideoError(path, f"truncated: {cause}")
-    size = Path(path).stat().st_size
+    size = local_file(path).stat().st_size
     if container.format.name == "mpegts" and all(size % length for length in (188, 192, 204)):
         raise VideoError(path, "truncated: the file ends inside a transport packet")
 
@@ -594,6 +598,7 @@ def _times(
 # %% ../nbs/03_decoding.ipynb #dcd00016
 def index_video(path: str | Path) -> VideoIndex:
     """The frames of a file, listed without decoding; `VideoError` if it has none or is cut off."""
+    forget_copies()
     try:
         with _open_container(path) as container:
             return _indexed(container, _video_stream(container, path), path)
@@ -852,7 +857,7 @@ def _open_decord(decord: Any, path: str, options: dict) -> Any:
     try:
         _url(path).encode()
     except UnicodeEncodeError:  # decord takes names in UTF-8 only, or an open file
-        with open(path, "rb") as file:
+        with local_file(path).open("rb") as file:
             return decord.VideoReader(file, **options)
     return decord.VideoReader(_url(path), **options)
 

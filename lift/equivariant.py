@@ -221,10 +221,22 @@ class EquivariantCode(TransformerMixin, BaseEstimator):
         even, odd = (part.double() for part in self._statistics(x))  # (B, W), (B, D_v)
         change = odd_moment(feature_parts(x, self.backbone)["whole"], self.emphasis).double()
         speed = change.norm(dim=-1).sum()  # ()
-        new = (len(even), even.sum(0), even.T @ even, odd.T @ odd, speed)
+        return self._add((len(even), even.sum(0), even.T @ even, odd.T @ odd, speed))
+
+    def merge(self, other: "EquivariantCode") -> "EquivariantCode":
+        """Add the clips of another code that is fitted in another process, or on another machine.
+
+        `ValueError` where it has other parameters, was loaded, or has no clips.
+        """
+        if self.get_params() != other.get_params() or getattr(other, "_sums", None) is None:
+            raise InputError("merge takes a code of the same parameters, fitted and not loaded")
+        return self._add(other._sums)
+
+    def _add(self, new: tuple) -> "EquivariantCode":
+        """Add sums over clips; the bases are solved again when they are needed."""
         sums = getattr(self, "_sums", None)
         self._sums = new if sums is None else tuple(a + b for a, b in zip(sums, new, strict=True))
-        self.__dict__.pop("dynamic_basis_", None)  # solved again when it is needed
+        self.__dict__.pop("dynamic_basis_", None)
         return self
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLIPS_PER_ITEM', 'Result', 'WorkItem', 'decode_item', 'as_text', 'work_items', 'decode_items', 'ExtractionReport',
-           'extract']
+           'Writer', 'extract']
 
 # %% ../nbs/06_extraction.ipynb #241985de
 import hashlib
@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -31,6 +31,7 @@ from tqdm import tqdm
 from .acceleration import keep_freed_memory
 from .backbones import create_backbone
 from .io import InputError
+from .remote import is_remote, join, local_file, remote_state
 from .store import ClipSource, FeatureStore
 from .video import VideoError, VideoFile, frame_range
 from .workers import Lost, run_jobs
@@ -175,12 +176,12 @@ def _by_start(row: tuple[str, str, float, float]) -> tuple[str, float, str]:
 
 def work_items(clips: pd.DataFrame, video_root: str | Path | None = None) -> list[WorkItem]:
     """The clips by file, at most `CLIPS_PER_ITEM` per item; relative paths are below the root."""
-    root, items = Path(video_root or "."), []
+    items = []
     for path, group in groupby(sorted(_ranges(clips), key=_by_start), itemgetter(0)):
         triples = [row[1:] for row in group]
         for first in range(0, len(triples), CLIPS_PER_ITEM):
             some = tuple(triples[first : first + CLIPS_PER_ITEM])
-            items.append(WorkItem(str(root / path), some))
+            items.append(WorkItem(join(video_root, path), some))
     return items
 
 # %% ../nbs/06_extraction.ipynb #8d444573
@@ -224,20 +225,25 @@ def decode_items(
             yield [_named(item, clip, result) for clip, result in pairs]
 
 # %% ../nbs/06_extraction.ipynb #ext00002
-def _digest(path: Path) -> str:
+def _digest(path: str) -> str:
     """Short hash of the contents of a file."""
-    with open(path, "rb") as file:
+    with open(local_file(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
-def _file_source(path: Path, hashed: bool) -> ClipSource:
+def _file_source(path: str, hashed: bool) -> ClipSource:
     """Size, modification time and, if wanted, hash of a file; all unknown if it is missing."""
     try:
-        state = path.stat()
-        digest = _digest(path) if hashed else None
+        state = remote_state(path) if is_remote(path) else _local_state(path)
+        return ClipSource(None, None, None, *state, _digest(path) if hashed else None)
     except OSError:
         return ClipSource()
-    return ClipSource(None, None, None, state.st_size, state.st_mtime_ns, digest)
+
+
+def _local_state(path: str) -> tuple[int, int]:
+    """Bytes and modification time of a local file."""
+    state = os.stat(path)
+    return state.st_size, state.st_mtime_ns
 
 
 def _or_none(seconds: float) -> float | None:
@@ -249,9 +255,9 @@ def _sources(
     clips: pd.DataFrame, video_root: str | Path | None, hashed: bool
 ) -> dict[str, ClipSource]:
     """The present source of each clip of the table."""
-    root, paths = Path(video_root or "."), list(dict.fromkeys(_paths(clips)))
+    paths = list(dict.fromkeys(_paths(clips)))
     with ThreadPoolExecutor(4) as pool:  # waiting for a disk and hashing release Python's lock
-        found = pool.map(lambda path: _file_source(root / path, hashed), paths)
+        found = pool.map(lambda path: _file_source(join(video_root, path), hashed), paths)
         files = dict(zip(paths, found, strict=True))
     return {
         clip_id: files[path]._replace(path=as_text(path), start=_or_none(start), end=_or_none(end))
@@ -312,11 +318,8 @@ def _check_stored(
     clips: pd.DataFrame, store: FeatureStore, video_root: str | Path | None, verify: str
 ) -> _Check:
     """Compare the clips of a table with those of the store."""
-    check, root = (
-        _Check(_sources(clips, video_root, verify == "hash"), {}, {}, {}),
-        video_root or ".",
-    )
-    hashed = lru_cache(None)(lambda path: _file_source(Path(root) / path, True).digest)
+    check = _Check(_sources(clips, video_root, verify == "hash"), {}, {}, {})
+    hashed = lru_cache(None)(lambda path: _file_source(join(video_root, path), True).digest)
     for clip_id, path in zip(clips["clip_id"], clips["path"], strict=True):
         if clip_id not in store:
             continue
@@ -380,7 +383,7 @@ class ExtractionReport:
         return json.dumps(values, indent=2, sort_keys=True)
 
 # %% ../nbs/06_extraction.ipynb #c49ed313
-class _Writer:
+class Writer:
     """Sends decoded clips through the backbone in batches and commits their features in shards."""
 
     def __init__(
@@ -393,7 +396,7 @@ class _Writer:
         self.batch: list[tuple[str, np.ndarray]] = []
         self.features: dict[str, torch.Tensor] = {}
         self.failed: dict[str, str] = {}
-        self.done = self.recorded = 0
+        self.done = self.recorded = self.encoded = 0  # encoded: since the last commit
 
     def take(self, results: list[Result]) -> None:
         """Accept decoded clips; encode and commit whenever there are enough."""
@@ -405,16 +408,21 @@ class _Writer:
             if len(self.batch) == self.batch_size:
                 self.encode()
         late = time.monotonic() - self.committed > self.shard_seconds
-        if late or len(self.features) >= self.shard_clips:
+        if late or self.encoded >= self.shard_clips:
+            self.encoded, self.committed = 0, time.monotonic()
             self.commit()
 
     def encode(self) -> None:
-        """Features of the waiting batch; a clip fails if they are not finite in float16."""
+        """Features of the waiting batch."""
         if not self.batch:
             return
         ids, frames = zip(*self.batch, strict=True)
         self.batch = []
-        features = self.backbone(torch.from_numpy(np.stack(frames))).float().cpu()  # (B, T, D)
+        self.encoded += len(ids)
+        self.keep(ids, self.backbone(torch.from_numpy(np.stack(frames))).float().cpu())
+
+    def keep(self, ids: Sequence[str], features: torch.Tensor) -> None:
+        """Keep features `(B, T, D)` for the next commit, if they are finite in float16."""
         finite = features.flatten(1).half().isfinite().all(1)  # (B,)
         cause = "the backbone gave features that are NaN, infinite or beyond float16 (65504)"
         for clip_id, feature, good in zip(ids, features, finite.tolist(), strict=True):
@@ -431,7 +439,7 @@ class _Writer:
             features = torch.stack([self.features[clip_id] for clip_id in new])  # (N, T, D)
             self.store.append(new, features, [self.sources[clip_id] for clip_id in new])
         self.done += len(self.features)
-        self.features, self.committed = {}, time.monotonic()
+        self.features = {}
         if len(self.failed) > self.recorded:
             self.store.record_failures(self.failed)
             self.recorded = len(self.failed)
@@ -455,6 +463,18 @@ def _check_arguments(verify: str, **numbers: float | None) -> None:
             raise InputError(f"timeout is above 0 seconds, got {value}")
         if name != "timeout" and value is not None and value < least:
             raise InputError(f"{name} is at least {least}, got {value}")
+
+
+def _engine(name: str) -> tuple[type[Writer], Callable]:
+    """The writer and the decoder of an engine; `ValueError` for another name."""
+    if name == "local":
+        return Writer, decode_items
+    if name != "ray":
+        raise InputError(f"engine is local or ray, got {name!r}")
+    from .ray_engine import RayWriter, decode_on_ray, require_ray
+
+    require_ray()
+    return RayWriter, decode_on_ray
 
 
 def _open_store(
@@ -486,6 +506,7 @@ def extract(
     shard_seconds: float = 30.0,
     timeout: float = 300.0,  # seconds for the frames of a clip
     verify: str = "stat",  # compare files by size and time, or by "hash" of their contents
+    engine: str = "local",  # or "ray": on the machines of a cluster, see `lift.ray_engine`
 ) -> ExtractionReport:
     """Extract features of every clip that the store does not hold, from `frames` frames each.
 
@@ -496,6 +517,7 @@ def extract(
     _check_columns(clips)
     numbers = {"frames": frames, "workers": workers, "batch_size": batch_size}
     _check_arguments(verify, **numbers, size=size, timeout=timeout)
+    kind, decode = _engine(engine)
     backbone = create_backbone(backbone) if isinstance(backbone, str) else backbone
     store = _open_store(store, backbone, frames, size)
     started = time.monotonic()
@@ -504,15 +526,15 @@ def extract(
     store.record_sources(check.learned)
     todo = clips[[clip_id not in store for clip_id in clips["clip_id"]]]
     items = work_items(todo, video_root)
-    writer = _Writer(store, backbone, check.sources, batch_size, shard_clips, shard_seconds)
-    stream = decode_items(items, backbone.transform, frames, size, workers, timeout)
+    writer = kind(store, backbone, check.sources, batch_size, shard_clips, shard_seconds)
+    stream = decode(items, backbone.transform, frames, size, workers, timeout)
     _write(stream, writer, len(todo), progress)
     seconds, skipped = time.monotonic() - started, len(clips) - len(todo)
     counts = (writer.done, skipped, writer.failed, seconds)
     return ExtractionReport(*counts, check.changed, check.unchecked)
 
 
-def _write(stream: Iterator[list[Result]], writer: _Writer, clips: int, progress: bool) -> None:
+def _write(stream: Iterator[list[Result]], writer: Writer, clips: int, progress: bool) -> None:
     """Write all results of the stream, with a progress bar; commit whatever happens."""
     bar = tqdm(total=clips, unit="clip", desc="extract", disable=not progress)
     try:

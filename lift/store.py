@@ -9,6 +9,7 @@ __all__ = ['StoreError', 'StoreMismatchError', 'ClipSource', 'FeatureStore', 'St
 import contextlib
 import itertools
 import json
+import os
 import time
 import uuid
 from collections import Counter
@@ -118,6 +119,20 @@ def _read_part(path: Path) -> list[_Entry]:
         raise StoreError(f"{path}: not readable ({error}); {remedy}") from error
 
 
+_PLACED = ("clip_id", "shard", "row", "part")
+_SUMMARY = _PART.append(pa.field("part", pa.string()))  # the last part that names the clip
+
+
+def _read_summary(path: Path) -> tuple[pa.Table, set[str], dict[str, str]] | None:
+    """The summary of an index: clips, parts in it, withdrawn clips; None if it cannot be used."""
+    try:
+        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+        parts, withdrawn = json.loads(table.schema.metadata[b"parts"])
+        return table, set(parts), dict(withdrawn)
+    except (pa.ArrowException, KeyError, OSError, TypeError, ValueError):
+        return None  # it only saves time: the parts hold all that it does
+
+
 def _read_rows(path: Path, rows: list[int]) -> Tensor:
     """Rows `(n, T, D)` float16 of a shard, which is a memory map: only these are touched."""
     try:
@@ -128,6 +143,9 @@ def _read_rows(path: Path, rows: list[int]) -> Tensor:
         raise StoreError(f"{path}: not readable ({error}); {remedy}, then extract again") from error
 
 # %% ../nbs/05_store.ipynb #9e7f20d9
+_SUMMARY_NAME = "summary"
+
+
 class _Index:
     """Which clip is where in the store `path`: its index parts, read and written."""
 
@@ -137,6 +155,8 @@ class _Index:
         self._sources: dict[str, ClipSource | None] = {}
         self._latest: dict[str, str] = {}  # clip id -> the last part that names it, by name
         self._indexed: set[str] = set()
+        self._summary: pa.Table | None = None  # its sources are read when they are asked for
+        self._summed = 0  # parts in the summary on the disk
         self.refresh()
 
     @property
@@ -152,15 +172,54 @@ class _Index:
 
     def refresh(self) -> None:
         """Read what other writers have committed since; the last part that names a clip counts."""
-        parts = sorted((self.path / "index").glob("*.parquet"))
-        committed = {part.stem for part in parts}
-        for part in parts:
-            if part.stem in self._indexed:
-                continue
-            for entry in _read_part(part):
+        folder = self.path / "index"
+        names = os.listdir(folder) if folder.is_dir() else []
+        committed = {name.removesuffix(".parquet") for name in names if name.endswith(".parquet")}
+        if not self._indexed and _SUMMARY_NAME in names:
+            self._take_summary(committed)
+        for part in sorted(committed - self._indexed):
+            for entry in _read_part(folder / f"{part}.parquet"):
                 if entry.shard in committed:  # otherwise its damaged shard was deleted by hand
-                    self._enter(part.stem, entry)
-            self._indexed.add(part.stem)
+                    self._enter(part, entry)
+            self._indexed.add(part)
+        if len(self._indexed) - self._summed >= max(16, self._summed // 64):
+            self._write_summary()
+
+    def _take_summary(self, committed: set[str]) -> None:
+        """Take the index from its summary, unless a part of it was deleted."""
+        found = _read_summary(self.path / "index" / _SUMMARY_NAME)
+        if found is None or not found[1] <= committed:
+            return
+        self._summary, self._indexed, withdrawn = found
+        ids, shards, rows, parts = self._summary.select(_PLACED).to_pydict().values()
+        self._latest = dict(zip(ids, parts, strict=True)) | withdrawn
+        self._rows = dict(zip(ids, zip(shards, rows, strict=True), strict=True))
+        self._summed = len(self._indexed)
+
+    def _write_summary(self) -> None:
+        """Sum up all parts in one file, so that opening the store reads few; it may be deleted."""
+        self._read_sources()
+        lines = [
+            (i, *self._rows[i], *(self._sources[i] or ClipSource()), self._latest[i])
+            for i in self.ids
+        ]
+        columns = zip(*lines, strict=True) if lines else ([] for _ in _SUMMARY)
+        withdrawn = {i: part for i, part in self._latest.items() if i not in self._rows}
+        held = json.dumps([sorted(self._indexed), withdrawn])
+        arrays = list(map(pa.array, columns, _SUMMARY.types))
+        table = pa.table(arrays, schema=_SUMMARY.with_metadata({"parts": held}))
+        path = self.path / "index" / _SUMMARY_NAME
+        with contextlib.suppress(StoreError):  # the disk is full, or may only be read
+            _write_atomically(path, lambda x: pq.write_table(table, x, write_page_checksum=True))
+        self._summed = len(self._indexed)
+
+    def _read_sources(self) -> None:
+        """Read what the summary says of sources; later parts have said more."""
+        if self._summary is not None:
+            columns = self._summary.select(ClipSource._fields).to_pydict().values()
+            made_of = (x if x.path else None for x in map(ClipSource, *columns))
+            known = dict(zip(self._summary["clip_id"].to_pylist(), made_of, strict=True))
+            self._sources, self._summary = known | self._sources, None
 
     def _enter(self, part: str, entry: _Entry) -> None:
         """Take one row of a part into the index."""
@@ -176,6 +235,8 @@ class _Index:
     def source(self, clip_id: str) -> ClipSource | None:
         """What the features of a clip were made of, if recorded; `KeyError` for an unknown id."""
         self._require([clip_id])
+        if clip_id not in self._sources:
+            self._read_sources()
         return self._sources[clip_id]
 
     def withdraw(self, ids: list[str]) -> None:

@@ -46,7 +46,7 @@ class TrainingConfig(LossWeights):
     """How to train; the published recipe (paper 3), except `epochs` and `standardise`."""
 
     epochs: int = 60  # the released checkpoint is from epoch 458, on Kinetics-400
-    batch_size: int = 128
+    batch_size: int = 128  # clips per step, of all processes together
     learning_rate: float = 1e-4
     weight_decay: float = 1e-5
     plateau_factor: float = 0.5  # learning rate times this ...
@@ -59,7 +59,7 @@ class TrainingConfig(LossWeights):
     keep_every: int = 0  # epochs between checkpoints kept besides the best and the last; 0: none
     validation_fraction: float = 0.1  # of the training clips, where no validation ids are given
     workers: int = 0  # processes that read the store
-    devices: int = 1
+    devices: int = 1  # processes that share each batch: one per GPU, or on the CPU
     precision: str = "32-true"  # Lightning's names: "bf16-mixed", "16-mixed", ...
     seed: int = 0
 
@@ -145,22 +145,35 @@ def split_ids(ids: list[str], validation_fraction: float, seed: int) -> tuple[li
     return train, [ids[place] for place in sorted(chosen)]
 
 # %% ../nbs/07_training.ipynb #576a7593
-def _epoch_seed(seed: int, epoch: int) -> int:
-    """A seed for each epoch."""
-    return seed * 2**20 + epoch
+def _epoch_seed(seed: int, epoch: int, process: int = 0) -> int:
+    """A seed for each epoch of each process."""
+    return (process << 40) + seed * 2**20 + epoch
 
 
-class _EpochOrder(Sampler[int]):
-    """All of `count` clips in an order that follows from the seed and the epoch."""
+class _Batches(Sampler[list[int]]):
+    """Batches of `count` clips; each process has its part of every batch, at least one clip.
 
-    def __init__(self, count: int, seed: int, trainer: lightning.Trainer):
-        self.count, self.seed, self.trainer = count, seed, trainer
+    Their order follows from the seed and the epoch; without a seed it is that of the clips.
+    """
+
+    def __init__(self, count: int, size: int, trainer: lightning.Trainer, seed: int | None = None):
+        self.count, self.size, self.trainer, self.seed = count, size, trainer, seed
 
     def __len__(self) -> int:
-        return self.count
+        return math.ceil(self.count / self.size)
 
-    def __iter__(self) -> Iterator[int]:
-        yield from _permutation(self.count, _epoch_seed(self.seed, self.trainer.current_epoch))
+    def __iter__(self) -> Iterator[list[int]]:
+        order, epoch = list(range(self.count)), self.trainer.current_epoch
+        if self.seed is not None:
+            order = _permutation(self.count, _epoch_seed(self.seed, epoch))
+        for start in range(0, self.count, self.size):
+            whole = order[start : start + self.size]
+            yield whole[self.trainer.global_rank :: self.trainer.world_size] or whole[:1]
+
+    def own(self, index: int) -> tuple[int, int]:
+        """Clips of batch `index` that count in this process, and in all."""
+        whole = min(self.size, self.count - index * self.size)
+        return len(range(self.trainer.global_rank, whole, self.trainer.world_size)), whole
 
 # %% ../nbs/07_training.ipynb #trn00005
 def draw_frames(x: Tensor, frames: int, window: float) -> Tensor:
@@ -189,7 +202,8 @@ class LiFTModule(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Dropout and reversals follow from the seed and the epoch, as the order does."""
-        torch.manual_seed(_epoch_seed(self.training_config.seed, self.current_epoch))
+        seed = _epoch_seed(self.training_config.seed, self.current_epoch, self.global_rank)
+        torch.manual_seed(seed)
 
     def training_step(self, batch: Tensor, index: int) -> Tensor:
         """The loss of clips `(B, T, D)`, of random frames where the recipe asks for them."""
@@ -199,23 +213,29 @@ class LiFTModule(lightning.LightningModule):
         if training.reversal:
             chance = torch.rand(len(batch), 1, 1, device=batch.device)  # (B, 1, 1)
             batch = torch.where(chance < training.reversal, reverse_time(batch), batch)
-        return self._step(batch, "train")
+        return self._step(batch, index, "train")
 
     def validation_step(self, batch: Tensor, index: int) -> Tensor:
         """The loss of clips `(B, T, D)`, of evenly spaced frames."""
         if frames := self.training_config.frames:
             places = torch.linspace(0, batch.shape[1] - 1, frames, dtype=torch.float64).long()
             batch = batch[:, places]  # (B, frames, D)
-        return self._step(batch, "validation")
+        return self._step(batch, index, "validation")
 
-    def _step(self, batch: Tensor, split: str) -> Tensor:
-        """The loss of a batch, with all terms in the log."""
+    def _step(self, batch: Tensor, index: int, split: str) -> Tensor:
+        """The loss of a batch, with all terms in the log.
+
+        The mean over the processes is the mean over all clips, though their numbers differ.
+        """
+        loader = self.trainer.train_dataloader if split == "train" else self.trainer.val_dataloaders
+        own, whole = loader.batch_sampler.own(index)
+        weight = own * self.trainer.world_size / whole
         out = self.model(batch)
         rebuilt, target = map(self.model.standardise, (out.reconstruction, batch))
         terms = self.loss(rebuilt, target, out.static, out.dynamic, out.latents)
-        named = {f"{split}/{name}": value for name, value in terms.items()}
-        self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
-        return terms["loss"]
+        named = {f"{split}/{name}": weight * value for name, value in terms.items()}
+        self.log_dict(named, on_step=False, on_epoch=True, batch_size=whole, sync_dist=True)
+        return weight * terms["loss"]
 
     def configure_optimizers(self) -> dict:
         """Adam, and a learning rate that falls when the validation loss does not (paper 3)."""
@@ -309,6 +329,8 @@ def _trainer(training: TrainingConfig, out: Path, progress: bool) -> lightning.T
     return lightning.Trainer(
         max_epochs=training.epochs,
         devices=training.devices,
+        strategy="auto" if training.devices == 1 else "ddp_spawn",
+        use_distributed_sampler=False,  # `_Batches` shares every batch
         precision=training.precision,
         deterministic=True,
         callbacks=checkpoints,
@@ -382,19 +404,23 @@ def _run(
     if not last.exists():
         shutil.rmtree(out / "log", ignore_errors=True)  # of a run that never got to a checkpoint
     training, trainer = module.training_config, _trainer(module.training_config, out, progress)
-    options = {"batch_size": training.batch_size, "num_workers": training.workers}
-    options["collate_fn"] = _same
-    order = _EpochOrder(len(train), training.seed, trainer)
-    own = torch.Generator()  # the seed of the workers would come from dropout's generator
-    train_loader = DataLoader(StoreDataset(store, train), sampler=order, generator=own, **options)
-    validation_loader = DataLoader(StoreDataset(store, validation), **options)
+    options = {"num_workers": training.workers, "collate_fn": _same}
+    if training.devices == 1:  # a generator cannot be sent to other processes
+        options["generator"] = torch.Generator()  # else the workers' seed moves dropout's
+    loaders = [
+        DataLoader(StoreDataset(store, ids), batch_sampler=batches, **options)
+        for ids, batches in (
+            (train, _Batches(len(train), training.batch_size, trainer, training.seed)),
+            (validation, _Batches(len(validation), training.batch_size, trainer)),
+        )
+    ]
     with warnings.catch_warnings():
         # one read of the store is a whole batch
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # inside Lightning
         warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # resuming is the point
         path = last if last.exists() else None
-        trainer.fit(module, train_loader, validation_loader, ckpt_path=path, weights_only=True)
+        trainer.fit(module, *loaders, ckpt_path=path, weights_only=True)
     return _restore_best(module, trainer.checkpoint_callback, out)
 
 
@@ -405,14 +431,16 @@ def _same(batch: Tensor) -> Tensor:
 # %% ../nbs/07_training.ipynb #trn00011
 def _restore_best(module: LiFTModule, found: ModelCheckpoint, out: Path) -> float:
     """Put the weights of the best epoch into the module; their validation loss."""
-    if found.best_model_score is None:
+    held = _read_checkpoint(Path(found.best_model_path)) if found.best_model_path else {}
+    # of the checkpoint: the score of another process does not come back to this one
+    best = held.get("callbacks", {}).get(found.state_key, {}).get("best_model_score")
+    if best is None:
         moved = "its checkpoints were moved here from another folder"
         raise InputError(f"{out}: {moved}; move them back, or delete it to train again")
-    best = float(found.best_model_score)
-    if not math.isfinite(best):
+    if not math.isfinite(best := float(best)):
         advice = "choose a lower learning rate"
         raise InputError(f"{out}: no epoch had a finite validation loss: {advice}")
-    module.load_state_dict(_read_checkpoint(Path(found.best_model_path))["state_dict"])
+    module.load_state_dict(held["state_dict"])
     return best
 
 

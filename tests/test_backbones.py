@@ -17,8 +17,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from lift import acceleration, backbones
-from lift.backbones import FrameTransform, WeightsError, create_backbone, list_backbones
-from lift.catalogue import CATALOGUE
+from lift.backbones import FrameTransform, WeightsError, create_backbone
+from lift.catalogue import CATALOGUE, list_backbones
 
 PALACE, DAISY = 698, 985
 
@@ -86,7 +86,7 @@ def test_without_hub_or_cache_one_request_tells_it_and_the_error_says_what_to_do
         "huggingface_hub.hf_hub_download",
         lambda *_, **__: pytest.fail("a download tries for a minute"),
     )
-    monkeypatch.setattr(backbones, "_cached", lambda repository: None)
+    monkeypatch.setattr(backbones, "cached_weights", lambda repository: None)
     with pytest.raises(
         WeightsError, match="hf download timm/vit_small_patch14_reg4_dinov2.lvd142m.*weights=FILE"
     ):
@@ -97,7 +97,9 @@ def test_without_hub_or_cache_one_request_tells_it_and_the_error_says_what_to_do
 def test_a_cached_download_needs_no_network(monkeypatch, tmp_path):
     network = timm.create_model("test_vit", pretrained=False)
     save_file(network.state_dict(), tmp_path / "model.safetensors")
-    monkeypatch.setattr(backbones, "_cached", lambda repository: tmp_path / "model.safetensors")
+    monkeypatch.setattr(
+        backbones, "cached_weights", lambda repository: tmp_path / "model.safetensors"
+    )
     monkeypatch.setattr(
         "huggingface_hub.utils.get_session", lambda: pytest.fail("asked the network")
     )

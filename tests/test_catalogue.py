@@ -7,8 +7,8 @@ import timm
 import torch
 from typer.testing import CliRunner
 
-from lift.backbones import create_backbone, list_backbones
-from lift.catalogue import CATALOGUE, catalogue_table, find_entry
+from lift.backbones import _hub_repository, create_backbone
+from lift.catalogue import CATALOGUE, catalogue_table, find_entry, hub_repository, list_backbones
 from lift.cli import app
 from lift.io import InputError
 from lift.video_backbones import empty_network
@@ -20,6 +20,13 @@ POOLINGS = {"avg": "mean", "token": "class", "map": "attention"}
 
 def parameters(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_the_repository_of_a_row_is_the_one_that_timm_downloads_from():
+    rows = [entry for entry in CATALOGUE.values() if entry.loader == "timm"]
+    assert {e.name: hub_repository(e) for e in rows} == {
+        e.name: _hub_repository(e.source) for e in rows
+    }
 
 
 @pytest.mark.parametrize("entry", IMAGES, ids=lambda entry: entry.name)
@@ -76,7 +83,7 @@ def test_a_row_that_nothing_loads_says_why(name):
 
 
 def test_every_row_says_whether_it_is_here_or_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("lift.backbones._cached", lambda repository: None)
+    monkeypatch.setattr("lift.catalogue.cached_weights", lambda repository: None)
     table = list_backbones().set_index("name")
     assert set(table["weights"]) == {"here", "missing"}
     assert table.loc["dinov3_vitb16", "from"] == "hf download timm/vit_base_patch16_dinov3.lvd1689m"

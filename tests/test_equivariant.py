@@ -1,6 +1,8 @@
 """The equivariant code: symmetry, invariance of probes to a scaler, batches, saving, bad input."""
 
 import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -148,6 +150,27 @@ def test_batches_give_what_one_fit_gives(code):
     np.testing.assert_allclose(parts.transform(x), code.transform(x), atol=1e-4)
     more = clone(code).partial_fit(x[:20]).partial_fit(x[20:])
     np.testing.assert_allclose(more.transform(x), code.transform(x), atol=1e-4)
+
+
+def _fit_part(x: torch.Tensor) -> EquivariantCode:
+    return EquivariantCode(static_dim=6, dynamic_dim=12, backbone=BACKBONE).partial_fit(x)
+
+
+def test_codes_fitted_in_two_processes_are_one_fit(code):
+    x = features()
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+        first, second = pool.map(_fit_part, [x[:7], x[7:]])
+    merged = first.merge(second)
+    np.testing.assert_allclose(merged.transform(x), code.transform(x), atol=1e-6)
+    np.testing.assert_allclose(merged.mean_, code.mean_, atol=1e-6)
+
+
+def test_a_code_that_cannot_be_merged_is_refused(code, tmp_path):
+    code.save(tmp_path)
+    others = [EquivariantCode.load(tmp_path), clone(code), EquivariantCode().fit(features())]
+    for other in others:
+        with pytest.raises(ValueError, match="same parameters, fitted and not loaded"):
+            code.merge(other)
 
 
 def test_saved_and_loaded(code, tmp_path):

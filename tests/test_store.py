@@ -54,7 +54,7 @@ def assert_whole(path: Path, ids: list[str]) -> None:
     shards, parts = (
         {file.stem for file in (path / kind).iterdir()} for kind in ("shards", "index")
     )
-    assert shards == parts
+    assert shards == parts - {"summary"}
 
 
 @pytest.fixture
@@ -266,6 +266,56 @@ def test_a_damaged_shard_may_be_deleted_though_its_clips_were_named_again(store)
     (store.path / "shards" / f"{name}.safetensors").unlink()
     (store.path / "index" / f"{name}.parquet").unlink()
     assert FeatureStore.open(store.path).ids == name_clips(5, 8)
+
+
+# The summary of the index
+
+
+@pytest.fixture
+def many(tmp_path) -> FeatureStore:
+    """40 parts: more than are left without a summary; one clip was withdrawn, one made again."""
+    store = make_store(tmp_path / "many")
+    for ids in ([f"clip-{n:04d}"] for n in range(38)):
+        store.append(ids, features_of(ids), [ClipSource(f"{ids[0]}.mp4", size=7)])
+    store.withdraw(["clip-0003", "clip-0004"])
+    store.append(["clip-0004"], features_of(["clip-0004"]))
+    return store
+
+
+def assert_same_index(one: FeatureStore, other: FeatureStore) -> None:
+    assert one.ids == other.ids and torch.equal(one.read(), other.read())
+    assert [one.source(name) for name in one.ids] == [other.source(name) for name in other.ids]
+
+
+def test_a_summary_holds_what_the_parts_hold(many, monkeypatch):
+    read, count = store_module._read_part, []
+    monkeypatch.setattr(store_module, "_read_part", lambda path: count.append(path) or read(path))
+    summed = FeatureStore.open(many.path)
+    assert len(count) < 20, "the parts were read one by one"
+    (many.path / "index" / "summary").unlink()
+    by_parts = FeatureStore.open(many.path)
+    assert len(count) >= 40
+    assert_same_index(summed, by_parts)
+    assert "clip-0003" not in summed and summed.source("clip-0004") is None
+    assert summed.source("clip-0005").size == 7 and len(summed) == 37
+
+
+def test_a_damaged_summary_costs_time_alone(many):
+    path = many.path / "index" / "summary"
+    before = FeatureStore.open(many.path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    path.write_bytes(content)
+    assert_same_index(FeatureStore.open(many.path), before)
+    path.write_text("no summary")
+    assert_same_index(FeatureStore.open(many.path), before)
+
+
+def test_a_part_that_was_deleted_is_in_no_summary(many):
+    part = sorted((many.path / "index").glob("*.parquet"))[0]
+    part.unlink()
+    store = FeatureStore.open(many.path)
+    assert "clip-0000" not in store and len(store) == 36
 
 
 # What a kill leaves

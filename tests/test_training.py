@@ -365,3 +365,22 @@ def test_a_model_trained_on_windows_is_validated_on_evenly_spread_frames(store, 
 def test_windows_that_make_no_sense_are_refused(fields):
     with pytest.raises(ValueError, match="frames must be at least 0 and window"):
         TrainingConfig(**fields)
+
+
+def test_two_processes_give_the_losses_of_one(store, tmp_path):
+    """Of 64 clips 53 are trained on: the last batches hold 5 and 1 clips, unequal shares."""
+    if torch.cuda.is_available():
+        pytest.skip("the processes of this test are on the CPU")
+    recipe = dataclasses.replace(RECIPE, validation_fraction=11 / 64, batch_size=13)
+    assert 53 % 13 == 1 and 11 % 2
+    for devices in (1, 2):
+        shared = dataclasses.replace(recipe, devices=devices)
+        fit(store, CONFIG, shared, tmp_path / str(devices), progress=False)
+    one, two = (losses_by_epoch(tmp_path / devices) for devices in "12")
+    assert list(one) == list(two) and len(one) == len(two) == 3
+    torch.testing.assert_close(
+        torch.tensor(two.to_numpy()), torch.tensor(one.to_numpy()), rtol=1e-4, atol=1e-5
+    )
+    models = [LiFT.from_pretrained(tmp_path / devices) for devices in "12"]
+    x = store.read(store.ids[:3])
+    torch.testing.assert_close(*(model.embed(x) for model in models), rtol=1e-3, atol=1e-3)
