@@ -83,6 +83,7 @@ class ClipSource(NamedTuple):
     size: int | None = None  # bytes of the file
     modified: int | None = None  # its modification time, nanoseconds since 1970
     digest: str | None = None  # hash of its contents, where that was asked for
+    replaced: int = 0  # frames that stand for damaged ones
 
 
 class _Entry(NamedTuple):
@@ -94,9 +95,10 @@ class _Entry(NamedTuple):
     source: ClipSource | None
 
 # %% ../nbs/05_store.ipynb #5a0e51c3
-_SOURCE_TYPES = (pa.string(), pa.float64(), pa.float64(), pa.int64(), pa.int64(), pa.string())
+_TEXT, _WHOLE = pa.string(), pa.int64()
+_SOURCE_TYPES = (_TEXT, pa.float64(), pa.float64(), _WHOLE, _WHOLE, _TEXT, _WHOLE)
 _PART = pa.schema(
-    [("clip_id", pa.string()), ("shard", pa.string()), ("row", pa.int64())]
+    [("clip_id", _TEXT), ("shard", _TEXT), ("row", _WHOLE)]
     + list(zip(ClipSource._fields, _SOURCE_TYPES, strict=True))
 )
 
@@ -110,6 +112,7 @@ def _read_part(path: Path) -> list[_Entry]:
         rows = list(zip(columns["clip_id"], columns["shard"], columns["row"], strict=True))
         sources = [None] * len(rows)
         if "path" in columns:
+            columns.setdefault("replaced", [0] * len(rows))
             made_of = map(ClipSource, *(columns[name] for name in ClipSource._fields))
             sources = [source if source.path else None for source in made_of]
         return [_Entry(*row, source) for row, source in zip(rows, sources, strict=True)]
@@ -177,6 +180,12 @@ class _Index:
         """What the features of a clip were made of, if recorded; `KeyError` for an unknown id."""
         self._require([clip_id])
         return self._sources[clip_id]
+
+    @property
+    def damaged(self) -> dict[str, int]:
+        """Clips with frames that stand for damaged ones, and how many, in the order of the ids."""
+        counts = ((i, s.replaced) for i in self.ids if (s := self._sources[i]) is not None)
+        return {clip_id: count for clip_id, count in counts if count}
 
     def withdraw(self, ids: list[str]) -> None:
         """Take the clips `ids` out, to make them again; `KeyError` for an unknown id."""

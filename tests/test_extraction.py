@@ -202,10 +202,10 @@ def test_a_file_is_opened_again_after_a_fault_in_reading_not_in_a_range(
             opened.append(path)
             super().__init__(path, size)
 
-        def read_clip(self, frames, start, end):
+        def read_clip(self, frames, start, end, on_damage):
             if broken and start == 0:
                 raise OSError("the disk has a fault")
-            return super().read_clip(frames, start, end)
+            return super().read_clip(frames, start, end, on_damage)
 
     monkeypatch.setattr(extraction, "VideoFile", Counted)
     starts = np.array([0.0] * 9 + [1.0] * 15)  # three items of eight clips
