@@ -6,6 +6,7 @@
 __all__ = ['VideoError', 'VideoInfo', 'VideoIndex', 'index_video', 'DecoderFault', 'PyAVReader', 'DecordReader']
 
 # %% ../nbs/03_decoding.ipynb #dec00004
+import math
 import os
 import re
 import threading
@@ -14,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, dropwhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -227,8 +228,9 @@ def _hole(packet: Any, codec: str, prefix: int | None) -> int | None:
     while (place := stop) < len(data):
         start = place + prefix
         stop = start + int.from_bytes(data[place:start], "big")
-        unit = data[start:stop].rstrip(b"\0")  # some encoders pad the end of a unit
-        if not unit or stop > len(data):
+        unit = data[start:stop].rstrip(b"\0")
+        padding = min(stop, len(data)) - start - len(unit)  # some encoders fill up to 16 bytes
+        if not unit or stop > len(data) or padding >= 16:
             return place
         if found := re.search(rb"\0\0[\0-\2]", unit):
             return start + found.start()
@@ -730,6 +732,11 @@ def _filter_graph(picture: Any, filters: tuple[tuple[str, str], ...]) -> Any:
 _Numbered = Iterator[tuple[float, Any]]  # decoded pictures with the number of their frame
 
 
+def _start(packet: Any) -> float:
+    """The earlier stamp of a packet."""
+    return min((s for s in (packet.pts, packet.dts) if s is not None), default=math.inf)
+
+
 class _ByStamp:
     """Numbered pictures of a file whose stamps tell its frames apart."""
 
@@ -742,16 +749,22 @@ class _ByStamp:
         self.stream = _video_stream(self.container, self.index.info.path)
         if self.index.closed:  # elsewhere sound files have errors, too: data that nobody needs
             self.stream.codec_context.options = {"err_detect": "explode"}
-        return self._pictures()
+        return self._pictures(0)
 
     def seek(self, key: int) -> _Numbered:
         """The pictures from about keyframe `key` on."""
         self.container.seek(int(self.index.key_stamps[key]), stream=self.stream)
-        return self._pictures()
+        return self._pictures(key)
 
-    def _pictures(self) -> _Numbered:
-        """The pictures from here on."""
-        return ((self.number(picture), picture) for picture in self.container.decode(self.stream))
+    def _pictures(self, key: int) -> _Numbered:
+        """The pictures from here on, without packets stored before keyframe `key`.
+
+        They may be damaged, and nothing needs them.
+        """
+        first = self.index.key_stamps[key]
+        packets = self.container.demux(self.stream)
+        needed = dropwhile(lambda packet: packet.size and _start(packet) < first, packets)
+        return ((self.number(p), p) for packet in needed for p in packet.decode())
 
     def number(self, picture: Any) -> float:
         """Frame number of a picture; `n + 0.5` for one between frames `n` and `n + 1`."""
