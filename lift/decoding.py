@@ -215,6 +215,10 @@ def _prefix(stream: Any) -> int | None:
     return (head[place] & 3) + 1 if place and len(head) > place and head[0] == 1 else None
 
 
+_FORBIDDEN = dict.fromkeys(("vp8", "vp9", "av1"), rb"\0{512}")
+_FORBIDDEN |= dict.fromkeys(_UNSTAMPED, rb"\0\0(?:\0[^\0\1]|\x02)")  # with start codes, 0 0 (0) 1
+
+
 def _hole(packet: Any, codec: str, prefix: int | None) -> int | None:
     """Where bytes were overwritten, by zeros above all, which a decoder need not notice; or None.
 
@@ -222,8 +226,8 @@ def _hole(packet: Any, codec: str, prefix: int | None) -> int | None:
     its packet add up. In VP8, VP9 and AV1 an arithmetic code does not write 512 zeros.
     """
     if prefix is None:
-        zeros = bytes(packet).find(bytes(512)) if codec in ("vp8", "vp9", "av1") else -1
-        return None if zeros < 0 else zeros
+        found = re.search(_FORBIDDEN[codec], bytes(packet)) if codec in _FORBIDDEN else None
+        return found.start() if found else None
     data, stop = bytes(packet), 0
     while (place := stop) < len(data):
         start = place + prefix
