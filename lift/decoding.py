@@ -215,7 +215,7 @@ def _prefix(stream: Any) -> int | None:
     return (head[place] & 3) + 1 if place and len(head) > place and head[0] == 1 else None
 
 
-_FORBIDDEN = dict.fromkeys(("vp8", "vp9", "av1"), rb"\0{512}")
+_FORBIDDEN = dict.fromkeys(("vp8", "vp9", "av1"), rb"\0{128}")
 _FORBIDDEN |= dict.fromkeys(_UNSTAMPED, rb"\0\0(?:\0[^\0\1]|\x02)")  # with start codes, 0 0 (0) 1
 
 
@@ -223,7 +223,7 @@ def _hole(packet: Any, codec: str, prefix: int | None) -> int | None:
     """Where bytes were overwritten, by zeros above all, which a decoder need not notice; or None.
 
     A NAL unit may not hold three bytes 0 0 0 to 0 0 2 (H.264 and H.265, 7.4.1), and the lengths of
-    its packet add up. In VP8, VP9 and AV1 an arithmetic code does not write 512 zeros.
+    its packet add up. In VP8, VP9 and AV1 an arithmetic code does not write 128 zeros.
     """
     if prefix is None:
         found = re.search(_FORBIDDEN[codec], bytes(packet)) if codec in _FORBIDDEN else None

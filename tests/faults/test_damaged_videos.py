@@ -120,7 +120,9 @@ def test_damaged_videos_give_true_frames_or_an_error_that_names_them(tmp_path, b
             wrong[f"{how} {base}"] += bool(false)
             if how in ("zeroed", "truncated") and base in CHECKED:
                 assert not false, f"{path.name}, {on_damage}: {false} frames are no frame of {base}"
-    print(f"read of {count}: {read}; with a frame that nothing could tell from a true one: {+wrong}")
+    print(
+        f"read of {count}: {read}; with a frame that nothing could tell from a true one: {+wrong}"
+    )
     assert count / 20 < read["error"] <= read["nearest"], "too few were readable to test anything"
 
 
