@@ -469,6 +469,11 @@ def _check_arguments(verify: str, **numbers: float | None) -> None:
         choices = "'stat' (size and modification time) or 'hash' (contents)"
         raise InputError(f"verify is {choices}, got {verify!r}")
     for name, value in numbers.items():
+        kinds = (int, float) if name == "timeout" else (int,)
+        if not isinstance(value, kinds) and (name != "size" or value is not None):
+            raise InputError(
+                f"{name} is a {'' if name == 'timeout' else 'whole '}number, got {value!r}"
+            )
         least = 0 if name == "workers" else 1
         if name == "timeout" and not value > 0:
             raise InputError(f"timeout is above 0 seconds, got {value}")

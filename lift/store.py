@@ -48,7 +48,7 @@ def _read_json(path: Path) -> dict:
     """The object in a JSON file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(content, dict):
         raise StoreError(f"{path}: holds no JSON object")
@@ -107,6 +107,9 @@ def _read_part(path: Path) -> list[_Entry]:
     """The rows of an index part; parts of older versions say nothing of the source."""
     try:
         with pq.ParquetFile(path) as file:
+            rows, size = file.metadata.num_rows, path.stat().st_size
+            if rows > 8 * size:  # each row has an id of its own
+                raise pa.ArrowInvalid(f"{rows} rows in {size} bytes: no writer of stores made it")
             there = [name for name in _PART.names if name in file.schema_arrow.names]
             columns = file.read(there, use_threads=False).to_pydict()
         rows = list(zip(columns["clip_id"], columns["shard"], columns["row"], strict=True))
@@ -395,7 +398,8 @@ class FeatureStore(_Folder):
             self._write_part(name, entries)
         finally:
             if not (self.path / "index" / f"{name}.parquet").exists():  # else it is committed
-                shard.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # a disk to read only: the cause counts
+                    shard.unlink(missing_ok=True)
         if not self._swept:
             _sweep(self.path, time.time() - _STALE_SECONDS)
             self._swept = True

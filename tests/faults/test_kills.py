@@ -129,17 +129,9 @@ def test_the_workflow_goes_on_after_each_kill(tmp_path, dice):
         copies.append(copy)
     target = "runs/killed/model/model.safetensors"
     command = [
-        BIN / "snakemake",
-        "--cores",
-        "1",
-        "--configfile",
-        "config/killed.yaml",
-        "--nolock",
-        "--rerun-incomplete",
-        "--quiet",
-        "all",
-        target,
-    ]
+        BIN / "snakemake", target, "--cores", "1", "--configfile", "config/killed.yaml",
+        "--nolock", "--rerun-incomplete", "--scheduler", "greedy",
+    ]  # fmt: skip
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
 
     def start(copy: Path) -> subprocess.Popen:
