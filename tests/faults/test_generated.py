@@ -45,9 +45,10 @@ def accepted(call: Callable[[], object]) -> bool:
     return True
 
 
-counts = pytest.mark.parametrize(
-    "count", [100, pytest.param(3000, marks=pytest.mark.slow_faults)], ids=["few", "many"]
-)
+def counts(in_all: int) -> pytest.MarkDecorator:
+    """A fortieth of the examples in `make test`, all of them, 10,000 in sum, in `make faults`."""
+    all_of_them = pytest.param(in_all, marks=pytest.mark.slow_faults)
+    return pytest.mark.parametrize("count", [in_all // 40, all_of_them], ids=["few", "many"])
 
 
 @st.composite
@@ -65,7 +66,7 @@ def tables(draw) -> pd.DataFrame:
     return table
 
 
-@counts
+@counts(1500)
 def test_generated_tables_are_taken_or_refused(tmp_path, count):
     taken = []
 
@@ -83,7 +84,7 @@ def test_generated_tables_are_taken_or_refused(tmp_path, count):
     assert 0.05 < sum(taken) / len(taken) < 0.95
 
 
-@counts
+@counts(2500)
 def test_generated_csv_files_are_taken_or_refused(tmp_path, count):
     line = st.lists(CELLS, min_size=1, max_size=8).map(",".join)
     head = st.just("clip_id,path,start,end,split,label") | line
@@ -104,7 +105,7 @@ class NoBackbone:
         raise InputError("the table was taken")
 
 
-@counts
+@counts(2000)
 def test_extraction_takes_or_refuses_generated_tables_and_numbers(tmp_path, count):
     number = st.integers(-2, 3) | st.floats() | st.none() | CELLS
 
@@ -116,7 +117,7 @@ def test_extraction_takes_or_refuses_generated_tables_and_numbers(tmp_path, coun
     assert not (tmp_path / "store").exists()
 
 
-@counts
+@counts(4000)
 def test_generated_configurations_are_taken_or_refused(tmp_path, count):
     text = st.text(alphabet="ab:-[]{}&*!|>'\"#,?%@\n 01.<=~", max_size=30)
     fields = st.dictionaries(st.sampled_from(FIELDS) | CELLS, VALUES, max_size=4)
