@@ -161,7 +161,7 @@ LAUGHS = "a0: &a0 [lol, lol]\n" + "".join(
         LAUGHS,
         "&a [*a]",
         "a: &a {b: *a}",
-        "[" * 5000,
+        "[" * 1000,
         "a: !!python/object/apply:os.system [touch run]",
         "a: 2001-99-99",
         "a: 0b",
