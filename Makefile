@@ -8,7 +8,7 @@ export LIFT_DATA IN_TEST := 1
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 export MALLOC_MMAP_THRESHOLD_ := 1073741824
 
-.PHONY: reproduce test bench default-model sync clean wheel hooks lab docs
+.PHONY: reproduce test faults bench default-model sync clean wheel hooks lab docs
 reproduce: .venv/installed
 	snakemake --cores all --configfile config/$(PROFILE).yaml --scheduler greedy --rerun-incomplete --nolock --keep-going --quiet rules -- $(ONLY:%=runs/$(PROFILE)/notebooks/%.ipynb)
 	@echo "figures and tables: $$(sed -n 's/^gallery: //p' config/$(PROFILE).yaml)/README.md"
@@ -16,6 +16,10 @@ test: .venv/installed
 	pytest tests/test_notebooks.py
 	OMP_NUM_THREADS=1 nbdev_test --n_workers 2
 	OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile --ignore tests/test_notebooks.py
+SEED ?= $(shell date +%s)
+faults: .venv/installed
+	@echo "again with the same faults: make faults SEED=$(SEED)"
+	LIFT_FAULTS_SEED=$(SEED) OMP_NUM_THREADS=1 pytest tests/faults -m "slow_faults or not slow_faults" -n 2 --dist load --durations 5
 bench: .venv/installed
 	python benchmarks/run.py
 default-model: .venv/installed

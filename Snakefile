@@ -3,12 +3,16 @@
 clips -> features -> model, code -> notebooks -> gallery. `config/PROFILE.yaml` says what each step does.
 """
 
-import functools, json, os, sys
+import functools, json, os, re, sys
 from pathlib import Path
 
 sys.path.insert(0, "tools")
 from made_with import made_with
 
+TYPED = [config["profile"], config["gallery"], config["seed"], *config.get("levels", {}), *config.get("study", {}),
+    *config.get("ablation", {}).get("variants", {})]  # parts of shell commands
+if wrong := [name for name in map(str, TYPED) if not re.fullmatch(r"(?!/|.*\.\.)[\w./+-]+", name)]:
+    sys.exit(f"{wrong[0]!r}: names in a profile have letters, digits and . / + - _ only, and stay in this folder")
 PROFILE = config["profile"]
 RUN, CONFIG, DATA = f"runs/{PROFILE}", f"config/{PROFILE}.yaml", os.environ.get("LIFT_DATA", "")
 REAL = "real" in config

@@ -6,6 +6,8 @@
 __all__ = ['read_config', 'read_section', 'as_type']
 
 # %% ../nbs/00_config.ipynb #cfg00004
+import math
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,31 @@ from .io import InputError
 def read_config(path: str | Path) -> dict[str, Any]:
     """The fields of a YAML file; `ValueError` if it holds none."""
     try:
-        fields = yaml.safe_load(Path(path).read_bytes()) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {error}") from error
+        fields = _safe_fields(Path(path).read_bytes())
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # PyYAML raises more than its own errors: for 2001-99-99, [[[[...
+        raise InputError(f"{path}: not YAML: {str(error) or type(error).__name__}") from error
     if not isinstance(fields, dict):
-        raise InputError(f"{path}: expected lines 'field: value', got {fields!r}")
+        raise InputError(f"{path}: expected lines 'field: value', got {reprlib.repr(fields)}")
     return fields
+
+
+def _safe_fields(text: bytes) -> Any:
+    """What a YAML text holds; `ValueError` for a few lines that stand for very many values."""
+    if _expanded(yaml.compose(text, yaml.SafeLoader), {}) > 100_000:
+        raise InputError("its aliases stand for more than 100,000 values")
+    return yaml.safe_load(text) or {}
+
+
+def _expanded(node: Any, sizes: dict[Any, float]) -> float:
+    """The values of a node, where each alias counts as what it stands for; infinite for a loop."""
+    if node not in sizes:
+        sizes[node] = math.inf
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        nodes = [n for entry in inner for n in (entry if isinstance(entry, tuple) else (entry,))]
+        sizes[node] = 1 + sum(_expanded(one, sizes) for one in nodes)
+    return sizes[node]
 
 # %% ../nbs/00_config.ipynb #cfg00008
 def read_section(path: str | Path, section: str = "") -> dict[str, Any]:

@@ -6,6 +6,7 @@
 __all__ = ['VideoError', 'VideoInfo', 'VideoIndex', 'index_video', 'DecoderFault', 'PyAVReader', 'DecordReader']
 
 # %% ../nbs/03_decoding.ipynb #dec00004
+import math
 import os
 import re
 import threading
@@ -14,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, dropwhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,6 +67,7 @@ class _Packet(NamedTuple):
     duration: int
     place: int | None  # byte of the file
     damaged: bool  # data were lost in it or before it
+    hole: int | None = None  # its first byte, about, that was overwritten
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,17 @@ class VideoIndex:
     unscaled_fault: str | None = None  # why decord would give other colours at full size
     roll: _Roll | None = field(default=None, repr=False)
     damaged: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)  # frames
+    holes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)  # frames
+    closed: bool = False  # no frame needs data before its keyframe: an error is never harmless
 
     def key_number(self, frame: int) -> int:
         """Position in `keys` of the last keyframe at or before `frame`."""
         return int(np.searchsorted(self.keys, frame, side="right")) - 1
+
+    @property
+    def unsound(self) -> np.ndarray:
+        """Frames known to be damaged without decoding them `(N,)`."""
+        return np.union1d(self.damaged, self.holes)
 
     def sound(self, frames: range) -> np.ndarray:
         """The frames of a range without the damaged ones; `VideoError` if none is left."""
@@ -189,7 +198,9 @@ def _refreshes(data: bytes, codec: str) -> bool:
     return any(head & 31 == 5 if codec == "h264" else head >> 1 & 63 in (19, 20) for head in heads)
 
 
-def _described(packet: Any, codec: str, container: str, padded: bool) -> _Packet:
+def _described(
+    packet: Any, codec: str, container: str, padded: bool, prefix: int | None
+) -> _Packet:
     """What the index keeps of a packet."""
     key, shown = packet.is_keyframe, packet.pts
     if container == "avi" and codec in _UNSTAMPED:  # FFmpeg's stamps for them are not the pts
@@ -197,7 +208,41 @@ def _described(packet: Any, codec: str, container: str, padded: bool) -> _Packet
     if padded and packet.size <= 8:
         shown = None
     visible, duration = not _hidden(packet, codec), packet.duration or 0
-    return _Packet(shown, packet.dts, key, visible, duration, packet.pos, packet.is_corrupt)
+    place, hole = packet.pos, _hole(packet, codec, prefix)
+    return _Packet(shown, packet.dts, key, visible, duration, place, packet.is_corrupt, hole)
+
+# %% ../nbs/03_decoding.ipynb #dcdh0002
+def _prefix(stream: Any) -> int | None:
+    """Bytes of the length before each NAL unit of H.264 or HEVC; None where there is none."""
+    place = {"h264": 4, "hevc": 21}.get(stream.codec_context.name)
+    head = bytes(stream.codec_context.extradata or b"")
+    return (head[place] & 3) + 1 if place and len(head) > place and head[0] == 1 else None
+
+
+_FORBIDDEN = dict.fromkeys(("vp8", "vp9", "av1"), rb"\0{128}")
+_FORBIDDEN |= dict.fromkeys(_UNSTAMPED, rb"\0\0(?:\0[^\0\1]|\x02)")  # with start codes, 0 0 (0) 1
+
+
+def _hole(packet: Any, codec: str, prefix: int | None) -> int | None:
+    """Where bytes were overwritten, by zeros above all, which a decoder need not notice; or None.
+
+    A NAL unit may not hold three bytes 0 0 0 to 0 0 2 (H.264 and H.265, 7.4.1), and the lengths of
+    its packet add up. In VP8, VP9 and AV1 an arithmetic code does not write 128 zeros.
+    """
+    if prefix is None:
+        found = re.search(_FORBIDDEN[codec], bytes(packet)) if codec in _FORBIDDEN else None
+        return found.start() if found else None
+    data, stop = bytes(packet), 0
+    while (place := stop) < len(data):
+        start = place + prefix
+        stop = start + int.from_bytes(data[place:start], "big")
+        unit = data[start:stop].rstrip(b"\0")
+        padding = min(stop, len(data)) - start - len(unit)  # some encoders fill up to 16 bytes
+        if not unit or stop > len(data) or padding >= 16:
+            return place
+        if found := re.search(rb"\0\0[\0-\2]", unit):
+            return start + found.start()
+    return None
 
 # %% ../nbs/03_decoding.ipynb #dcd00004
 def _gap_at_start(packets: list[_Packet]) -> bool:
@@ -215,10 +260,8 @@ def _first_picture(packet: Any) -> Any:
 
     try:
         return next(iter(packet.decode()), None)
-    except av.error.FFmpegError:
-        if packet.is_corrupt:
-            return None
-        raise
+    except av.error.FFmpegError:  # the next packets may hold one
+        return None
 
 # %% ../nbs/03_decoding.ipynb #dcd00020
 def _check_whole(container: Any, packets: list[_Packet], end: float, path: str | Path) -> None:
@@ -239,7 +282,7 @@ def _check_whole(container: Any, packets: list[_Packet], end: float, path: str |
 def _scan(container: Any, stream: Any, path: str | Path) -> tuple[list[_Packet], Any]:
     """The packets of the video in decoding order, and its first picture."""
     packets, picture, end, padded = [], None, 0.0, False
-    codec, format_name = stream.codec_context.name, container.format.name
+    codec, format_name, prefix = stream.codec_context.name, container.format.name, _prefix(stream)
     units = [float(other.time_base or 0) for other in container.streams]
     for packet in container.demux():
         if packet.size and packet.pts is not None:
@@ -248,7 +291,7 @@ def _scan(container: Any, stream: Any, path: str | Path) -> tuple[list[_Packet],
             continue
         if packet.size:
             padded = _padded(packet, codec) if not packets else padded
-            packets.append(_described(packet, codec, format_name, padded))
+            packets.append(_described(packet, codec, format_name, padded, prefix))
         if picture is None:
             picture = _first_picture(packet)
     _check_whole(container, packets, end, path)
@@ -367,14 +410,28 @@ def _spoilt(packets: list[_Packet]) -> set[int]:
     """Packets that cannot decode to the true picture: from each loss to the next keyframe."""
     spoilt: set[int] = set()
     for mark in (number for number, packet in enumerate(packets) if packet.damaged):
-        start, first_stop = _loss(packets, mark)
-        later = range(first_stop, len(packets))
-        stop = next((number for number in later if packets[number].key), len(packets))
-        spoilt.update(range(start, stop))
-        if stop < len(packets) and packets[stop].shown is not None:
-            key_shown = packets[stop].shown  # frames shown before it may be stored after it
-            after = range(stop + 1, min(stop + 32, len(packets)))
-            spoilt.update(number for number in after if (packets[number].shown or 0) < key_shown)
+        spoilt |= _until_key(packets, *_loss(packets, mark))
+    return spoilt
+
+
+def _until_key(packets: list[_Packet], start: int, first_stop: int) -> set[int]:
+    """The packets from `start` to the next keyframe, with those that need both groups."""
+    later = range(first_stop, len(packets))
+    stop = next((number for number in later if packets[number].key), len(packets))
+    spoilt = set(range(start, stop))
+    if stop < len(packets) and packets[stop].shown is not None:
+        key_shown = packets[stop].shown  # frames shown before it may be stored after it
+        after = range(stop + 1, min(stop + 32, len(packets)))
+        spoilt.update(number for number in after if (packets[number].shown or 0) < key_shown)
+    return spoilt
+
+
+def _overwritten(packets: list[_Packet]) -> set[int]:
+    """Packets that a hole spoils: from each hole to the next keyframe."""
+    spoilt: set[int] = set()
+    for number in (number for number, packet in enumerate(packets) if packet.hole is not None):
+        early = packets[number].hole == 0 < number  # it may begin in the packet before
+        spoilt |= _until_key(packets, number - early, number + 1)
     return spoilt
 
 
@@ -617,7 +674,7 @@ def _indexed(container: Any, stream: Any, path: str | Path) -> VideoIndex:
     rises = not order.counted and _rises([packets[number].shown for number in order.packets])
     by_stamp = rises and not joined and container.format.name != "avi"
     keys, seek, key_packets = _keys(packets, raw, order, by_stamp)
-    spoilt = _spoilt(packets)
+    spoilt, holes = _spoilt(packets), _overwritten(packets)
     degrees, upright, mirrored = _orientation(picture, path)
     times, duration, rate = _times(clock, packets, order, container, stream)
     size = (picture.width, picture.height)[:: -1 if degrees % 180 else 1]
@@ -635,6 +692,8 @@ def _indexed(container: Any, stream: Any, path: str | Path) -> VideoIndex:
         _unscaled_fault(picture),
         _roll(packets, order, key_packets, spoilt, container) if by_roll else None,
         np.flatnonzero(np.isin(order.packets, list(spoilt))),
+        np.flatnonzero(np.isin(order.packets, list(holes))),
+        by_stamp and not (open_groups or spoilt) and stream.codec_context.name in _UNSTAMPED,
     )
 
 # %% ../nbs/03_decoding.ipynb #13d46ef7
@@ -682,6 +741,11 @@ def _filter_graph(picture: Any, filters: tuple[tuple[str, str], ...]) -> Any:
 _Numbered = Iterator[tuple[float, Any]]  # decoded pictures with the number of their frame
 
 
+def _start(packet: Any) -> float:
+    """The earlier stamp of a packet."""
+    return min((s for s in (packet.pts, packet.dts) if s is not None), default=math.inf)
+
+
 class _ByStamp:
     """Numbered pictures of a file whose stamps tell its frames apart."""
 
@@ -692,16 +756,24 @@ class _ByStamp:
         """Open the file; its pictures from the beginning."""
         self.container = _open_container(self.index.info.path)
         self.stream = _video_stream(self.container, self.index.info.path)
-        return self._pictures()
+        if self.index.closed:  # elsewhere sound files have errors, too: data that nobody needs
+            self.stream.codec_context.options = {"err_detect": "explode"}
+        return self._pictures(0)
 
     def seek(self, key: int) -> _Numbered:
         """The pictures from about keyframe `key` on."""
         self.container.seek(int(self.index.key_stamps[key]), stream=self.stream)
-        return self._pictures()
+        return self._pictures(key)
 
-    def _pictures(self) -> _Numbered:
-        """The pictures from here on."""
-        return ((self.number(picture), picture) for picture in self.container.decode(self.stream))
+    def _pictures(self, key: int) -> _Numbered:
+        """The pictures from here on, without packets stored before keyframe `key`.
+
+        They may be damaged, and nothing needs them.
+        """
+        first = self.index.key_stamps[key]
+        packets = self.container.demux(self.stream)
+        needed = dropwhile(lambda packet: packet.size and _start(packet) < first, packets)
+        return ((self.number(p), p) for packet in needed for p in packet.decode())
 
     def number(self, picture: Any) -> float:
         """Frame number of a picture; `n + 0.5` for one between frames `n` and `n + 1`."""
@@ -772,7 +844,7 @@ class PyAVReader:
         self.index, self.shape = index, (height, width, 3)
         self.convert = _Converter(index, width, height)
         self.source = (_ByStamp if index.roll is None else _ByRoll)(index)
-        self.pictures, self.position = self.source.open(), -1
+        self.pictures, self.position, self.tainted = self.source.open(), -1, False
 
     def close(self) -> None:
         """Close the file."""
@@ -780,8 +852,6 @@ class PyAVReader:
 
     def read(self, wanted: np.ndarray) -> np.ndarray:
         """Sorted frame numbers `(T,)` to `(T, H, W, 3)` uint8."""
-        if len(lost := np.intersect1d(wanted, self.index.damaged)):
-            raise DecoderFault(f"frame {lost[0]} is damaged: data before it or in it were lost")
         frames = np.empty((len(wanted), *self.shape), np.uint8)
         for row, number in enumerate(wanted.tolist()):
             try:
@@ -802,18 +872,46 @@ class PyAVReader:
         if self.index.roll:  # the places of keyframes may be wrong: from the beginning
             starts.append(0)
         for start in starts:
-            self.pictures, self.position = self.source.seek(start), -1
+            self._seek(start)
             if (picture := self._advance(number)) is not None:
                 return picture
         raise DecoderFault(f"frame {number} is missing or damaged")
 
-    def _advance(self, number: int) -> Any:
-        """Decode up to a frame; None if it is skipped, damaged, or the file ends before it."""
+    def _seek(self, key: int) -> None:
+        """Continue from about keyframe `key`."""
+        self.pictures, self.position, self.tainted = self.source.seek(key), -1, False
+
+    def _steps(self) -> Iterator[tuple[float, Any]]:
+        """The next pictures with the numbers of their frames; None for a damaged picture."""
         for position, picture in self.pictures:
             self.position = position
+            # only the first picture of a loss is marked, not those that are predicted from it
+            self.tainted = picture.is_corrupt or (self.tainted and not picture.key_frame)
+            yield position, None if self.tainted else picture
+
+    def _advance(self, number: int) -> Any:
+        """Decode up to a frame; None if it is skipped, damaged, or the file ends before it."""
+        for position, picture in self._steps():
             if position >= number:
-                return picture if position == number and not picture.is_corrupt else None
+                return picture if position == number else None
         return None
+
+    def sound(self, frames: range) -> np.ndarray:
+        """Which frames of a range decode without a fault since their keyframe: `(N,)`."""
+        found: set[float] = set()
+        stops = [*self.index.keys[1:].tolist(), self.index.info.frame_count]
+        first, last = (max(self.index.key_number(n), 0) for n in (frames.start, frames.stop - 1))
+        for key in range(first, last + 1):
+            try:
+                self._seek(key)
+                for position, picture in self._steps():
+                    if position >= stops[key]:
+                        break
+                    if picture is not None:
+                        found.add(position)
+            except Exception:  # whatever a decoder raises: the rest of this group is damaged
+                continue
+        return np.setdiff1d([n for n in frames if n in found], self.index.unsound).astype(np.int64)
 
 # %% ../nbs/03_decoding.ipynb #0a16fb9e
 def _import_decord() -> Any:

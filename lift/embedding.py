@@ -31,7 +31,7 @@ from .geometry import reverse_time, temporal_moments
 from .io import InputError, LiftError, write_whole
 from .model import LiFT
 from .store import FeatureStore
-from .video import VideoError
+from .video import VideoError, check_on_damage
 
 # %% ../nbs/08_embedding.ipynb #e31b604c
 class EmbeddingError(LiftError, ValueError):
@@ -325,7 +325,8 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
     `model` is a folder, a hub id, a `LiFT` or `EquivariantCode`, or None for the packaged model.
     `workers` processes decode beside this one; each video may take `timeout` seconds. A video that
     cannot be decoded raises `VideoError`; with `on_error="nan"` its row is NaN and a warning
-    names it.
+    names it. With `on_damage="nearest"` the nearest undamaged frame stands for a damaged one, and
+    a warning says for how many.
     """
 
     def __init__(
@@ -337,6 +338,7 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
         device: str = "auto",
         on_error: str = "raise",
         timeout: float = 300.0,
+        on_damage: str = "error",
     ):
         self.model = model
         self.frames = frames
@@ -345,6 +347,7 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
         self.device = device
         self.on_error = on_error
         self.timeout = timeout
+        self.on_damage = on_damage
 
     def fit(self, paths: Iterable[str | Path], labels: object = None) -> "LiFTEmbedder":
         """Check parameters and paths, learn nothing; `ValueError` for what makes no sense."""
@@ -377,12 +380,17 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
     ) -> Iterator[np.ndarray | str]:
         """Clips `(T, 3, S, S)` uint8 in the order of the paths, or the cause of a failure."""
         # brings timm, which a baseline on a store does not need
-        from lift.extraction import WorkItem, decode_items
+        from lift.extraction import Mended, WorkItem, decode_items
 
         items = [WorkItem(path, ((path, math.nan, math.nan),)) for path in paths]
-        stream = decode_items(items, transform, self.frames, None, self.workers, self.timeout)
+        options = (self.frames, None, self.workers, self.timeout, self.on_damage)
+        stream = decode_items(items, transform, *options)
         with closing(stream):
-            for ((_, clip),) in stream:
+            for path, ((_, clip),) in zip(paths, stream, strict=True):
+                if isinstance(clip, Mended):
+                    frames = f"{clip.replaced} of {len(clip.frames)} frames"
+                    warnings.warn(f"{path}: {frames} stand for damaged ones", stacklevel=3)
+                    clip = clip.frames
                 yield clip
 
     def _report(self, path: str, cause: str) -> None:
@@ -399,6 +407,7 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
             raise InputError(f"timeout must be above 0 seconds, got {self.timeout}")
         if self.on_error not in ("raise", "nan"):
             raise InputError(f"on_error must be 'raise' or 'nan', got {self.on_error!r}")
+        check_on_damage(self.on_damage)
 
     def _load(self) -> tuple[Model, torch.nn.Module]:
         """The model and its backbone, loaded once for each value of `model` and `device`."""

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .extraction import CLIPS_PER_ITEM, Result, WorkItem, Writer, decode_items
+from .extraction import CLIPS_PER_ITEM, Mended, Result, WorkItem, Writer, decode_items
 from .io import LiftError, MissingExtraError
 
 # %% ../nbs/06_ray_engine.ipynb #ray00007
@@ -62,28 +62,52 @@ def _bundles(items: list[WorkItem]) -> Iterator[list[WorkItem]]:
         yield bundle
 
 
+def _told(result: np.ndarray | Mended | str) -> str | int:
+    """The cause of a failure, or how many frames were replaced."""
+    if isinstance(result, str):
+        return result
+    return result.replaced if isinstance(result, Mended) else 0
+
+
+def _frames(result: np.ndarray | Mended | str) -> np.ndarray | None:
+    """The frames of a result; None of a failure."""
+    if isinstance(result, str):
+        return None
+    return result.frames if isinstance(result, Mended) else result
+
+
 def _decode(decode: Callable, bundle: list[WorkItem]) -> tuple:
-    """The causes of failures by item, then the frames of each clip."""
+    """By item, the cause of failure of each clip or its replaced frames; then the frames."""
     results = list(decode(bundle))
-    causes = [[(i, x if isinstance(x, str) else None) for i, x in clips] for clips in results]
-    return (causes, *(None if isinstance(x, str) else x for clips in results for _, x in clips))
+    told, frames = [], []
+    for clips in results:
+        told.append([(clip_id, _told(result)) for clip_id, result in clips])
+        frames += [_frames(result) for _, result in clips]
+    return (told, *frames)
 
 # %% ../nbs/06_ray_engine.ipynb #ray00010
+def _result(told: str | int, frames: Any) -> Any:
+    """A cause of failure, or the reference of the frames, marked where some were replaced."""
+    if isinstance(told, str):
+        return told
+    return Mended(frames, told) if told else frames
+
+
 def _results(references: list) -> Iterator[list[Result]]:
     """The results of a task by item; frames as references."""
     frames = iter(references[1:])
     for clips in _get(references[0]):
-        pairs = [(clip_id, cause, next(frames)) for clip_id, cause in clips]
-        yield [(clip_id, cause or reference) for clip_id, cause, reference in pairs]
+        yield [(clip_id, _result(told, next(frames))) for clip_id, told in clips]
 
 
 def decode_on_ray(
     items: list[WorkItem], transform: Callable, frames: int, size: int | None = None,
-    workers: int = 2, timeout: float = 300.0,
+    workers: int = 2, timeout: float = 300.0, on_damage: str = "error",
 ) -> Iterator[list[Result]]:  # fmt: skip
     """`decode_items` in the tasks of Ray; frames come as references that `RayWriter` takes."""
     ray, waiting = _connect(workers), deque()
-    local = partial(decode_items, transform=transform, frames=frames, size=size, timeout=timeout)
+    options = {"size": size, "timeout": timeout, "on_damage": on_damage}
+    local = partial(decode_items, transform=transform, frames=frames, **options)
     shared, task = ray.put(partial(local, workers=1)), ray.remote(_decode)
     for bundle in _bundles(items):
         parts = 1 + sum(len(item.clips) for item in bundle)

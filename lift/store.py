@@ -49,7 +49,7 @@ def _read_json(path: Path) -> dict:
     """The object in a JSON file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(content, dict):
         raise StoreError(f"{path}: holds no JSON object")
@@ -84,6 +84,7 @@ class ClipSource(NamedTuple):
     size: int | None = None  # bytes of the file
     modified: int | None = None  # its modification time, nanoseconds since 1970
     digest: str | None = None  # hash of its contents, where that was asked for
+    replaced: int = 0  # frames that stand for damaged ones
 
 
 class _Entry(NamedTuple):
@@ -95,9 +96,10 @@ class _Entry(NamedTuple):
     source: ClipSource | None
 
 # %% ../nbs/05_store.ipynb #5a0e51c3
-_SOURCE_TYPES = (pa.string(), pa.float64(), pa.float64(), pa.int64(), pa.int64(), pa.string())
+_TEXT, _WHOLE = pa.string(), pa.int64()
+_SOURCE_TYPES = (_TEXT, pa.float64(), pa.float64(), _WHOLE, _WHOLE, _TEXT, _WHOLE)
 _PART = pa.schema(
-    [("clip_id", pa.string()), ("shard", pa.string()), ("row", pa.int64())]
+    [("clip_id", _TEXT), ("shard", _TEXT), ("row", _WHOLE)]
     + list(zip(ClipSource._fields, _SOURCE_TYPES, strict=True))
 )
 
@@ -106,11 +108,15 @@ def _read_part(path: Path) -> list[_Entry]:
     """The rows of an index part; parts of older versions say nothing of the source."""
     try:
         with pq.ParquetFile(path) as file:
+            rows, size = file.metadata.num_rows, path.stat().st_size
+            if rows > 8 * size:  # each row has an id of its own
+                raise pa.ArrowInvalid(f"{rows} rows in {size} bytes: no writer of stores made it")
             there = [name for name in _PART.names if name in file.schema_arrow.names]
             columns = file.read(there, use_threads=False).to_pydict()
         rows = list(zip(columns["clip_id"], columns["shard"], columns["row"], strict=True))
         sources = [None] * len(rows)
         if "path" in columns:
+            columns.setdefault("replaced", [0] * len(rows))
             made_of = map(ClipSource, *(columns[name] for name in ClipSource._fields))
             sources = [source if source.path else None for source in made_of]
         return [_Entry(*row, source) for row, source in zip(rows, sources, strict=True)]
@@ -238,6 +244,12 @@ class _Index:
         if clip_id not in self._sources:
             self._read_sources()
         return self._sources[clip_id]
+
+    @property
+    def damaged(self) -> dict[str, int]:
+        """Clips with frames that stand for damaged ones, and how many, in the order of the ids."""
+        counts = ((i, s.replaced) for i in self.ids if (s := self._sources[i]) is not None)
+        return {clip_id: count for clip_id, count in counts if count}
 
     def withdraw(self, ids: list[str]) -> None:
         """Take the clips `ids` out, to make them again; `KeyError` for an unknown id."""
@@ -447,7 +459,8 @@ class FeatureStore(_Folder):
             self._write_part(name, entries)
         finally:
             if not (self.path / "index" / f"{name}.parquet").exists():  # else it is committed
-                shard.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # a disk to read only: the cause counts
+                    shard.unlink(missing_ok=True)
         if not self._swept:
             _sweep(self.path, time.time() - _STALE_SECONDS)
             self._swept = True

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .config import as_type
 from .geometry import reverse_time
-from .io import InputError, LiftError, MissingExtraError, write_json
+from .io import InputError, LiftError, MissingExtraError, first_five, write_json
 from .losses import LiFTLoss, LossWeights
 from .model import LiFT, LiFTConfig
 from .store import FeatureStore
@@ -96,7 +96,7 @@ def split_recipe(fields: dict[str, object], feature_dim: int) -> tuple[LiFTConfi
         parts[kind] = {name: as_type(name, value, own[name]) for name, value in given.items()}
     unknown = [name for name in fields if not any(name in part for part in parts.values())]
     if unknown:
-        raise InputError(f"no such field of LiFTConfig or TrainingConfig: {', '.join(unknown)}")
+        raise InputError(f"no such field of LiFTConfig or TrainingConfig: {first_five(unknown)}")
     config = LiFTConfig(**{"feature_dim": feature_dim, **parts[LiFTConfig]})
     return config, TrainingConfig(**parts[TrainingConfig])
 

@@ -477,6 +477,24 @@ def test_extract_tells_what_it_does_anew_and_has_a_limit(store, benchmark, tmp_p
         assert result.stderr.count("\n") == 1
 
 
+def test_extract_and_embed_take_the_nearest_frame_where_that_is_asked(benchmark, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (24, 32, 32, 3), np.uint8)
+    path = write_video(tmp_path / "a.mp4", frames, options={"g": "6", "bf": "0"})
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 50] = bytes(50)
+    path.write_bytes(data)
+    (tmp_path / "clips.csv").write_text("clip_id,path,start,end,split,label\na,a.mp4,,,train,x\n")
+    arguments = ("extract", tmp_path / "clips.csv", tmp_path / "store", "--frames", 24)
+    assert lift(*arguments).returncode == 1
+    report = succeed(*arguments, "--on-damage", "nearest", "--json")
+    assert report["done"] == 1 and 0 < report["damaged"]["a"] < 24
+    options = ("--out", tmp_path / "out.parquet", "--on-damage", "nearest", "--frames", 24)
+    result = lift("embed", path, *options)
+    assert result.returncode == 0 and "1 clips have frames that stand for damaged" in result.stderr
+    result = lift("embed", path, "--out", tmp_path / "out.parquet", "--on-damage", "skip")
+    assert result.returncode == 1 and "'nearest'" in result.stderr
+
+
 def test_a_store_of_another_backbone_is_refused(store, tmp_path):
     before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
     result = lift(

@@ -355,6 +355,24 @@ def test_batches_workers_and_containers_change_nothing(loads, videos):
     np.testing.assert_allclose(embedder.transform(videos[::-1]), rows[::-1], atol=1e-5)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_nearest_frames_are_warned_of(loads, tmp_path, workers):
+    ramp = np.linspace(40, 200, 48)[:, None, None, None] + np.arange(32)[:, None]
+    noise = np.random.default_rng(0).integers(0, 40, (48, 32, 32, 3))
+    options = {"g": "12", "bf": "0"}
+    path = write_video(tmp_path / "a.mp4", (ramp + noise).astype(np.uint8), options=options)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 50] = bytes(50)
+    path.write_bytes(data)
+    with pytest.raises(VideoError, match="a.mp4"):
+        LiFTEmbedder(tiny_model(), frames=12, workers=workers).transform([path])
+    embedder = LiFTEmbedder(tiny_model(), frames=12, workers=workers, on_damage="nearest")
+    with pytest.warns(UserWarning, match=r"a.mp4: \d of 12 frames stand for damaged ones"):
+        assert np.isfinite(embedder.transform([path])).all()
+    with pytest.raises(ValueError, match="on_damage"):
+        LiFTEmbedder(tiny_model(), on_damage="grey").fit([path])
+
+
 def test_scikit_learn_conventions(loads, videos):
     embedder = LiFTEmbedder("some/model", frames=8, workers=1, on_error="nan")
     assert clone(embedder).get_params() == embedder.get_params()

@@ -202,10 +202,10 @@ def test_a_file_is_opened_again_after_a_fault_in_reading_not_in_a_range(
             opened.append(path)
             super().__init__(path, size)
 
-        def read_clip(self, frames, start, end):
+        def read_clip(self, frames, start, end, on_damage):
             if broken and start == 0:
                 raise OSError("the disk has a fault")
-            return super().read_clip(frames, start, end)
+            return super().read_clip(frames, start, end, on_damage)
 
     monkeypatch.setattr(extraction, "VideoFile", Counted)
     starts = np.array([0.0] * 9 + [1.0] * 15)  # three items of eight clips
@@ -499,6 +499,33 @@ def test_a_clip_that_fails_is_named_with_its_cause_and_the_others_go_on(
     store = FeatureStore.open(tmp_path / "store")
     assert store.failures == report.failed
     assert torch.equal(store.read([f"{n:02d}" for n in range(40)]), undisturbed)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_nearest_frame_of_a_damaged_clip_is_counted_and_marked(tmp_path, videos, workers):
+    (tmp_path / "whole.mp4").write_bytes((videos / "long.mp4").read_bytes())
+    data = bytearray((videos / "long.mp4").read_bytes())
+    middle = data.find(b"mdat") + (len(data) - data.find(b"mdat")) // 2
+    data[middle : middle + 300] = bytes(300)
+    (tmp_path / "holed.mp4").write_bytes(data)
+    table, store = make_table(["holed.mp4", "whole.mp4"]), tmp_path / "store"
+    assert list(run(table, store, tmp_path, workers=workers).failed) == ["holed"]
+    report = run(table, store, tmp_path, workers=workers, on_damage="nearest")
+    replaced = report.damaged["holed"]
+    assert (report.done, report.failed, list(report.damaged)) == (1, {}, ["holed"])
+    assert 0 < replaced < 4 and json.loads(report.to_json())["damaged"] == {"holed": replaced}
+    assert (
+        f"1 have frames that stand for damaged ones, the nearest ones:\n  holed: {replaced}"
+        in str(report)
+    )
+    os.utime(tmp_path / "holed.mp4", ns=(1, 1))  # the store learns the new time and forgets nothing
+    again = run(table, store, tmp_path, workers=workers, verify="hash")
+    assert (again.skipped, again.damaged) in ((2, report.damaged), (1, {}))
+    table["path"] = ["whole.mp4", "whole.mp4"]
+    mended = run(table, store, tmp_path, workers=workers)
+    assert mended.damaged == {} and list(mended.redone) in (["holed"], [])
+    with pytest.raises(ValueError, match="on_damage"):
+        run(table, tmp_path / "other", tmp_path, on_damage="skip")
 
 
 def test_a_clip_that_is_mended_is_no_failure_any_more(tmp_path, videos):

@@ -92,7 +92,7 @@ def test_what_a_store_says_of_itself(store):
     assert header["description"]["weights_hash"] == "0"
     assert header["frames"] == FRAMES
     part = pq.read_table(next((store.path / "index").iterdir())).to_pydict()
-    expected = {"clip_id", "shard", "row", "path", "start", "end", "size", "modified", "digest"}
+    expected = {"clip_id", "shard", "row", *ClipSource._fields}
     assert set(part) == expected
 
 
@@ -204,6 +204,16 @@ def test_a_source_is_remembered_and_may_be_learned_later(store):
         assert torch.equal(reader.read(), features_of(reader.ids).half().float())
     with pytest.raises(KeyError, match="clip-0099"):
         store.record_sources({"clip-0099": source})
+
+
+def test_clips_with_replaced_frames_are_marked_and_old_stores_have_none(store):
+    ids = ["clip-0010", "clip-0011"]
+    store.append(ids, features_of(ids), [ClipSource("a.mp4", replaced=3), ClipSource("b.mp4")])
+    assert store.damaged == FeatureStore.open(store.path).damaged == {"clip-0010": 3}
+    for part in (store.path / "index").iterdir():
+        pq.write_table(pq.read_table(part).drop_columns(["replaced"]), part)
+    old = FeatureStore.open(store.path)
+    assert old.damaged == {} and old.source("clip-0010") == ClipSource("a.mp4")
 
 
 def test_a_withdrawn_clip_is_gone_for_every_reader_until_it_is_made_anew(store):

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lift import decoding
+from lift.io import InputError
 from lift.video import (
     VideoError,
     VideoFile,
@@ -982,6 +983,85 @@ def test_damage_is_an_error_and_never_a_repeated_frame(clips, tmp_path):
         with pytest.raises(VideoError, match="hole.mp4"):
             opened.read(range(28, 35))
         assert stamps(opened.read([55, 59])) == [55, 59]
+
+
+def large_packet(path: Path, first: int) -> int:
+    """Of the seven packets from `first` on, the largest."""
+    with av.open(str(path)) as container:
+        sizes = [packet.size for packet in container.demux(video=0)]
+    return first + int(np.argmax(sizes[first : first + 7]))
+
+
+def zeroed(source: Path, target: Path, packet: int, length: int | None = None) -> Path:
+    """A copy with zeros in a packet: the whole of it, or `length` bytes of it."""
+
+    def change(number: int, data: bytes) -> bytes:
+        start = 0 if length is None else len(data) * 2 // 3
+        end = len(data) if length is None else min(start + length, len(data))
+        return data[:start] + bytes(end - start) + data[end:] if number == packet else data
+
+    return copy_packets(source, target, change)
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "h264.mkv", "short_groups.mp4", "hevc.mp4"])
+@pytest.mark.parametrize("first, length", [(10, None), (30, 40), (45, 12)])
+def test_the_nearest_undamaged_frame_stands_for_a_damaged_one(clips, tmp_path, name, first, length):
+    clean = read_frames(clips[name], range(FRAMES))
+    path = zeroed(clips[name], tmp_path / name, large_packet(clips[name], first), length)
+    with VideoFile(path) as opened:
+        with pytest.raises(VideoError, match="damaged|decoded"):
+            opened.read_clip(FRAMES)
+        shown = opened.read_clip(FRAMES, on_damage="nearest")
+        numbers = stamps(shown)
+        sound = {number for number in numbers if numbers[number] == number}
+        assert opened.replaced == FRAMES - len(sound) > 0
+        assert opened.replaced <= 16 or name != "short_groups.mp4"  # two groups of 7, and a little
+        assert np.array_equal(shown, clean[numbers])  # none is blank or concealed
+        for number in range(FRAMES):
+            assert abs(numbers[number] - number) == min(abs(one - number) for one in sound)
+        assert np.array_equal(opened.read_clip(2, 0, 0.1, "nearest"), clean[[0, 2]])
+        assert opened.replaced == 0
+
+
+def test_what_is_predicted_from_a_damaged_picture_is_damaged_too(clips, tmp_path, monkeypatch):
+    """Decoders mark the first picture of a loss only, and the next ones are grey."""
+    monkeypatch.setattr(decoding, "_hole", lambda *_: None)  # the decoder alone has to see it
+    clean = read_frames(clips["h264.mp4"], range(FRAMES))
+    path = zeroed(clips["h264.mp4"], tmp_path / "hole.mp4", 0, 100)
+    for number in (*range(0, FRAMES, 9), FRAMES - 1):
+        with pytest.raises(VideoError, match=f"frame {number} "):
+            assert np.array_equal(read_frames(path, [number])[0], clean[number])
+
+
+def test_a_clip_without_an_undamaged_frame_is_an_error_and_so_is_a_wrong_choice(clips, tmp_path):
+    path = zeroed(clips["h264.mp4"], tmp_path / "hole.mp4", 0, 400)
+    with pytest.raises(VideoError, match="no frame of 0 to 59 is undamaged|holds no frame"):
+        read_clip(path, on_damage="nearest")
+    with pytest.raises(InputError, match="on_damage is 'error' or 'nearest', got 'blank'"):
+        read_clip(clips["h264.mp4"], on_damage="blank")
+    with pytest.raises(InputError, match="decord does not say"):
+        read_clip(clips["h264.mp4"], decoder="decord", on_damage="nearest")
+
+
+def test_a_damaged_first_keyframe_costs_its_group_only(clips, tmp_path):
+    path = zeroed(clips["short_groups.mp4"], tmp_path / "hole.mp4", 0)
+    shown = stamps(read_clip(path, FRAMES, on_damage="nearest"))
+    assert set(shown) == set(range(7, FRAMES)) and shown == sorted(shown)
+
+
+def test_zeros_that_a_packet_may_hold_are_no_hole(clips, tmp_path):
+    """Some encoders pad the end of a unit, and a vector of small pictures is full of zeros."""
+
+    def pad(number: int, data: bytes) -> bytes:
+        size = int.from_bytes(data[:4], "big")
+        if number != 30 or size + 4 != len(data):
+            return data
+        return (size + 9).to_bytes(4, "big") + data[4:] + bytes(9)
+
+    path = copy_packets(clips["h264.mp4"], tmp_path / "padded.mp4", pad)
+    assert path.stat().st_size > clips["h264.mp4"].stat().st_size
+    clean = read_frames(clips["h264.mp4"], range(FRAMES))
+    assert np.array_equal(read_frames(path, range(FRAMES)), clean)
 
 
 def test_packets_before_the_first_key_frame_are_no_frames(clips, tmp_path):

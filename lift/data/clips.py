@@ -42,7 +42,17 @@ class ClipTableError(LiftError, ValueError):
 # %% ../../nbs/10_clips.ipynb #4d18f0e7
 def _numbers(values: pd.Series) -> pd.Series:
     """The values as floats, `nan` where there is none."""
-    return pd.to_numeric(values, errors="coerce").astype(float)
+    try:
+        return pd.to_numeric(values, errors="coerce").astype(float)
+    except (TypeError, OverflowError):  # a list, or a whole number of 400 digits
+        return values.map(_number).astype(float)
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return np.nan
 
 
 def _is_text(values: pd.Series) -> pd.Series:
@@ -163,6 +173,9 @@ def check_clips(table: pd.DataFrame, first_row: int = 0) -> pd.DataFrame:
         _schema(list(table.columns)).validate(table, lazy=True)
     except pa.errors.SchemaErrors as error:
         raise ClipTableError(_message(table, error.failure_cases, first_row)) from None
+    except TypeError as error:
+        cause = f"a cell of the clip table is neither text nor a number ({error})"
+        raise ClipTableError(f"{cause}; give text") from error
     table = table.assign(**{name: _numbers(table[name]) for name in _SECONDS})
     table["chiral_label"] = _numbers(table["chiral_label"]).astype("Int64")
     if table["group"].isna().all() and table["chiral_label"].isna().all():

@@ -1,0 +1,158 @@
+"""kill -9 at any moment: what is committed stays, and the next run ends where an undisturbed one ends."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from test_benchmarks import BIN, ROOT
+from test_extraction import Colours, make_table, paint, run
+from test_training import CONFIG, RECIPE, make_store
+
+from lift.store import FeatureStore
+from lift.training import fit, losses_by_epoch
+
+CLIPS = [f"{number:02d}.mp4" for number in range(24)]
+
+
+def killed(work: Callable[[], object], after: float) -> bool:
+    """Do the work in a fork of this process and kill it after some seconds; whether it was alive."""
+    torch.set_num_threads(1)  # a fork has none of the others
+    child = os.fork()
+    if not child:
+        os.setsid()  # the kill takes its workers, too
+        try:
+            silence = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silence, 1), os.dup2(silence, 2)
+            work()
+        finally:
+            os._exit(0)
+    end = time.monotonic() + after
+    while time.monotonic() < end:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return False
+        time.sleep(0.002)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return True
+
+
+def kill_until_done(
+    work: Callable[[], object], kills: int, longest: float, dice: random.Random, check
+) -> int:
+    """Kill the work again and again, look at what it left, and at last let it end; how many kills."""
+    count = 0
+    for _ in range(kills):
+        count += killed(work, dice.uniform(0.01, longest))
+        check()
+    assert not killed(work, 120), "the last run hangs"
+    return count
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for number, name in enumerate(CLIPS):
+        paint(folder / name, number)
+    return folder
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kills", [3, pytest.param(15, marks=pytest.mark.slow_faults)])
+def test_extraction_ends_with_the_same_features(tmp_path, videos, dice, workers, kills):
+    table = make_table(CLIPS)
+    run(table, tmp_path / "whole", videos)
+    whole = FeatureStore.open(tmp_path / "whole")
+
+    def work() -> None:
+        backbone = Colours(before=lambda: time.sleep(0.02))
+        options = {"workers": workers, "batch_size": 2, "shard_clips": 2}
+        run(table, tmp_path / "store", videos, backbone, **options)
+
+    def check() -> None:
+        if (tmp_path / "store" / "store.json").exists():
+            store = FeatureStore.open(tmp_path / "store")
+            assert torch.equal(store.read(), whole.read(store.ids)) and not store.failures
+
+    count = kill_until_done(work, kills, 0.6, dice, check)
+    store = FeatureStore.open(tmp_path / "store")
+    assert store.ids == whole.ids and torch.equal(store.read(), whole.read())
+    assert count, "no run was alive when its kill came"
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(15, marks=pytest.mark.slow_faults)])
+def test_training_ends_with_the_same_loss_and_weights(tmp_path, dice, kills):
+    store = make_store(tmp_path / "store")
+
+    def work(out: Path) -> None:
+        fit(store, CONFIG, RECIPE, out, progress=False)
+
+    assert not killed(lambda: work(tmp_path / "whole"), 120)
+    count = kill_until_done(lambda: work(tmp_path / "out"), kills, 2.0, dice, lambda: None)
+    whole, resumed = (losses_by_epoch(tmp_path / name) for name in ("whole", "out"))
+    assert resumed["epoch"].tolist() == whole["epoch"].tolist()
+    assert resumed.iloc[-1].tolist() == whole.iloc[-1].tolist()
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "out")]
+    assert weights[0] == weights[1] and count
+
+
+PROFILE = """
+profile: killed
+seed: 0
+gallery: runs/killed/gallery
+notebooks: []
+synthetic: {clips: 2, validation_clips: 1, difficulty: easy, size: 64}
+features: {backbone: efficientnet_lite0, frames: 4, workers: 1, compile: false}
+model: {latent_dim: 16, depth: 1, heads: 2, epochs: 2, batch_size: 16, learning_rate: 0.0005}
+"""
+
+
+@pytest.mark.slow_faults
+def test_the_workflow_goes_on_after_each_kill(tmp_path, dice):
+    """The steps of `make reproduce` as far as the model, on the smallest profile."""
+    copies = []
+    for name in ("whole", "killed"):
+        copy = tmp_path / name
+        for folder in ("lift", "tools", "nbs"):
+            shutil.copytree(
+                ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        shutil.copy(ROOT / "Snakefile", copy / "Snakefile")
+        (copy / "config").mkdir()
+        (copy / "config" / "killed.yaml").write_text(PROFILE)
+        copies.append(copy)
+    target = "runs/killed/model/model.safetensors"
+    command = [
+        BIN / "snakemake", target, "--cores", "1", "--configfile", "config/killed.yaml",
+        "--nolock", "--rerun-incomplete", "--scheduler", "greedy",
+    ]  # fmt: skip
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+
+    def start(copy: Path) -> subprocess.Popen:
+        environment = {**os.environ, "PATH": path, "PYTHONPATH": str(copy), "IN_TEST": "1"}
+        silence = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        return subprocess.Popen(
+            command, cwd=copy, env=environment, start_new_session=True, **silence
+        )
+
+    began = time.monotonic()
+    whole = start(copies[0])
+    assert not whole.wait(300), whole.stderr.read().decode()
+    seconds = time.monotonic() - began
+    for _ in range(3):
+        victim = start(copies[1])
+        try:
+            victim.wait(dice.uniform(1, seconds / 2))
+        except subprocess.TimeoutExpired:
+            os.killpg(victim.pid, signal.SIGKILL)
+            victim.wait()
+    last = start(copies[1])
+    assert not last.wait(300), last.stderr.read().decode()
+    made = [(copy / target).read_bytes() for copy in copies]
+    assert made[0] == made[1]
