@@ -101,7 +101,7 @@ def seed_clip_interval(
     scores: np.ndarray, groups: Sequence[str], samples: int = 1000, seed: int = 0
 ) -> tuple[float, float, float]:
     """Mean over groups of scores `(S, N)` (seeds, clips), and its 95 % interval over both."""
-    scores, groups = np.asarray(scores), np.asarray(groups)
+    scores, groups = np.asarray(scores), np.asarray(groups).tolist()
     if scores.ndim != 2 or scores.shape[1] != len(groups):
         found = f"got {scores.shape} and {len(groups)} groups"
         raise IntervalError(f"scores (seeds, clips) need a group per clip, {found}")
