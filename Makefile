@@ -8,7 +8,7 @@ export LIFT_DATA IN_TEST := 1
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 export MALLOC_MMAP_THRESHOLD_ := 1073741824
 
-.PHONY: reproduce test bench default-model sync clean wheel hooks lab
+.PHONY: reproduce test coverage bench default-model sync clean wheel hooks lab
 reproduce: .venv/installed
 	snakemake --cores all --configfile config/$(PROFILE).yaml --scheduler greedy --rerun-incomplete --nolock --keep-going --quiet rules
 	@echo "figures and tables: $$(sed -n 's/^gallery: //p' config/$(PROFILE).yaml)/README.md"
@@ -16,6 +16,8 @@ test: .venv/installed
 	pytest tests/test_notebooks.py
 	OMP_NUM_THREADS=1 nbdev_test --n_workers 2
 	OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile --ignore tests/test_notebooks.py
+coverage: .venv/installed
+	OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile --ignore tests/test_notebooks.py --cov
 bench: .venv/installed
 	python benchmarks/run.py
 default-model: .venv/installed
@@ -25,7 +27,7 @@ sync: .venv/installed
 	jupyter nbconvert --clear-output --inplace nbs/paper/*.ipynb nbs/tutorials/*.ipynb
 	nbdev_clean
 clean:
-	rm -rf runs build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .snakemake
+	rm -rf runs build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .coverage .snakemake
 wheel: .venv/installed
 	python -m build
 hooks: .venv/installed
