@@ -18,8 +18,10 @@ def test_the_types_of_the_library_hold():
     assert not result.returncode, result.stdout[-4000:] + result.stderr[-1000:]
 
 
-def test_a_wrong_call_of_the_library_is_found():
+def test_a_wrong_call_of_the_library_is_found(tmp_path):
     """The library has types in the eyes of the checker: it is not skipped."""
-    result = mypy("-c", "from lift.geometry import reverse_time\nreverse_time('clip')")
+    file = tmp_path / "wrong.py"
+    file.write_text("from lift.geometry import reverse_time\n\nreverse_time('clip')\n")
+    result = mypy(str(file))
     assert result.returncode == 1
     assert '"reverse_time" has incompatible type "str"' in result.stdout
