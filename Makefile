@@ -8,7 +8,7 @@ export LIFT_DATA IN_TEST := 1
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 export MALLOC_MMAP_THRESHOLD_ := 1073741824
 
-.PHONY: reproduce test faults bench default-model sync clean wheel hooks lab docs
+.PHONY: reproduce test coverage faults bench default-model sync clean wheel hooks lab docs
 reproduce: .venv/installed
 	snakemake --cores all --configfile config/$(PROFILE).yaml --scheduler greedy --rerun-incomplete --nolock --keep-going --quiet rules -- $(ONLY:%=runs/$(PROFILE)/notebooks/%.ipynb)
 	@echo "figures and tables: $$(sed -n 's/^gallery: //p' config/$(PROFILE).yaml)/README.md"
@@ -20,6 +20,8 @@ SEED ?= $(shell date +%s)
 faults: .venv/installed
 	@echo "again with the same faults: make faults SEED=$(SEED)"
 	LIFT_FAULTS_SEED=$(SEED) OMP_NUM_THREADS=1 pytest tests/faults -m "slow_faults or not slow_faults" -n 2 --dist load --durations 5
+coverage: .venv/installed
+	OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile --ignore tests/test_notebooks.py --cov
 bench: .venv/installed
 	python benchmarks/run.py
 default-model: .venv/installed
@@ -29,7 +31,7 @@ sync: .venv/installed
 	jupyter nbconvert --clear-output --inplace nbs/paper/*.ipynb nbs/tutorials/*.ipynb
 	nbdev_clean
 clean:
-	rm -rf runs build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .snakemake
+	rm -rf runs build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .coverage .snakemake
 wheel: .venv/installed
 	python -m build
 hooks: .venv/installed

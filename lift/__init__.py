@@ -26,7 +26,7 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     """Import a public name when it is first asked for, so that `import lift` stays quick."""
     if name not in _HOMES:
         raise AttributeError(f"module 'lift' has no attribute {name!r}")

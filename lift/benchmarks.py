@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -54,6 +55,9 @@ from lift.probes import (
 )
 from .reproduction import Run
 from .store import FeatureStore, StoreView
+
+if TYPE_CHECKING:
+    from lift.backbones import FrozenBackbone
 
 # %% ../nbs/23_benchmarks.ipynb #6c6de08f
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ def clips_by_folder(run: Run) -> dict[str, pd.DataFrame]:
 
 
 def extract_tables(
-    tables: dict[str, pd.DataFrame], out: Path, backbone: torch.nn.Module, settings: dict,
+    tables: dict[str, pd.DataFrame], out: Path, backbone: "FrozenBackbone", settings: dict,
     progress: bool,
 ) -> list[str]:  # fmt: skip
     """Fill the store `out`/folder of each data set; one report per data set."""
@@ -401,7 +405,7 @@ def read_embedding(run: Run, benchmark: str, name: str) -> pd.DataFrame:
     """The embeddings of a benchmark's clips, indexed by clip id; `EmbeddingError` for none."""
     store = feature_stores(run).get(BENCHMARKS[benchmark].folder)
     ids = stored_ids(benchmark_clips(run, benchmark), store)
-    if not ids:
+    if store is None or not ids:
         raise EmbeddingError(f"{benchmark}: no features are there")
     _check_embeddings(run, store, name)
     return pd.concat(_embeddings(run, store, name, ids))
@@ -431,7 +435,7 @@ def probe_benchmarks(run: Run, progress: bool = True) -> str:
         ids = [] if name in absent else stored_ids(clips, store)
         labels = {"benchmark": name, "title": benchmark.title, "kind": benchmark.kind}
         for method in run.parameters["real"]["methods"][benchmark.kind]:
-            if ids:
+            if store is not None and ids:
                 scored = _score(run, name, method, clips, store, ids)
             else:
                 scored = {"reason": absent.get(name, "no video of it could be read")}
@@ -480,7 +484,7 @@ def _dimension(run: Run, store: FeatureStore, name: str) -> int:
 
 
 def score_benchmark(
-    tables: Iterable[pd.DataFrame], clips: pd.DataFrame, name: str, settings: dict[str, int],
+    tables: Iterable[pd.DataFrame], clips: pd.DataFrame, name: str, settings: dict[str, Any],
     probe: str | BaseEstimator | None = None,
 ) -> GroupResults | ClassResults:  # fmt: skip
     """One probe per group, by folds where the clips have them, or one of all classes.

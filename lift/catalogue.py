@@ -10,6 +10,7 @@ __all__ = ['CATALOGUE', 'HUB_FILES', 'BackboneEntry', 'find_entry', 'catalogue_t
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,20 +19,20 @@ from .io import InputError
 # %% ../nbs/04_catalogue.ipynb #ctl00006
 @dataclass(frozen=True)
 class BackboneEntry:
-    """What is known of a backbone; an empty field is not confirmed."""
+    """What is known of a backbone; a field that is empty or 0 is not confirmed."""
 
     name: str
     kind: str  # image or video
     loader: str  # pip, timm, transformers, file, or none where nothing loads it
     source: str  # the timm id, the hub id or the address of the weights
-    dim: int | None  # D
-    parameters: int | None  # of the encoder, without heads
-    input_size: int | None  # S, height and width in pixels
+    dim: int  # D
+    parameters: int  # of the encoder, without heads
+    input_size: int  # S, height and width in pixels
     pooling: tuple[str, ...]  # the default first
     licence: str = ""  # of the weights
     gate: str = ""  # open, or what stands before a download
-    frames: int | None = None  # of a clip; None: one at a time
-    tubelet: int | None = None  # successive frames of one time step
+    frames: int = 0  # of a clip; 0: one at a time
+    tubelet: int = 0  # successive frames of one time step
     family: str = ""  # the model_type of transformers, vjepa2_1 or internvideo
     architecture: dict = field(default_factory=dict)  # where it differs from the family's default
     package: str = ""  # the pip package that holds the weights
@@ -52,7 +53,7 @@ def _lite(number: int, parameters: int, *reference: float) -> BackboneEntry:
 
 def _image(
     name: str, source: str, dim: int, parameters: int, size: int, pooling: str,
-    licence: str = "apache-2.0", **more: str,
+    licence: str = "apache-2.0", **more: Any,
 ) -> BackboneEntry:  # fmt: skip
     """An image encoder, whose weights come from timm's repositories on the hub."""
     common = (name, "image", "timm", source, dim, parameters, size, (pooling,), licence)
@@ -142,7 +143,7 @@ _CLASS = ("time", "mean", "class", "tokens")
 
 def _video(
     name: str, source: str, dim: int, parameters: int, frames: int, size: int, tubelet: int,
-    family: str, architecture: dict | None = None, **more: str | tuple,
+    family: str, architecture: dict | None = None, **more: Any,
 ) -> BackboneEntry:  # fmt: skip
     """A video encoder, whose weights come from the hub in the format of transformers."""
     pooling = _CLASS if family in ("timesformer", "vivit") else _TIME
@@ -225,13 +226,13 @@ _NEWER = [
 # %% ../nbs/04_catalogue.ipynb #ctl00027
 def _intern(
     name: str, address: str, dim: int, depth: int, heads: int, parameters: int, frames: int,
-    licence: str = "", **more: int | bool,
+    **more: int | bool,
 ) -> BackboneEntry:  # fmt: skip
     """An InternVideo2 or -Next, whose weights are a file of the authors."""
     shape = {"dim": dim, "depth": depth, "heads": heads, "frames": frames} | more
     return BackboneEntry(
         name, "video", "file", f"https://huggingface.co/{address}", dim, parameters, 224, _TIME,
-        licence, frames=frames, tubelet=1, family="internvideo", architecture=shape,
+        frames=frames, tubelet=1, family="internvideo", architecture=shape,
     )  # fmt: skip
 
 
@@ -256,7 +257,7 @@ _INTERN = [
 # %% ../nbs/04_catalogue.ipynb #ctl00029
 _REMOTE = "no adapter: its code comes with the weights and is not run here"
 _WITHOUT = [
-    BackboneEntry(name, "video", "none", source, None, None, None, (), licence, note=_REMOTE)
+    BackboneEntry(name, "video", "none", source, 0, 0, 0, (), licence, note=_REMOTE)
     for name, source, licence in (
         ("videomaev2_giant", "OpenGVLab/VideoMAEv2-giant", "cc-by-nc-4.0"),
         ("internvideo2_1b", "OpenGVLab/InternVideo2-Stage2_1B-224p-f4", ""),
@@ -291,7 +292,7 @@ def catalogue_table() -> pd.DataFrame:
     rows = [asdict(entry) for entry in CATALOGUE.values()]
     table = pd.DataFrame(rows)
     numbers = [column for column in _FACTS if column not in ("name", "kind")]
-    table[numbers] = table[numbers].astype("Int64")
+    table[numbers] = table[numbers].astype("Int64").mask(table[numbers] == 0)
     table["pooling"] = table["pooling"].map(", ".join)
     return table[[*_FACTS, "pooling", "licence", "gate", "loader", "source", "note"]]
 

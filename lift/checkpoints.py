@@ -183,15 +183,15 @@ def load_official(cls: type[LiFT], path: Path, heads: int = 8) -> LiFT:
     positions = theirs.pop(_OFFICIAL_POSITIONS, None)  # (1, max_frames, d)
     ours = {_translate(key, _OFFICIAL_NAMES): value for key, value in theirs.items()}
     if "encoder.input_projection.weight" not in ours:
-        missing = f"model.encoder.input_proj.weight is missing; keys: {sorted(theirs)}"
-        raise InputError(f"{path}: not a LiFT checkpoint, {missing}")
+        cause = f"model.encoder.input_proj.weight is missing; keys: {sorted(theirs)}"
+        raise InputError(f"{path}: not a LiFT checkpoint, {cause}")
     model = cls(_official_config(ours, positions, heads))
     expected = model.state_dict().keys() - {"feature_mean", "feature_std"}
     back = {ours: theirs for theirs, ours in _OFFICIAL_NAMES.items()}
     missing = sorted(f"model.{_translate(key, back)}" for key in expected - ours.keys())
     missing += [f"model.{_OFFICIAL_POSITIONS}"] if positions is None else []
     unexpected = sorted(f"model.{_translate(key, back)}" for key in ours.keys() - expected)
-    if missing or unexpected:
+    if missing or unexpected or positions is None:
         raise InputError(f"{path}: missing keys {missing}, unexpected keys {unexpected}")
     _check_positions(path, positions)
     try:

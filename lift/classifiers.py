@@ -230,11 +230,15 @@ def sinusoids(frames: int, dim: int) -> Tensor:
 class TokenInput(nn.Module):
     """Tokens `(B, T, D)` standardised by the training clips, plus positions `(T, D)` or zero."""
 
+    mean: Tensor  # (D,)
+    scale: Tensor  # (D,)
+    positions: Tensor  # (T, D)
+
     def __init__(self, mean: Tensor, scale: Tensor, positions: Tensor):
         super().__init__()
-        self.register_buffer("mean", mean)  # (D,)
-        self.register_buffer("scale", scale)  # (D,)
-        self.register_buffer("positions", positions)  # (T, D)
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+        self.register_buffer("positions", positions)
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.scale + self.positions  # (B, T, D)
@@ -242,7 +246,7 @@ class TokenInput(nn.Module):
 # %% ../nbs/09_classifiers.ipynb #c1a00019
 def token_moments(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation `(D,)` over clips and frames; 1 where a dimension is constant."""
-    count, origin, total, squares = 0, 0.0, 0.0, 0.0
+    count, (origin, total, squares) = 0, torch.zeros(3, dtype=torch.float64)
     for x in batches:
         x = x.flatten(0, 1).double()  # (B T, D)
         origin = x.mean(0) if count == 0 else origin  # (D,), keeps the squares small
@@ -273,8 +277,9 @@ class QueryBlock(nn.Module):
 
 def attention_block(dim: int, heads: int) -> nn.Module:
     """A block of self-attention, norms first: `(B, T, D)` to `(B, T, D)`."""
-    options = {"activation": "gelu", "batch_first": True, "norm_first": True, "dropout": 0.0}
-    return nn.TransformerEncoderLayer(dim, heads, 4 * dim, **options)
+    return nn.TransformerEncoderLayer(
+        dim, heads, 4 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    )
 
 # %% ../nbs/09_classifiers.ipynb #c1a0001d
 class EfficientPool(nn.Module):
@@ -398,8 +403,7 @@ _SAMPLE = 4096  # training clips that give the mean and the scale of the tokens
 
 def _fit_network(probe: "TokenProbe", read: Reader, labels: Sequence, made_of: dict) -> nn.Module:
     """The trained network of a probe on tokens that `read` gives; sets `classes_`."""
-    labels = np.asarray(labels)
-    probe.classes_, codes = np.unique(labels, return_inverse=True)
+    probe.classes_, codes = np.unique(np.asarray(labels), return_inverse=True)
     if len(probe.classes_) < 2:
         raise InputError(f"a probe needs clips of 2 classes, all are {probe.classes_.tolist()}")
     device, size = _device(probe.device), probe.batch_size
@@ -422,7 +426,7 @@ def _fit_network(probe: "TokenProbe", read: Reader, labels: Sequence, made_of: d
 class TokenNetwork(ClassifierMixin, BaseEstimator, ABC):
     """Tokens in, scores of classes out; the children name their settings and give the `layers`."""
 
-    _AT_LEAST_ONE = ("queries", "epochs", "batch_size")
+    _AT_LEAST_ONE: tuple[str, ...] = ("queries", "epochs", "batch_size")
 
     @abstractmethod
     def layers(self, dim: int, classes: int) -> list[nn.Module]:

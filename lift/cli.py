@@ -20,8 +20,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand
@@ -64,7 +65,9 @@ TrainingClips = Annotated[Path | None, _option("A clip table: use its split 'tra
 
 def main() -> None:
     """Run the command line; an error that a user can correct is one line and exit code 1."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not be UTF-8
+    cast(TextIOWrapper, sys.stdout).reconfigure(
+        errors="backslashreplace"
+    )  # a file name need not be UTF-8
     try:
         app()
     except (LiftError, OSError) as error:
@@ -75,7 +78,7 @@ def main() -> None:
 class ConfiguredCommand(TyperCommand):
     """A command that takes the defaults of its options from a section of `--config`."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; `ValueError` for a field that is no option."""
         given, _, _ = self.make_parser(ctx).parse_args(list(args))
         if given.get("config"):
@@ -162,8 +165,8 @@ def synth(
     from lift.data.synthetic import SettingsMismatchError, synthesise
 
     _check_folder(out)
-    settings = {"seed": seed, "validation_clips": validation_clips, "difficulty": difficulty}
-    settings |= {"size": size, "workers": workers}
+    settings: dict[str, Any] = {"seed": seed, "size": size, "workers": workers}
+    settings |= {"validation_clips": validation_clips, "difficulty": difficulty}
     made = [out / name for name in ("videos", "clips.csv", "synthetic.json")]
     table = _make(lambda: synthesise(out, clips, **settings), made, SettingsMismatchError, replace)
     count, groups, file = len(table), int(table["group"].nunique()), str(out / "clips.csv")
@@ -206,9 +209,10 @@ def extract(
 
     table = read_clips(clips)
     _check_folder(store)
-    parts = {"grid": grid, "middle": middle, "pooling": pooling}
+    parts: dict[str, Any] = {"grid": grid, "middle": middle, "pooling": pooling}
     model = create_backbone(backbone, weights, device, precision, compile, **parts)
     frames = model.frames or 16 if frames is None else frames
+    options: dict[str, Any]
     options = {"frames": frames, "workers": workers, "batch_size": batch_size}
     options |= {"video_root": video_root or clips.parent, "timeout": timeout, "verify": verify}
     options["on_damage"] = on_damage
@@ -267,7 +271,7 @@ def _train_arguments(defaults: dict[str, Any]) -> type:
     """The options of `lift train` as a dataclass: its own, then every field of the recipe."""
     from tyro.conf import Positional
 
-    own = [
+    own: list[tuple[str, Any] | tuple[str, Any, Any]] = [
         ("store", _help(Positional[Path], "A feature store.")),
         ("out", _help(Positional[Path], "Folder for the model, its losses and checkpoints.")),
         ("clips", _help(Path | None, "A clip table: train on its split 'train' only."), None),
@@ -276,7 +280,7 @@ def _train_arguments(defaults: dict[str, Any]) -> type:
         ("section", _help(str, "The section of --config to read."), ""),
         ("replace", _help(bool, "Delete what another recipe made in OUT, and start over."), False),
     ]
-    return dataclasses.make_dataclass("Train", own + _recipe_fields(defaults))
+    return dataclasses.make_dataclass("Train", [*own, *_recipe_fields(defaults)])
 
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -298,7 +302,8 @@ def train(context: typer.Context) -> None:
     file = parser.parse_known_args(context.args)[0]
     defaults = read_section(file.config, file.section) if file.config else {}
     options = _train_arguments(defaults)
-    given = vars(tyro.cli(options, args=context.args, prog="lift train", description=train.__doc__))
+    chosen: Any = tyro.cli(options, args=context.args, prog="lift train", description=train.__doc__)
+    given = vars(chosen)
     store, out, clips, progress, _, _, replace = (given.pop(name) for name in list(given)[:7])
     features = FeatureStore.open(store)
     model, training = split_recipe(given, features.dim)
@@ -337,7 +342,7 @@ def _is_video(path: Path) -> bool:
 
 def _find_videos(sources: list[Path]) -> tuple[list[Path], list[Path]]:
     """The video files among `sources` and in folders among them, and the other files there."""
-    videos, others = [], []
+    videos, others = list[Path](), list[Path]()
     for source in sources:
         if source.is_dir():
             for path in _walk(source):
@@ -359,7 +364,7 @@ def _video_table(videos: list[Path]) -> tuple[Any, dict[str, str]]:
 
     from lift.extraction import as_text
 
-    paths, failed = {}, {}
+    paths, failed = dict[str, Path](), {}
     for path in videos:
         other = paths.setdefault(as_text(path), path)
         if other != path:
@@ -370,12 +375,17 @@ def _video_table(videos: list[Path]) -> tuple[Any, dict[str, str]]:
     return table.assign(start=float("nan"), end=float("nan")), failed
 
 
-def _extract_videos(videos: list[Path], description: dict, store: Path, **options: Any) -> dict:
+def _extract_videos(
+    videos: list[Path], description: dict | None, store: Path, **options: Any
+) -> dict:
     """Features of whole videos by the backbone of a description; the failures with their cause."""
     from lift.backbones import create_backbone
     from lift.extraction import extract as extract_features
     from lift.store import FeatureStore
 
+    if not description:
+        cause = "the model does not say which backbone its features came from"
+        raise InputError(f"{cause}: extract features of these videos, and embed the store")
     table, failed = _video_table(videos)
     backbone = create_backbone(description, device=options.pop("device"))
     failed |= extract_features(table, store, backbone, **options).failed
@@ -548,7 +558,7 @@ def diagnose(
         8,
         16,
         32,
-    ),
+    ),  # type: ignore[assignment]  # a list would be shared by all calls
     labels: Annotated[
         Path | None, typer.Option(help="A clip table (CSV) whose labels get a probe each.")
     ] = None,
@@ -564,6 +574,7 @@ def diagnose(
     _check_folder(out)
     source, root, others = _clips_to_ask(clips)
     source, names = (source, None) if labels is None else _labelled(source, labels)
+    options: dict[str, Any]
     options = {"labels": names, "bootstrap": bootstrap, "seed": seed, "device": device}
     found = diagnose_named(embedder, source, tuple(frames), root, progress=True, **options)
     page = found.save(out)

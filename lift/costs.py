@@ -9,6 +9,7 @@ __all__ = ['CLIP_FRAMES', 'STORED_BYTES', 'clip_cost', 'architecture_cost', 'cos
 import time
 from collections.abc import Mapping
 from statistics import median
+from typing import Any
 
 import pandas as pd
 import timm
@@ -16,8 +17,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .backbones import create_backbone
-from .catalogue import find_entry
+from .backbones import FrozenBackbone, create_backbone
+from .catalogue import BackboneEntry, find_entry
 from .fingerprint import fixed_clip
 from .io import InputError
 
@@ -26,15 +27,15 @@ CLIP_FRAMES = 16  # of an image encoder, as in the paper
 STORED_BYTES = 2  # of a number in a feature store
 
 
-def _eager(backbone: nn.Module) -> nn.Module:
+def _eager(backbone: FrozenBackbone) -> FrozenBackbone:
     """The backbone, or where it is compiled its like that is not."""
     if not backbone.plan.compiled:
         return backbone
-    options = {"grid": backbone.plan.grid, "middle": backbone.plan.middle}
-    return create_backbone(backbone.name, "random", device="cpu", **options)
+    grid, middle = backbone.plan.grid, backbone.plan.middle
+    return create_backbone(backbone.name, "random", device="cpu", grid=grid, middle=middle)
 
 
-def clip_cost(backbone: nn.Module, frames: int | None = None) -> dict[str, float]:
+def clip_cost(backbone: FrozenBackbone, frames: int | None = None) -> dict[str, float]:
     """Parameters, frames, GFLOPs and stored bytes of one clip.
 
     `frames`: those of a video encoder are its own; an image encoder gets 16 by default.
@@ -51,14 +52,12 @@ def clip_cost(backbone: nn.Module, frames: int | None = None) -> dict[str, float
     }
 
 # %% ../nbs/04_costs.ipynb #cst00009
-def _without_numbers(name: str) -> nn.Module:
+def _without_numbers(entry: BackboneEntry) -> nn.Module:
     """The network of a row, with shapes and no numbers."""
-    entry = find_entry(name)
-    if entry is None:
-        raise InputError(f"{name}: not in the catalogue; clip_cost counts any backbone")
     with torch.device("meta"):
         if entry.kind == "image":
-            size = {"img_size": entry.input_size} if "dinov2" in entry.source else {}
+            size: dict[str, Any] = {"img_size": entry.input_size}
+            size = size if "dinov2" in entry.source else {}
             return timm.create_model(entry.source, pretrained=False, num_classes=0, **size)
         from lift.video_backbones import empty_network
 
@@ -70,7 +69,10 @@ def architecture_cost(name: str, frames: int | None = None) -> dict[str, float]:
 
     `InputError` for a name that is not in the catalogue, or that nothing loads.
     """
-    network, entry = _without_numbers(name).eval().requires_grad_(False), find_entry(name)
+    entry = find_entry(name)
+    if entry is None:
+        raise InputError(f"{name}: not in the catalogue; clip_cost counts any backbone")
+    network = _without_numbers(entry).eval().requires_grad_(False)
     frames = frames or entry.frames or CLIP_FRAMES
     video = entry.kind == "video"
     shape = (1, frames) if video else (1,)
@@ -86,7 +88,7 @@ def architecture_cost(name: str, frames: int | None = None) -> dict[str, float]:
     }
 
 # %% ../nbs/04_costs.ipynb #cst00012
-def _seconds(backbone: nn.Module, frames: int, clips: int) -> float:
+def _seconds(backbone: FrozenBackbone, frames: int, clips: int) -> float:
     """Seconds for some clips in one batch."""
     batch = fixed_clip(frames, backbone.input_size).repeat(clips, 1, 1, 1, 1)
     started = time.perf_counter()
@@ -95,8 +97,9 @@ def _seconds(backbone: nn.Module, frames: int, clips: int) -> float:
 
 
 def cost_table(
-    backbones: Mapping[str, nn.Module], frames: int | None = None, clips: int = 4, rounds: int = 3
-) -> pd.DataFrame:
+    backbones: Mapping[str, FrozenBackbone], frames: int | None = None, clips: int = 4,
+    rounds: int = 3,
+) -> pd.DataFrame:  # fmt: skip
     """`clip_cost` of several backbones, with clips per second and relative speed, one row each.
 
     `frames`: of image encoders; `clips` per batch; `rounds`, in each of which all take their turn.

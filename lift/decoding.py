@@ -60,8 +60,9 @@ class VideoInfo:
 class _Packet(NamedTuple):
     """One coded frame, in the time base of the stream."""
 
-    shown: int | None  # presentation stamp (pts)
-    decoded: int | None  # decoding stamp (dts)
+    # a whole number or None; `_rises` and others look at all packets before any is reckoned with
+    shown: Any  # presentation stamp (pts)
+    decoded: Any  # decoding stamp (dts)
     key: bool
     visible: bool
     duration: int
@@ -74,7 +75,7 @@ class _Packet(NamedTuple):
 class _Roll:
     """How to tell frames apart by their packets, where their stamps cannot do it."""
 
-    places: dict[int, int]  # byte of the file to number of the packet, in storage order
+    places: dict[int | None, int]  # byte of the file to number of the packet, in storage order
     frames: np.ndarray | None  # (packets,) frame of each packet, -1: none; None: must be counted
     key_packets: np.ndarray  # (K,) packets of the keyframes
     spoilt: frozenset[int]  # packets that cannot decode to the true picture
@@ -86,9 +87,9 @@ class VideoIndex:
     """All that a decoder must know to reach any frame of a file."""
 
     info: VideoInfo
-    stamps: np.ndarray | None  # (frame_count,) sorted pts; None: the roll tells frames apart
+    stamps: np.ndarray  # (frame_count,) sorted pts; empty: the roll tells frames apart
     keys: np.ndarray  # (K,) frame numbers of the keyframes
-    key_stamps: np.ndarray | None  # (K,) where to seek for them
+    key_stamps: np.ndarray  # (K,) where to seek for them
     upright: tuple[tuple[str, str], ...]  # filters that turn the picture
     decord_fault: str | None  # why decord would give wrong frames
     unscaled_fault: str | None = None  # why decord would give other colours at full size
@@ -281,7 +282,7 @@ def _check_whole(container: Any, packets: list[_Packet], end: float, path: str |
 # %% ../nbs/03_decoding.ipynb #dcd00005
 def _scan(container: Any, stream: Any, path: str | Path) -> tuple[list[_Packet], Any]:
     """The packets of the video in decoding order, and its first picture."""
-    packets, picture, end, padded = [], None, 0.0, False
+    packets, picture, end, padded = list[_Packet](), None, 0.0, False
     codec, format_name, prefix = stream.codec_context.name, container.format.name, _prefix(stream)
     units = [float(other.time_base or 0) for other in container.streams]
     for packet in container.demux():
@@ -485,7 +486,8 @@ def _breaks(stamps: list[int], leap: float) -> list[int]:
 # %% ../nbs/03_decoding.ipynb #dcd00010
 def _rising(stamps: list[float]) -> np.ndarray:
     """Positions of a longest strictly rising choice of these stamps; of equal ones the last."""
-    ends, tails, before = [], [], []  # per length: smallest last stamp, its position; predecessors
+    # per length: smallest last stamp, its position; predecessors
+    ends, tails, before = list[float](), list[int](), list[int]()
     for position, stamp in enumerate(stamps):
         length = bisect_left(ends, stamp)
         before.append(tails[length - 1] if length else -1)
@@ -531,7 +533,7 @@ def _mended(stamps: list[float | None]) -> np.ndarray | None:
     return min(filled, key=lambda times: float(np.abs(np.diff(times, 2)).sum()))
 
 # %% ../nbs/03_decoding.ipynb #dcd00014
-def _rises(stamps: list[int | None]) -> bool:
+def _rises(stamps: list[Any]) -> bool:
     """Whether all stamps are there and each is larger than the one before."""
     return None not in stamps and bool((np.diff(stamps) > 0).all())
 
@@ -677,14 +679,14 @@ def _indexed(container: Any, stream: Any, path: str | Path) -> VideoIndex:
     spoilt, holes = _spoilt(packets), _overwritten(packets)
     degrees, upright, mirrored = _orientation(picture, path)
     times, duration, rate = _times(clock, packets, order, container, stream)
-    size = (picture.width, picture.height)[:: -1 if degrees % 180 else 1]
+    width, height = (picture.width, picture.height)[:: -1 if degrees % 180 else 1]
     codec = stream.codec_context.codec.canonical_name
     open_groups = by_stamp and _open_groups(packets, order, key_packets)
     fault = _decord_fault(container, by_stamp, open_groups, mirrored)
     by_roll = spoilt or not by_stamp
     return VideoIndex(
-        VideoInfo(str(path), len(times), rate, duration, *size, degrees, codec, times),
-        clock.astype(np.int64) if by_stamp else None,
+        VideoInfo(str(path), len(times), rate, duration, width, height, degrees, codec, times),
+        np.asarray(clock if by_stamp else (), np.int64),
         keys,
         seek,
         upright,
@@ -705,7 +707,8 @@ class _Converter:
     """Decoded picture to upright RGB `(height, width, 3)` uint8."""
 
     def __init__(self, index: VideoIndex, width: int, height: int):
-        self.index, self.layout = index, None
+        self.index = index
+        self.layout: tuple | None = None
         scale = ("scale", f"{width}:{height}:flags=bilinear")
         self.filters = (*index.upright, scale, ("format", "rgb24"), ("buffersink", ""))
 
@@ -787,15 +790,19 @@ class _ByStamp:
 class _ByRoll(_ByStamp):
     """Numbered pictures of a file whose frames only its packets tell apart."""
 
+    def __init__(self, index: VideoIndex, roll: _Roll):
+        super().__init__(index)
+        self.roll = roll
+
     def open(self) -> _Numbered:
         """Open the file; its pictures from the beginning."""
         super().open()
         packets = self.container.demux(self.stream)
-        return self._numbers(_by_packet(packets, 0, self.index.roll.spoilt))
+        return self._numbers(_by_packet(packets, 0, self.roll.spoilt))
 
     def seek(self, key: int) -> _Numbered:
         """The pictures from about keyframe `key` on, where the place of a keyframe is known."""
-        roll, index = self.index.roll, self.index
+        roll, index = self.roll, self.index
         if index.keys[key] == index.keys[0]:
             self.container.close()
             return self.open()
@@ -806,27 +813,27 @@ class _ByRoll(_ByStamp):
             self.container.seek(place, stream=self.stream, unsupported_byte_offset=True)
         packets, starts = self.container.demux(self.stream), set(roll.key_packets.tolist())
         for packet in packets:
-            number = roll.places.get(packet.pos)
+            number = roll.places.get(packet.pos, -1)
             if number in starts:
                 return self._numbers(_by_packet(chain([packet], packets), number, roll.spoilt))
         return iter(())
 
     def _numbers(self, pictures: Iterable[Any]) -> _Numbered:
         """Pictures that carry the number of their packet, with the number of their frame."""
-        frames = self.index.roll.frames
+        frames = self.roll.frames
         if frames is None:
-            return _counted(pictures, self.index)
+            return _counted(pictures, self.index.keys, self.roll.key_packets)
         return ((-1 if p.pts is None else int(frames[p.pts]), p) for p in pictures)
 
 # %% ../nbs/03_decoding.ipynb #dcd00029
-def _counted(pictures: Iterable[Any], index: VideoIndex) -> _Numbered:
+def _counted(pictures: Iterable[Any], keys: np.ndarray, key_packets: np.ndarray) -> _Numbered:
     """Pictures numbered by counting from each keyframe on."""
     group = rank = -1
     for picture in pictures:
         if picture.pts is not None:
-            now = int(np.searchsorted(index.roll.key_packets, picture.pts, side="right")) - 1
+            now = int(np.searchsorted(key_packets, picture.pts, side="right")) - 1
             if now != group:
-                first = int(index.keys[max(now, 0)])
+                first = int(keys[max(now, 0)])
                 if group >= 0 and rank + 1 != first:
                     cause = f"frames before {first} are missing: they cannot be distinguished"
                     raise DecoderFault(cause)
@@ -843,8 +850,8 @@ class PyAVReader:
     def __init__(self, index: VideoIndex, width: int, height: int):
         self.index, self.shape = index, (height, width, 3)
         self.convert = _Converter(index, width, height)
-        self.source = (_ByStamp if index.roll is None else _ByRoll)(index)
-        self.pictures, self.position, self.tainted = self.source.open(), -1, False
+        self.source = _ByStamp(index) if index.roll is None else _ByRoll(index, index.roll)
+        self.pictures, self.position, self.tainted = self.source.open(), -1.0, False
 
     def close(self) -> None:
         """Close the file."""

@@ -10,7 +10,7 @@ __all__ = ['CHANGES', 'ALPHA', 'FOLDS', 'MEASURES', 'BLIND', 'ORDER_FREE', 'ODD'
 
 # %% ../nbs/24_diagnosis.ipynb #dg000003
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ def _label_scores(
 def tell_apart(
     forward: np.ndarray,
     changed: np.ndarray,
-    labels: Sequence[object] | None = None,
+    labels: Sequence[object] | np.ndarray | None = None,
     permutations: int = 200,
     seed: int = 0,
 ) -> tuple[np.ndarray, float]:
@@ -229,7 +229,7 @@ def _in_words(
     by, frames = rows.set_index("measure"), int(rows["frames"].iloc[0])
     probe = by.loc["probe accuracy (%)"]
     said = {
-        name: with_interval(*by.loc[name, ["mean", "low", "high"]], digits)
+        name: with_interval(*by.loc[name, ["mean", "low", "high"]], digits=digits)
         for name, digits in (("cosine", 3), ("odd share (%)", 1), ("probe accuracy (%)", 1))
         if name in by.index
     }
@@ -320,7 +320,7 @@ class Diagnosis:
         rows = self.table[self.table["embedding"] == self.name]
         digits = {"cosine": 3}
         cells = [
-            with_interval(*values, digits.get(measure, 1))
+            with_interval(*values, digits=digits.get(measure, 1))
             for measure, *values in rows[["measure", "mean", "low", "high"]].itertuples(index=False)
         ]
         wide = rows.assign(cell=cells).pivot(
@@ -610,7 +610,7 @@ class VideoClips(Mapping):
         self._clips = clips.set_index("clip_id")
         self.most, self.size, self.root = most, size, Path(root)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._clips.index)
 
     def __len__(self) -> int:
@@ -690,7 +690,7 @@ class _Features(Mapping):
     def __init__(self, ids: Iterable[str], read: Callable[[str], np.ndarray]):
         self._ids, self._read = list(ids), read
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._ids)
 
     def __len__(self) -> int:

@@ -11,9 +11,10 @@ __all__ = ['Model', 'BASELINES', 'LIFT_METHODS', 'METHODS', 'EmbeddingError', 'l
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,9 @@ from .model import LiFT
 from .store import FeatureStore
 from .video import VideoError, check_on_damage
 
+if TYPE_CHECKING:
+    from lift.backbones import FrozenBackbone
+
 # %% ../nbs/08_embedding.ipynb #e31b604c
 class EmbeddingError(LiftError, ValueError):
     """Features and method, or features and model, do not fit together; the message says how."""
@@ -49,7 +53,7 @@ def load_model(reference: str | Path | None = None) -> Model:
     folder = PACKAGED_MODEL if reference is None else Path(reference).expanduser()
     if is_equivariant_code(folder):
         return EquivariantCode.load(folder)
-    return LiFT.from_pretrained(reference)
+    return LiFT.from_pretrained(reference or folder)
 
 
 def _at_unit_norm(embed: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -113,7 +117,7 @@ def _embed(
         expected = "expected features (clips, frames, dimensions), none of them 0"
         raise EmbeddingError(f"{expected}, got {tuple(features.shape)}")
     _require_finite(features.flatten(1).isfinite().all(1).cpu().numpy(), names, "features")
-    if method in BASELINES:
+    if model is None or method in BASELINES:
         return BASELINES[method](features.float()).cpu().numpy()
     if features.shape[-1] != model.feature_dim:
         expected = f"the model expects {model.feature_dim}"
@@ -197,7 +201,7 @@ def stream_embeddings(
 ) -> Iterator[pd.DataFrame]:
     """Embeddings of the clips `ids` of a store (all if None): one table by clip id per batch."""
     _check_method(method, model)
-    if method in LIFT_METHODS:
+    if model is not None and method in LIFT_METHODS:
         check_backbone(model, store)
     ids = store.ids if ids is None else list(ids)
     lost = [clip_id for clip_id in ids if clip_id not in store]
@@ -377,7 +381,7 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
 
     def _read(
         self, paths: list[str], transform: Callable[[Tensor], Tensor]
-    ) -> Iterator[np.ndarray | str]:
+    ) -> Generator[np.ndarray | str, None, None]:
         """Clips `(T, 3, S, S)` uint8 in the order of the paths, or the cause of a failure."""
         # brings timm, which a baseline on a store does not need
         from lift.extraction import Mended, WorkItem, decode_items
@@ -409,7 +413,7 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
             raise InputError(f"on_error must be 'raise' or 'nan', got {self.on_error!r}")
         check_on_damage(self.on_damage)
 
-    def _load(self) -> tuple[Model, torch.nn.Module]:
+    def _load(self) -> tuple[Model, "FrozenBackbone"]:
         """The model and its backbone, loaded once for each value of `model` and `device`."""
         # brings timm, which a baseline on a store does not need
         from lift.backbones import create_backbone
@@ -437,7 +441,7 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.requires_fit, tags.no_validation = False, True
         tags.input_tags.string = tags.input_tags.one_d_array = True

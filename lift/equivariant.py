@@ -91,7 +91,7 @@ def spatial_quarters(maps: Tensor) -> Tensor:
 
 def odd_statistics(
     parts: dict[str, Tensor], emphasis: float, lags: tuple[int, ...],
-    weights: tuple[float, float, float],
+    weights: tuple[float, ...],
 ) -> Tensor:  # fmt: skip
     """Odd statistics of `feature_parts`, `(N, D_v)`.
 
@@ -208,10 +208,10 @@ class EquivariantCode(TransformerMixin, BaseEstimator):
 
     def fit_batches(self, batches: Iterable[Tensor | np.ndarray]) -> "EquivariantCode":
         """`fit` to batches `(B, T, D)`, one in memory at a time; `ValueError` without a clip."""
-        self._sums = None
+        self.__dict__.pop("_sums", None)
         for batch in batches:
             self.partial_fit(batch)
-        if self._sums is None:
+        if not hasattr(self, "_sums"):
             raise InputError("no clips to fit the code to")
         return self
 

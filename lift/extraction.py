@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -29,7 +29,7 @@ import torch
 from tqdm import tqdm
 
 from .acceleration import keep_freed_memory
-from .backbones import create_backbone
+from .backbones import FrozenBackbone, create_backbone
 from .io import InputError
 from .remote import is_remote, join, local_file, remote_state
 from .store import ClipSource, FeatureStore
@@ -61,7 +61,8 @@ class _LastVideo:
     """The last opened video, kept open for the next item of the same file; close it at the end."""
 
     def __init__(self, size: int | None, on_damage: str):
-        self.size, self.on_damage, self.file, self.faulty = size, on_damage, None, False
+        self.size, self.on_damage, self.faulty = size, on_damage, False
+        self.file: VideoFile | None = None
 
     def open(self, path: str) -> VideoFile:
         """The video at this path, opened now unless it is open already."""
@@ -72,6 +73,7 @@ class _LastVideo:
 
     def read_clip(self, frames: int, start: float, end: float) -> np.ndarray:
         """A clip `(T, H, W, 3)`; after a fault of the file the next item opens it again."""
+        assert self.file is not None  # `open` was called
         frame_range(self.file.info, start, end)  # a wrong range is no fault of the file
         try:
             return self.file.read_clip(frames, start, end, self.on_damage)
@@ -225,7 +227,7 @@ def decode_items(
     workers: int = 2,
     timeout: float = 300.0,
     on_damage: str = "error",
-) -> Iterator[list[Result]]:
+) -> Generator[list[Result], None, None]:
     """`decode_item` over many items, in order, in processes; a clip that kills one has failed."""
     keep_freed_memory()  # for the backbone, whose passes come between the items
     decoder = _Decoder(transform, frames, size, on_damage)
@@ -289,7 +291,7 @@ def _difference(before: ClipSource, now: ClipSource) -> str | None:
         return f"the file {now.path} has {now.size} bytes, had {before.size}"
     if before.digest and now.digest:
         return None if before.digest == now.digest else f"the file {now.path} has other contents"
-    if before.modified != now.modified:
+    if before.modified and now.modified and before.modified != now.modified:
         return f"the file {now.path} is of {_date(now.modified)}, was of {_date(before.modified)}"
     return None
 
@@ -342,9 +344,10 @@ def _check_stored(
             continue
         if reason := _unknown(before, now, verify):
             check.unchecked[clip_id] = reason
-        news = before is None or before.modified != now.modified
-        if now.size is not None and (news or (now.digest and not before.digest)):
-            check.learned[clip_id] = now._replace(replaced=before.replaced if before else 0)
+        old = before or now._replace(modified=None)
+        news = old.modified != now.modified or (now.digest and not old.digest)
+        if now.size is not None and news:
+            check.learned[clip_id] = now._replace(replaced=old.replaced)
     return check
 
 
@@ -402,7 +405,7 @@ class Writer:
     """Sends decoded clips through the backbone in batches and commits their features in shards."""
 
     def __init__(
-        self, store: FeatureStore, backbone: torch.nn.Module, sources: dict[str, ClipSource],
+        self, store: FeatureStore, backbone: FrozenBackbone, sources: dict[str, ClipSource],
         batch_size: int, shard_clips: int, shard_seconds: float,
     ):  # fmt: skip
         self.store, self.backbone, self.sources = store, backbone, sources
@@ -471,11 +474,13 @@ class Writer:
             self.commit()
 
 # %% ../nbs/06_extraction.ipynb #exb00006
-def _check_arguments(verify: str, **numbers: float | None) -> None:
+def _check_arguments(verify: str, timeout: float, **numbers: float | None) -> None:
     """`ValueError` for an argument that is not possible, by its name."""
     if verify not in ("stat", "hash"):
         choices = "'stat' (size and modification time) or 'hash' (contents)"
         raise InputError(f"verify is {choices}, got {verify!r}")
+    if not timeout > 0:
+        raise InputError(f"timeout is above 0 seconds, got {timeout}")
     for name, value in numbers.items():
         kinds = (int, float) if name == "timeout" else (int,)
         if not isinstance(value, kinds) and (name != "size" or value is not None):
@@ -483,9 +488,7 @@ def _check_arguments(verify: str, **numbers: float | None) -> None:
                 f"{name} is a {'' if name == 'timeout' else 'whole '}number, got {value!r}"
             )
         least = 0 if name == "workers" else 1
-        if name == "timeout" and not value > 0:
-            raise InputError(f"timeout is above 0 seconds, got {value}")
-        if name != "timeout" and value is not None and value < least:
+        if value is not None and value < least:
             raise InputError(f"{name} is at least {least}, got {value}")
 
 
@@ -502,16 +505,17 @@ def _engine(name: str) -> tuple[type[Writer], Callable]:
 
 
 def _open_store(
-    store: FeatureStore | str | Path, backbone: torch.nn.Module, frames: int, size: int | None
+    store: FeatureStore | str | Path, backbone: FrozenBackbone, frames: int, size: int | None
 ) -> FeatureStore:
     """The store, created if it is missing, refused if it is for other features."""
     rule = "evenly spread, first and last included, rounded down"
     # a video encoder joins frames into time steps, and takes a number of its own
-    rows = backbone.steps(frames) if hasattr(backbone, "steps") else frames
-    expected = (backbone.description, rows, backbone.dim, {"frames": rule, "short_side": size})
+    steps = getattr(backbone, "steps", None)
+    rows = steps(frames) if steps else frames
+    made_of, sampling = backbone.description, {"frames": rule, "short_side": size}
     if not isinstance(store, FeatureStore):
-        return FeatureStore.open_or_create(store, *expected)
-    store.check(*expected)
+        return FeatureStore.open_or_create(store, made_of, rows, backbone.dim, sampling)
+    store.check(made_of, rows, backbone.dim, sampling)
     store.refresh()
     return store
 
@@ -519,7 +523,7 @@ def _open_store(
 def extract(
     clips: pd.DataFrame,
     store: FeatureStore | str | Path,
-    backbone: torch.nn.Module | str,
+    backbone: FrozenBackbone | str,
     frames: int = 16,
     workers: int = 2,
     batch_size: int = 8,
@@ -561,7 +565,9 @@ def extract(
     return ExtractionReport(*counts, check.changed, check.unchecked, mended)
 
 
-def _write(stream: Iterator[list[Result]], writer: Writer, clips: int, progress: bool) -> None:
+def _write(
+    stream: Generator[list[Result], None, None], writer: Writer, clips: int, progress: bool
+) -> None:
     """Write all results of the stream, with a progress bar; commit whatever happens."""
     bar = tqdm(total=clips, unit="clip", desc="extract", disable=not progress)
     try:

@@ -20,6 +20,7 @@ from .io import InputError
 from lift.style import (
     CHANCE_KEY,
     PALETTE,
+    Style,
     chance_line,
     dots,
     gallery,  # noqa: F401
@@ -66,7 +67,7 @@ def film_strips(strips: Sequence[tuple[str, np.ndarray]]) -> Figure:
     rows = [_film(title, frames) for title, frames in strips]
     heights = [10 * row.shape[0] / row.shape[1] for row in rows]  # inches, the width is 10
     size = (10, sum(heights) + 0.32 * len(rows) + 0.35)
-    layout = {"squeeze": False, "layout": "constrained", "height_ratios": heights}
+    layout: Style = {"squeeze": False, "layout": "constrained", "height_ratios": heights}
     figure, axes = plt.subplots(len(rows), figsize=size, **layout)
     for axis, row, (title, _) in zip(axes.flat, rows, strips, strict=True):
         axis.imshow(row)
@@ -76,7 +77,12 @@ def film_strips(strips: Sequence[tuple[str, np.ndarray]]) -> Figure:
     return figure
 
 # %% ../nbs/20_figures.ipynb #202f955b
-_RING = {"markersize": 12, "markerfacecolor": "none", "markeredgecolor": "#000000", "linestyle": ""}
+_RING: Style = {
+    "markersize": 12,
+    "markerfacecolor": "none",
+    "markeredgecolor": "#000000",
+    "linestyle": "",
+}
 _ENDS = [
     Line2D([], [], marker=m, label=label, **_RING) for m, label in (("o", "start"), ("s", "end"))
 ]
@@ -100,7 +106,7 @@ def _paths(
     """One panel per clip with its points in the order of time, which is colour; one colour bar."""
     clips = [clip.sort_values("time") for _, clip in points.groupby("clip", sort=False)]
     figure, axes = panels(len(clips), columns, 2.9, 2.9)
-    look = {"cmap": "viridis", "vmin": 0, "vmax": 1, "s": 34, "zorder": 3}
+    look: Style = {"cmap": "viridis", "vmin": 0, "vmax": 1, "s": 34, "zorder": 3}
     for axis, path in zip(axes, clips, strict=True):
         drawn = axis.scatter(path["x"], path["y"], c=path["time"], **look)
         _plane(axis, path["label"].iloc[0], projection)
@@ -120,8 +126,8 @@ def trajectories(points: pd.DataFrame, projection: str = "t-SNE", columns: int =
     for axis, path in panels:
         corners, times = path[["x", "y"]].to_numpy(), path["time"].to_numpy()  # (T, 2), (T,)
         steps = np.stack([corners[:-1], corners[1:]], 1)  # (T-1, 2, 2)
-        look = {"cmap": "viridis", "clim": (0, 1), "alpha": 0.7}
-        axis.add_collection(LineCollection(steps, array=times[1:], **look), autolim=False)
+        look: Style = {"cmap": "viridis", "clim": (0, 1), "alpha": 0.7}
+        axis.add_collection(LineCollection(list(steps), array=times[1:], **look), autolim=False)
         _start_and_end(axis, path)
     legend_below(figure, _ENDS)
     return figure
@@ -146,7 +152,7 @@ def reconstruction(points: pd.DataFrame, projection: str = "PCA", columns: int =
         decoded = smooth[path["clip"].iloc[0]].sort_values("time")
         axis.plot(decoded["x"], decoded["y"], color=PALETTE["vermillion"], linewidth=2.5, zorder=4)
         _start_and_end(axis, decoded)
-    dots = {"marker": "o", "markerfacecolor": "#21918C", "markeredgecolor": "none"}
+    dots: Style = {"marker": "o", "markerfacecolor": "#21918C", "markeredgecolor": "none"}
     line = Line2D([], [], color=PALETTE["vermillion"], linewidth=2.5, label="reconstruction")
     legend_below(figure, [Line2D([], [], color="#AAAAAA", label="features", **dots), line, *_ENDS])
     return figure
@@ -165,7 +171,7 @@ def embedding_scatter(points: pd.DataFrame, projection: str = "t-SNE", columns: 
         for (label, style), empty in product(styles.items(), (True, False)):
             chosen = points["method"].eq(method) & points["label"].eq(label) & (hollow == empty)
             x, y, colour = points.loc[chosen, "x"], points.loc[chosen, "y"], style["color"]
-            look = {"facecolors": "none" if empty else colour, "edgecolors": colour}
+            look: Style = {"facecolors": "none" if empty else colour, "edgecolors": colour}
             axis.scatter(x, y, s=30, alpha=0.8, marker=style["marker"], **look)
         _plane(axis, method, projection)
         axis.margins(0.08)
@@ -187,13 +193,14 @@ def _mean_and_reach(values: np.ndarray) -> tuple[float, float]:
     return values.mean(), t.ppf(0.975, count - 1) * sem(values) if count > 1 else 0.0
 
 
-def _strip(axis: Axes, centre: float, values: np.ndarray, style: dict[str, str]) -> None:
+def _strip(axis: Axes, centre: float, values: np.ndarray, style: Style) -> None:
     """Points about `centre`, their mean and its interval."""
     jitter = np.random.default_rng(0).uniform(-0.06, 0.06, len(values))
     axis.scatter(centre + jitter, values, s=9, alpha=0.35, linewidths=0, color=style["color"])
-    look = {"markersize": 6, "capsize": 6, "ecolor": "#000000", "markeredgecolor": "#000000"}
+    look: Style = {"markersize": 6, "capsize": 6, "ecolor": "#000000", "markeredgecolor": "#000000"}
     if len(values):
-        axis.errorbar(centre, *_mean_and_reach(values), zorder=4, **look, **style)
+        mean, half = _mean_and_reach(values)
+        axis.errorbar(centre, mean, half, zorder=4, **look, **style)
 
 # %% ../nbs/20_figures.ipynb #5e1f0b02
 _CURVES = {"curvature_degrees": "curvature (degrees)", "straightness": "straightness (chord / arc)"}
@@ -208,7 +215,7 @@ def curvature_plot(table: pd.DataFrame) -> Figure:
     spaces, styles = list(dict.fromkeys(table["space"])), series_styles(table["variant"])
     measures = [measure for measure in _CURVES if measure in table]
     size = (max(5.0, 1 + 1.45 * len(spaces)), 0.8 + 3.2 * len(measures))
-    layout = {"sharex": True, "squeeze": False, "layout": "constrained"}
+    layout: Style = {"sharex": True, "squeeze": False, "layout": "constrained"}
     figure, axes = plt.subplots(len(measures), figsize=size, **layout)
     for axis, measure in zip(axes.flat, measures, strict=True):
         for (place, space), (turn, variant) in product(enumerate(spaces), enumerate(styles)):
@@ -224,7 +231,7 @@ def curvature_plot(table: pd.DataFrame) -> Figure:
 
 # %% ../nbs/20_figures.ipynb #8995528e
 def _group_band(
-    axis: Axes, table: pd.DataFrame, groups: list[str], styles: dict[str, dict[str, str]]
+    axis: Axes, table: pd.DataFrame, groups: list[str], styles: dict[str, Style]
 ) -> None:
     """The groups of one panel, each a band with a line for each method."""
     for turn, (method, style) in enumerate(styles.items()):
@@ -248,7 +255,7 @@ def group_accuracy(table: pd.DataFrame) -> Figure:
     columns = 2 if len(groups) * len(styles) > 48 else 1  # else the figure is too tall for a page
     count = math.ceil(len(groups) / columns)
     size = (3 + 4.2 * columns, 1.3 + count * max(0.32, 0.12 + 0.105 * len(styles)))
-    layout = {"sharex": True, "squeeze": False, "layout": "constrained"}
+    layout: Style = {"sharex": True, "squeeze": False, "layout": "constrained"}
     figure, axes = plt.subplots(1, columns, figsize=size, **layout)
     for panel, axis in enumerate(axes.flat):
         _group_band(axis, table, groups[panel * count : (panel + 1) * count], styles)
@@ -258,7 +265,7 @@ def group_accuracy(table: pd.DataFrame) -> Figure:
 # %% ../nbs/20_figures.ipynb #cb74e5a9
 def _note(axis: Axes, x: float, place: int, text: str) -> None:
     """Write a text at the right of a row; `x` is a part of the width of the axis."""
-    where = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 10}
+    where: Style = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 10}
     axis.annotate(text, (x, place), **where)
 
 
@@ -304,20 +311,21 @@ def _free_place(size: Bbox, marker: Bbox, taken: list[Bbox], inside: Bbox, unit:
 
 # %% ../nbs/20_figures.ipynb #5e1f0b03
 def _label_points(
-    axis: Axes, points: np.ndarray, texts: pd.Series, radii: np.ndarray, bars: list[Bbox]
-) -> None:
+    figure: Figure, axis: Axes, points: np.ndarray, texts: pd.Series, radii: np.ndarray,
+    bars: list[Bbox],
+) -> None:  # fmt: skip
     """Write a text beside each of `points` (N, 2), clear of markers, bars and other texts.
 
     `radii` (N,) are those of the markers, in points.
     """
-    axis.figure.draw_without_rendering()  # the layout must be final before texts are measured
-    unit = axis.figure.dpi / 72  # pixels per point
+    figure.draw_without_rendering()  # the layout must be final before texts are measured
+    unit = figure.dpi / 72  # pixels per point
     centres = axis.transData.transform(points)  # (N, 2) pixels
     # (N, 2, 2)
     corners = np.stack([centres, centres], 1) + np.multiply.outer(radii * unit, [[-1, -1], [1, 1]])
     markers = [Bbox(corner) for corner in corners]
     taken = [*markers, *(bar.transformed(axis.transData) for bar in bars)]
-    look = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 10}
+    look: Style = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 10}
     for text, point, centre, marker in zip(texts, points, centres, markers, strict=True):
         note = axis.annotate(text, point, (0, 0), **look)
         place = _free_place(note.get_window_extent(), marker, taken, axis.bbox, unit)
@@ -336,14 +344,14 @@ def _draw_models(axis: Axes, table: pd.DataFrame) -> None:
         x, y, areas = rows["parameters_millions"], rows["accuracy"], rows["dimension"].map(_area)
         sides = reach(y, rows["low"], rows["high"])  # (2, N)
         axis.errorbar(x, y, sides, linestyle="", ecolor=colour, elinewidth=1.2, zorder=2)
-        look = {"color": colour, "alpha": 0.75, "edgecolors": "#333333", "linewidths": 0.6}
+        look: Style = {"color": colour, "alpha": 0.75, "edgecolors": "#333333", "linewidths": 0.6}
         axis.scatter(x, y, areas, marker=marker, **look)
 
 
 def _size_keys(table: pd.DataFrame) -> list[Line2D]:
     """Legend entries of the sources and of the smallest, middle and largest dimension."""
     notes = {"this work": "this work", "published": "published, on other data"}
-    look = {"linestyle": "", "markeredgecolor": "#333333"}
+    look: Style = {"linestyle": "", "markeredgecolor": "#333333"}
     keys = [
         Line2D([], [], marker=marker, color=colour, markersize=9, label=notes[source], **look)
         for source, (marker, colour) in _SOURCES.items() if source in set(table["source"])
@@ -380,7 +388,7 @@ def accuracy_parameters(table: pd.DataFrame) -> Figure:
     radii = np.sqrt(table["dimension"].map(_area) / 2).to_numpy()
     ends = zip(points[:, 0], table["low"], table["high"], strict=True)
     bars = [Bbox([(x, low), (1.01 * x, high)]) for x, low, high in ends if high - low >= 0]
-    _label_points(axis, points, table["model"], radii, bars)
+    _label_points(figure, axis, points, table["model"], radii, bars)
     return figure
 
 # %% ../nbs/20_figures.ipynb #98ab91b9
@@ -396,7 +404,7 @@ def ablation(table: pd.DataFrame) -> Figure:
     levels = {factor: list(dict.fromkeys(names)) for factor, names in by_factor}
     counts = [len(names) for names in levels.values()]
     size = (2.4 + 2.9 * len(measures), 0.9 + 0.34 * len(levels) + 0.32 * sum(counts))
-    layout = {"sharex": "col", "sharey": "row", "height_ratios": counts, "squeeze": False}
+    layout: Style = {"sharex": "col", "sharey": "row", "height_ratios": counts, "squeeze": False}
     figure, axes = plt.subplots(
         len(levels), len(measures), figsize=size, layout="constrained", **layout
     )
@@ -419,7 +427,7 @@ def learning_curve(table: pd.DataFrame) -> Figure:
     """
     require_columns(table, "learning_curve", "method clips_per_class mean low high")
     styles = series_styles(table["method"])
-    look = {"markersize": 7, "markeredgecolor": "#333333", "linewidth": 1.8}
+    look: Style = {"markersize": 7, "markeredgecolor": "#333333", "linewidth": 1.8}
     figure, axis = plt.subplots(figsize=(7, 4.6), layout="constrained")
     for method, style in styles.items():
         rows = table[table["method"] == method].sort_values("clips_per_class")
@@ -442,16 +450,16 @@ def training_curves(table: pd.DataFrame, columns: int = 3) -> Figure:
     require_columns(table, "training_curves", "epoch split loss value")
     losses, splits = list(dict.fromkeys(table["loss"])), list(dict.fromkeys(table["split"]))
     figure, axes = panels(len(losses), columns, 3.3, 2.8)
-    look = {"hue": "split", "style": "split", "hue_order": splits, "style_order": splits}
+    look: Style = {"hue": "split", "style": "split", "hue_order": splits, "style_order": splits}
     look |= {"x": "epoch", "y": "value", "errorbar": None, "linewidth": 1.8}
     for axis, loss in zip(axes, losses, strict=True):
         seaborn.lineplot(table[table["loss"] == loss], ax=axis, **look)
         axis.set(title=loss, ylabel="value")
         axis.grid(axis="y")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.locator_params(axis="x", integer=True)
     handles = axes[0].get_legend_handles_labels()[0]
     for axis in axes:
-        axis.get_legend().remove()
+        axis.legend().remove()
     legend_below(figure, handles)
     return figure
 
@@ -472,7 +480,7 @@ def accuracy_group_size(table: pd.DataFrame) -> Figure:
     axis.fill_between(sizes, low, high, color="#DDDDDD", linewidth=0, zorder=0)
     for dataset, style in styles.items():
         rows = table[table["dataset"] == dataset]
-        look = {"s": 36, "alpha": 0.75, "edgecolors": "#333333"}
+        look: Style = {"s": 36, "alpha": 0.75, "edgecolors": "#333333"}
         axis.scatter(rows["n_validation"], rows["accuracy"], **look, **style)
     axis.set(xlabel="validation clips in the group", ylabel="accuracy (%)", ylim=(None, 102))
     axis.set_xlim(sizes[0], sizes[-1])

@@ -7,11 +7,15 @@ __all__ = ['TOLERANCE', 'fixed_clip', 'reference_embedding', 'reference_fault']
 
 # %% ../nbs/04_fingerprint.ipynb #fgp00004
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from lift.backbones import FrozenBackbone
 
 # %% ../nbs/04_fingerprint.ipynb #fgp00006
 def fixed_clip(frames: int, size: int) -> Tensor:
@@ -24,7 +28,7 @@ def fixed_clip(frames: int, size: int) -> Tensor:
 
 
 @torch.no_grad()
-def reference_embedding(backbone: nn.Module, dim: int | None = None) -> list[float]:
+def reference_embedding(backbone: "FrozenBackbone", dim: int | None = None) -> list[float]:
     """Eight numbers: means of quarters of the first and of the last feature of the fixed clip.
 
     `dim`: use the first `dim` coordinates alone, where maps follow the feature.
@@ -40,8 +44,8 @@ TOLERANCE = 0.05  # five times what bfloat16 changes
 
 def reference_fault(found: Sequence[float], recorded: Sequence[float]) -> str | None:
     """What is wrong with a reference embedding, None where it is as recorded."""
-    found, recorded = np.asarray(found), np.asarray(recorded)
-    difference = np.linalg.norm(found - recorded) / np.linalg.norm(recorded)
+    expected = np.asarray(recorded)
+    difference = np.linalg.norm(np.asarray(found) - expected) / np.linalg.norm(expected)
     if difference <= TOLERANCE:  # not for NaN
         return None
     return (

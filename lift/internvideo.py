@@ -114,8 +114,7 @@ def official_name(name: str) -> str | None:
 def from_official(checkpoint: dict, encoder: InternEncoder, origin: str) -> None:
     """Load the authors' weights; `InputError` for missing, unexpected or misshapen tensors."""
     state = next((checkpoint[key] for key in ("model", "module") if key in checkpoint), checkpoint)
-    named = {official_name(name): value for name, value in state.items()}
-    named.pop(None, None)
+    named = {ours: value for name, value in state.items() if (ours := official_name(name))}
     window = named.get("embed.weight")
     if window is not None and window.ndim == 5:  # (D, 3, 1, 14, 14), a convolution
         named["embed.weight"] = window.permute(0, 2, 3, 4, 1).flatten(1)

@@ -101,17 +101,17 @@ def seed_clip_interval(
     scores: np.ndarray, groups: Sequence[str], samples: int = 1000, seed: int = 0
 ) -> tuple[float, float, float]:
     """Mean over groups of scores `(S, N)` (seeds, clips), and its 95 % interval over both."""
-    scores, groups = np.asarray(scores), np.asarray(groups)
-    if scores.ndim != 2 or scores.shape[1] != len(groups):
-        found = f"got {scores.shape} and {len(groups)} groups"
+    scores, group_of = np.asarray(scores), np.asarray(groups)
+    if scores.ndim != 2 or scores.shape[1] != len(group_of):
+        found = f"got {scores.shape} and {len(group_of)} groups"
         raise IntervalError(f"scores (seeds, clips) need a group per clip, {found}")
     _check(samples, scores.shape)
     generator = np.random.default_rng(seed)
     seeds = resampled_weights(generator, len(scores), samples)  # (samples, S)
     means, draws = [], np.zeros(samples)
-    names = np.unique(groups)
+    names = np.unique(group_of)
     for name in names:
-        part = scores[:, groups == name]  # (S, N_g)
+        part = scores[:, group_of == name]  # (S, N_g)
         clips = resampled_weights(generator, part.shape[1], samples)  # (samples, N_g)
         draws += ((clips @ part.T) * seeds).sum(1) / len(names)
         means.append(part.mean())

@@ -28,8 +28,8 @@ class MissingExtraError(LiftError, ImportError):
 # %% ../nbs/00_io.ipynb #10f00020
 def first_five(names: Iterable[object]) -> str:
     """The first five of many names, and how many more there are."""
-    names = [str(name) for name in names]
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    words = [str(name) for name in names]
+    return ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
 
 # %% ../nbs/00_io.ipynb #10f00009
 def _flush(path: Path) -> None:

@@ -58,7 +58,7 @@ class LossWeights:
     curvature: float = 0.0  # of the latent path
     decoded_curvature: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         weights = {field.name: getattr(self, field.name) for field in fields(LossWeights)}
         wrong = [name for name, weight in weights.items() if not 0 <= weight < math.inf]
         if wrong or not any(weights.values()):

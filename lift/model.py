@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -31,7 +32,7 @@ class LiFTConfig:
     max_frames: int = 5000  # longer clips have their position encodings interpolated over time
     backbone: dict | None = None  # the description of the frozen model that made the features
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("feature_dim", "latent_dim", "depth", "heads", "max_frames"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
@@ -61,7 +62,7 @@ def sinusoidal_positions(
 
     In float32, as in the authors' release: far positions then have the same rounding as theirs.
     """
-    kind = {"device": device, "dtype": torch.float32}
+    kind: dict[str, Any] = {"device": device, "dtype": torch.float32}
     last = min(frames, max_frames) - 1
     position = torch.linspace(0, last, frames, **kind)[:, None]  # (T, 1)
     rate = torch.exp(torch.arange(0, dim, 2, **kind) * (-math.log(10000.0) / dim))  # (dim/2,)
@@ -85,8 +86,10 @@ class TokenEncoder(nn.Module):
         self.input_projection = nn.Linear(config.feature_dim, dim)
         self.static_token = nn.Parameter(torch.randn(1, 1, dim))
         self.dynamic_token = nn.Parameter(torch.randn(1, 1, dim))
-        order = {"batch_first": True, "norm_first": True}
-        layer = nn.TransformerEncoderLayer(dim, config.heads, 4 * dim, config.dropout, **order)
+        heads, dropout = config.heads, config.dropout
+        layer = nn.TransformerEncoderLayer(
+            dim, heads, 4 * dim, dropout, batch_first=True, norm_first=True
+        )
         self.transformer = nn.TransformerEncoder(layer, config.depth, enable_nested_tensor=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -154,6 +157,9 @@ class LiFT(
 ):
     """LiFT auto-encoder of feature trajectories `(B, T, D)` (Bagad & Zisserman, NeurIPS 2025)."""
 
+    feature_mean: Tensor  # (D,)
+    feature_std: Tensor  # (D,)
+
     def __init__(self, config: LiFTConfig):
         super().__init__()
         self.config = config
@@ -213,7 +219,9 @@ class LiFT(
         return self.decoder(latents) * self.feature_std + self.feature_mean  # (B, K, D)
 
     @classmethod
-    def from_pretrained(cls, reference: str | Path, **options) -> "LiFT":
+    def from_pretrained(  # type: ignore[override]  # the parent's keywords go through `options`
+        cls, reference: str | Path, **options: Any
+    ) -> "LiFT":
         """A LiFT from a saved folder or a hub id, see `lift.checkpoints.load_pretrained`.
 
         `lift.load_model` opens every kind of model.

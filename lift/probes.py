@@ -491,7 +491,7 @@ class _NormalEquations:
 # %% ../nbs/09_probes.ipynb #p13a0052
 def _class_summary(results: "ClassResults") -> dict[str, float]:
     """Top-1, balanced and, from 6 classes on, top-5 accuracy in percent, with 95 % intervals."""
-    rank, numbers = results.predictions["rank"], {}
+    rank, numbers = results.predictions["rank"], dict[str, float]()
     for k in (1, 5) if len(results.classes) >= 6 else (1,):
         right = rank.between(1, k).to_numpy()
         low, high = middle_95(resample_accuracies([right], results.bootstrap, results.seed))
@@ -567,7 +567,7 @@ def _probe_any_classes(
     """`probe_classes` with any classifier, all clips in memory."""
     model = _new_probe(probe)
     single = isinstance(embeddings, pd.DataFrame)
-    table = embeddings if single else pd.concat(embeddings)
+    table: pd.DataFrame = embeddings if single else pd.concat(embeddings)
     _check_embeddings(table)
     rows, lost = _without_missing(_label_rows(clips), table.index, missing)
     train, held = (rows[rows["split"] == side] for side in _SIDES)
@@ -599,7 +599,7 @@ def _read_classes(
     embeddings: pd.DataFrame | Iterable[pd.DataFrame], rows: pd.DataFrame, classes: pd.Index
 ) -> tuple[_NormalEquations | None, list[pd.DataFrame], pd.Index]:
     """The training clips' equations, the validation clips, and the ids of all that were read."""
-    equations, held, seen = None, [], set()
+    equations, held, seen = None, [], set[str]()
     for chunk in _chunks(embeddings):
         _check_embeddings(chunk, seen.intersection(chunk.index))
         seen.update(chunk.index)
@@ -632,6 +632,7 @@ def probe_classes(
     lost = _without_missing(rows.reset_index(), seen, missing)[1]
     used = np.zeros(0, bool) if equations is None else equations.class_count > 0
     _require_two_sides(int(used.sum()), sum(map(len, held)))
+    assert equations is not None  # both sides are there
     weights, intercepts = equations.solve(alpha)
     classes, weights, intercepts = classes[used], weights[:, used], intercepts[used]
     parts = []
@@ -684,24 +685,23 @@ def _shuffle_frames(seed: int) -> Callable[[Tensor, list[str]], Tensor]:
     return change
 
 # %% ../nbs/09_probes.ipynb #p13a010a
+_Tokens = FeatureStore | StoreView | TokenView
+
+
 def _controlled(
     probe: BaseEstimator, store: FeatureStore | StoreView, control: str, seed: int
-) -> tuple[BaseEstimator, FeatureStore | TokenView, FeatureStore | TokenView]:
+) -> tuple[BaseEstimator, _Tokens, _Tokens]:
     """The probe, the tokens to fit it to and those to score it on, under a control."""
     if control not in CONTROLS:
         raise ProbeError(f"no control {control!r}; choose one of {', '.join(CONTROLS)}")
-    if control == "order_free":
-        store = TokenView(store, _mean_token)
+    fitted: _Tokens = TokenView(store, _mean_token) if control == "order_free" else store
     if control in ("positions", "shuffled"):
         inner = "estimator__" if isinstance(probe, Selected) else ""
         probe = probe.set_params(**{f"{inner}positions": "sinusoid"})
-    scored = TokenView(store, _shuffle_frames(seed)) if control == "shuffled" else store
-    return probe, store, scored
+    scored = TokenView(store, _shuffle_frames(seed)) if control == "shuffled" else fitted
+    return probe, fitted, scored
 
 # %% ../nbs/09_probes.ipynb #p13a0104
-_Tokens = FeatureStore | TokenView
-
-
 def _probe_token_groups(
     probe: BaseEstimator, fitted_on: _Tokens, scored_on: _Tokens, rows: pd.DataFrame,
     lost: list[str], name: str, bootstrap: int, seed: int,

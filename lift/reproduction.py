@@ -9,6 +9,7 @@ __all__ = ['repository', 'Profile', 'Run', 'open_run']
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -47,7 +48,7 @@ class Profile:
         return self.root / "runs" / self.profile
 
     @property
-    def probe_settings(self) -> dict[str, int]:
+    def probe_settings(self) -> dict[str, Any]:
         """The fields of a profile that every probe takes: bootstrap samples and seed."""
         return {name: self.parameters[name] for name in ("bootstrap", "seed")}
 

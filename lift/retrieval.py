@@ -227,13 +227,13 @@ def retrieve_from_galleries(
         if scores.empty:
             raise RetrievalError(f"{gallery} gallery: no clip has another one of its class")
         table.append({"gallery": gallery, **_summary(scores, bootstrap, seed)})
-    lost = [len(rows) - row["queries"] for row in table]
-    return pd.DataFrame(table).assign(left_out=lost)
+    found = pd.DataFrame(table)
+    return found.assign(left_out=len(rows) - found["queries"])
 
 
 def _summary(scores: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, float]:
     """Means in percent with their intervals over queries, and how many queries there are."""
-    numbers = {}
+    numbers: dict[str, float] = {}
     for name, column, ends in (("mAP", "precision", ""), ("R@1", "first", "R@1_")):
         values = 100 * scores[column].to_numpy(float)  # (Q,)
         low, high = middle_95(resample_means(values, bootstrap, seed))

@@ -11,7 +11,7 @@ import textwrap
 import pandas as pd
 
 from .io import InputError
-from .style import dots, legend_below, list_rows, panels, require_columns, series_styles
+from .style import Style, dots, legend_below, list_rows, panels, require_columns, series_styles
 
 # isort: split
 # after lift.style, which says what to install where matplotlib is missing
@@ -21,13 +21,13 @@ from matplotlib.lines import Line2D
 
 # %% ../nbs/20_scores.ipynb #55ebec17
 _GREY = {"color": "#666666"}
-_LINES = {
+_LINES: dict[str, Style] = {
     "chance": {"label": "chance", "linestyle": "--", "linewidth": 1, **_GREY},
     "ceiling": {"label": "the most that can be had", "linestyle": ":", "linewidth": 1.5, **_GREY},
 }
 
 
-def _panel(axis: Axes, rows: pd.DataFrame, styles: dict[str, dict[str, str]]) -> None:
+def _panel(axis: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> None:
     """The scores of one panel, one row per method, with chance and the most that can be had."""
     for height, (method, style) in enumerate(styles.items()):
         if (chosen := rows["method"] == method).any():

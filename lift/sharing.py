@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +246,7 @@ def write_dataset(
         path = folder / "data" / configurations[group] / f"{split}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         table = _as_arrow(rows, root)
-        write_whole(path, lambda part, table=table: pq.write_table(table, part))
+        write_whole(path, partial(pq.write_table, table))
     header = yaml.safe_dump(_header(facts, configurations, chiral), sort_keys=False)
     text = _card_text(facts, chiral, len(clips) - len(chiral), root is not None)
     if facts.licence == "other":

@@ -13,9 +13,9 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,7 +36,7 @@ class StoreMismatchError(StoreError):
     """The store holds features of another backbone, other weights or other frames."""
 
 
-def _write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """`write_whole`; `StoreError` where the disk refuses."""
     try:
         write_whole(path, write)
@@ -114,7 +114,7 @@ def _read_part(path: Path) -> list[_Entry]:
             there = [name for name in _PART.names if name in file.schema_arrow.names]
             columns = file.read(there, use_threads=False).to_pydict()
         rows = list(zip(columns["clip_id"], columns["shard"], columns["row"], strict=True))
-        sources = [None] * len(rows)
+        sources: list[ClipSource | None] = [None] * len(rows)
         if "path" in columns:
             columns.setdefault("replaced", [0] * len(rows))
             made_of = map(ClipSource, *(columns[name] for name in ClipSource._fields))
@@ -173,7 +173,7 @@ class _Index:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __contains__(self, clip_id: str) -> bool:
+    def __contains__(self, clip_id: object) -> bool:
         return clip_id in self._rows
 
     def refresh(self) -> None:
@@ -307,7 +307,7 @@ class _Folder(_Index):
         frames: int,
         dim: int,
         sampling: dict | None = None,
-    ) -> "FeatureStore":
+    ) -> Self:
         """A new store for features `(frames, dim)` of the backbone that `description` describes.
 
         `sampling` records how frames were chosen and decoded; without it, two samplings cannot be
@@ -325,7 +325,7 @@ class _Folder(_Index):
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: str | Path) -> "FeatureStore":
+    def open(cls, path: str | Path) -> Self:
         """An existing store; `FileNotFoundError` if it is not there, `StoreError` if damaged."""
         file = Path(path) / "store.json"
         if not file.is_file():
@@ -344,7 +344,7 @@ class _Folder(_Index):
         frames: int,
         dim: int,
         sampling: dict | None = None,
-    ) -> "FeatureStore":
+    ) -> Self:
         """The store at `path`, made if it is not there.
 
         `StoreMismatchError` if it holds other features than these.
@@ -452,7 +452,8 @@ class FeatureStore(_Folder):
         _check_ids(ids, self, self.path)
         half, name = _to_half(ids, features), self._new_name()
         shard = self.path / "shards" / f"{name}.safetensors"
-        each = zip(ids, sources or [None] * len(ids), strict=True)
+        made_of: Sequence[ClipSource | None] = sources or [None] * len(ids)
+        each = zip(ids, made_of, strict=True)
         entries = [_Entry(clip_id, name, row, source) for row, (clip_id, source) in enumerate(each)]
         try:
             _write_atomically(shard, lambda temporary: save_file({"features": half}, temporary))

@@ -30,14 +30,15 @@ def _cell(value: Any, digits: int = 1) -> str:
     return f"{value:.{digits}f}" if isinstance(value, (float, np.floating)) else str(value)
 
 
-def with_interval(mean: float, low: float, high: float, digits: int = 1) -> str:
+def with_interval(mean: float, low: float, high: float, *, digits: int = 1) -> str:
     """`76.3 [74.1, 78.4]`; the mean alone where there is no interval, `-` for no mean."""
-    mean, low, high = (_cell(float(value), digits) for value in (mean, low, high))
-    return mean if "-" in (mean, low, high) else f"{mean} [{low}, {high}]"
+    middle, *ends = (_cell(float(value), digits) for value in (mean, low, high))
+    return middle if "-" in (middle, *ends) else f"{middle} [{', '.join(ends)}]"
 
 # %% ../nbs/21_tables.ipynb #7c49ba6a
 def _latex(text: str) -> str:
     """Escape the characters that LaTeX reads as commands."""
+    special: dict[str, str | int | None]
     special = {character: "\\" + character for character in "&%$#_{}"}
     special |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
     return text.translate(str.maketrans(special))

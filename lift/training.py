@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -32,8 +33,9 @@ from .weights_files import weights_fault
 
 try:
     import lightning
-    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.callbacks import Callback, ModelCheckpoint
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
 except ImportError as error:
     raise MissingExtraError('training needs Lightning: pip install "lift[train]"') from error
 
@@ -63,7 +65,7 @@ class TrainingConfig(LossWeights):
     precision: str = "32-true"  # Lightning's names: "bf16-mixed", "16-mixed", ...
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("epochs", "batch_size", "learning_rate", "devices"):
             self._require(name, 0 < getattr(self, name) < math.inf, "must be above 0")
@@ -237,15 +239,18 @@ class LiFTModule(lightning.LightningModule):
         self.log_dict(named, on_step=False, on_epoch=True, batch_size=whole, sync_dist=True)
         return weight * terms["loss"]
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam, and a learning rate that falls when the validation loss does not (paper 3)."""
         training = self.training_config
-        rates = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
-        optimiser = torch.optim.Adam(self.parameters(), **rates)
-        plateau = {"factor": training.plateau_factor, "patience": training.plateau_patience}
-        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, **plateau)
-        watched = {"scheduler": schedule, "monitor": "validation/loss"}
-        return {"optimizer": optimiser, "lr_scheduler": watched}
+        rate, decay = training.learning_rate, training.weight_decay
+        optimiser = torch.optim.Adam(self.parameters(), lr=rate, weight_decay=decay)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimiser, factor=training.plateau_factor, patience=training.plateau_patience
+        )
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "monitor": "validation/loss"},
+        }
 
 # %% ../nbs/07_training.ipynb #2f3f6553
 def _recipe(
@@ -322,16 +327,18 @@ def _read_checkpoint(path: Path) -> dict:
 def _trainer(training: TrainingConfig, out: Path, progress: bool) -> lightning.Trainer:
     """Lightning's trainer: it keeps the best and the last checkpoint and writes the logs."""
     folder = out / "checkpoints"
+    checkpoints: list[Callback]
     checkpoints = [ModelCheckpoint(folder, "best", monitor="validation/loss", save_last=True)]
     if training.keep_every:
-        every = {"every_n_epochs": training.keep_every, "save_top_k": -1}
-        checkpoints.append(ModelCheckpoint(folder / "kept", "{epoch}", **every))
+        every = training.keep_every
+        kept = ModelCheckpoint(folder / "kept", "{epoch}", every_n_epochs=every, save_top_k=-1)
+        checkpoints.append(kept)
     return lightning.Trainer(
         max_epochs=training.epochs,
         devices=training.devices,
         strategy="auto" if training.devices == 1 else "ddp_spawn",
         use_distributed_sampler=False,  # `_Batches` shares every batch
-        precision=training.precision,
+        precision=training.precision,  # type: ignore[arg-type]  # Lightning checks the name
         deterministic=True,
         callbacks=checkpoints,
         logger=[CSVLogger(out, "log"), TensorBoardLogger(out, "log")],
@@ -404,7 +411,7 @@ def _run(
     if not last.exists():
         shutil.rmtree(out / "log", ignore_errors=True)  # of a run that never got to a checkpoint
     training, trainer = module.training_config, _trainer(module.training_config, out, progress)
-    options = {"num_workers": training.workers, "collate_fn": _same}
+    options: dict[str, Any] = {"num_workers": training.workers, "collate_fn": _same}
     if training.devices == 1:  # a generator cannot be sent to other processes
         options["generator"] = torch.Generator()  # else the workers' seed moves dropout's
     loaders = [
@@ -421,7 +428,8 @@ def _run(
         warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # resuming is the point
         path = last if last.exists() else None
         trainer.fit(module, *loaders, ckpt_path=path, weights_only=True)
-    return _restore_best(module, trainer.checkpoint_callback, out)
+    best = cast(ModelCheckpoint, trainer.checkpoint_callback)  # the first of `_trainer`
+    return _restore_best(module, best, out)
 
 
 def _same(batch: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,8 @@ def _encode(
     """Encode checked frames `(H, W, 3)` one after another."""
     import av
 
-    stream, settings = None, DEFAULT_OPTIONS.get(codec, {}) | options
+    stream: Any = None
+    settings = DEFAULT_OPTIONS.get(codec, {}) | options
     with av.open(_url(path), "w", options={"fflags": "+bitexact"}) as container:
         for number, array in enumerate(frames):
             if stream is None:
@@ -142,6 +144,9 @@ def _checked(indices: Sequence[int] | np.ndarray, info: VideoInfo) -> np.ndarray
     return wanted.astype(np.int64)
 
 # %% ../nbs/03_video.ipynb #98b39d08
+_READERS: dict[str, type[PyAVReader | DecordReader]]
+
+
 def check_on_damage(on_damage: str) -> None:
     """`InputError` unless it says what becomes of damaged frames: "error" or "nearest"."""
     if on_damage not in ("error", "nearest"):
@@ -162,7 +167,8 @@ class VideoFile:
     ):
         if decoder not in _READERS:
             raise InputError(f"decoder={decoder!r}: choose auto, pyav or decord")
-        self._make, self._reader, self._index = _READERS[decoder], None, index_video(path)
+        self._make, self._index = _READERS[decoder], index_video(path)
+        self._reader: PyAVReader | DecordReader | None = None
         self._shape = _reduced(self.info.width, self.info.height, size)
         self.replaced = 0  # frames of the last clip that stand for damaged ones
 

@@ -25,6 +25,7 @@ from lift.backbones import (
     RANDOM_SEED,
     BackbonePlan,
     FrameTransform,
+    FrozenBackbone,
     WeightsError,
     best_device,
     best_precision,
@@ -446,7 +447,7 @@ def _check_pooling(name: str, form: ClipFormat, pooling: str) -> None:
         raise InputError(f"{name}: pooling is one of {', '.join(there)}, got {pooling!r}")
 
 # %% ../nbs/04_video_backbones.ipynb #vbb00027
-class VideoBackbone(nn.Module):
+class VideoBackbone(FrozenBackbone):
     """A frozen video encoder: clips `(B, T, 3, S, S)` to features `(B, T', D)`.
 
     `pooling`: "time", the mean of the tokens of each time step; "mean", of all tokens `(B, 1, D)`;
@@ -473,10 +474,6 @@ class VideoBackbone(nn.Module):
             "tubelet": form.tubelet, "pooling": pooling, "preprocessing": ready.described,
         }  # fmt: skip
         self.to(plan.device)
-
-    def preprocess(self, frames: Tensor) -> Tensor:
-        """`(..., H, W, 3)` uint8 frames to what `forward` takes, `(..., 3, S, S)` uint8."""
-        return self.transform(frames)
 
     def steps(self, frames: int) -> int:
         """Features of a clip of `frames` frames; `InputError` unless that is what it takes."""
@@ -529,12 +526,6 @@ class VideoBackbone(nn.Module):
         if self.format.patch_major:
             return tokens.unflatten(1, (self.format.places, -1)).transpose(1, 2)
         return tokens.unflatten(1, (-1, self.format.places))
-
-    def _normalise(self, frames: Tensor) -> Tensor:
-        """Clips on the device, minus the mean, over the standard deviation."""
-        x = frames.to(self.device)
-        x = x.float() if x.dtype == torch.uint8 else 255 * x.float()  # in [0, 255]
-        return (x - self.mean) / self.std
 
 # %% ../nbs/04_video_backbones.ipynb #vbb00028
 def create_video_backbone(

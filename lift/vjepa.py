@@ -146,6 +146,5 @@ def load_strictly(network: nn.Module, named: dict[str, Tensor], origin: str) -> 
 def from_official(checkpoint: dict, encoder: JEPAEncoder, origin: str) -> None:
     """Load the authors' checkpoint; `InputError` for missing, unexpected or misshapen tensors."""
     state = next((checkpoint[key] for key in _ENCODERS if key in checkpoint), checkpoint)
-    named = {official_name(name): value for name, value in state.items()}
-    named.pop(None, None)
+    named = {ours: value for name, value in state.items() if (ours := official_name(name))}
     load_strictly(encoder, named, origin)

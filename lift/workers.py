@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 # %% ../nbs/06_workers.ipynb #wrk00006
 Job = tuple[Any, Sequence[Any]]  # what its parts share, and the parts
-Work = Callable[[Any, Sequence[Any]], Iterable[Any]]  # one result per part, in order
+Work = Callable[[Any, Any], Iterable[Any]]  # one result per part, in order
 
 
 def _send_all(outbox: queue.Queue, pipe: Connection) -> None:
@@ -46,7 +46,7 @@ def _serve(
         stranger.close()
     gc.freeze()  # what a fork inherits, also on a GPU, only the parent may free
     prepare()
-    outbox = queue.Queue(maxsize=1)
+    outbox: queue.Queue[Any] = queue.Queue(maxsize=1)
     threading.Thread(target=_send_all, args=(outbox, pipe), daemon=True).start()
     with suppress(EOFError, OSError):
         while True:
@@ -117,7 +117,7 @@ class _Worker:
         self.process.join(0.2)  # if the process is dying, its own exit code says the cause
         self.process.kill()
         self.process.join()
-        code = self.process.exitcode
+        code = self.process.exitcode or 0
         return f"died ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
 
 # %% ../nbs/06_workers.ipynb #wrk00009
@@ -155,9 +155,10 @@ class _Pool:
 
     def _collect(self) -> None:
         """Wait for a result, a death or the time limit, and collect what there is."""
+        busy: dict[object, _Worker]  # `wait` returns more kinds than it is given
         busy = {worker.pipe: worker for worker in self.workers if worker.tasks}
         left = min(worker.since for worker in busy.values()) + self.timeout - time.monotonic()
-        for pipe in wait(list(busy), max(left, 0)):
+        for pipe in wait([worker.pipe for worker in busy.values()], max(left, 0)):
             worker = busy.pop(pipe)
             try:
                 self._take(*worker.receive())
@@ -204,7 +205,7 @@ def run_jobs(
     workers: int,  # processes; 0: this process computes, without a time limit
     timeout: float = 300.0,  # seconds per part
     prepare: Callable[[], None] = _nothing,  # each process calls it first
-) -> Iterator[list[Any]]:
+) -> Generator[list[Any], None, None]:
     """The results of each job, in order, one per part; `Lost` where a process died or hung.
 
     Close the iterator to end the processes.

@@ -16,6 +16,7 @@ import pytest
 import torch
 from miniature import make_epic, make_hmdb51, make_ucf101
 
+from lift.model import LiFT, LiFTConfig
 from lift.store import FeatureStore
 from lift.video import write_video
 
@@ -109,6 +110,17 @@ def test_embed_names_what_it_cannot_read_and_does_the_rest(folder, tmp_path):
     assert [Path(name).name for name in pd.read_parquet(tmp_path / "out.parquet")["clip_id"]] == [
         "good.mp4"
     ]
+
+
+def test_embed_refuses_videos_for_a_model_that_names_no_backbone(tmp_path):
+    model, video = LiFT(LiFTConfig(8, 8, 1, 2)), tmp_path / "clip.mp4"
+    model.save_pretrained(tmp_path / "model")
+    video.write_bytes(b"not looked at")
+    out = tmp_path / "out.parquet"
+    result = lift("embed", video, "--out", out, "--model", tmp_path / "model")
+    assert result.returncode == 1
+    assert result.stderr.startswith("lift: the model does not say which backbone")
+    assert result.stderr.count("\n") == 1 and not out.exists()
 
 
 @pytest.mark.parametrize(

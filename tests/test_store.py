@@ -65,6 +65,10 @@ def store(tmp_path) -> FeatureStore:
     return store
 
 
+def test_a_store_says_what_it_holds(store):
+    assert repr(store).startswith(f"FeatureStore({store.path}: 8 clips of {FRAMES} x {DIM}, ")
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.data())
 def test_reads_give_what_was_appended_in_the_order_asked(tmp_path_factory, sizes, data):

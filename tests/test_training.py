@@ -286,6 +286,12 @@ def test_the_recipe_is_written_down(store, tmp_path):
     assert recipe["training.seed"] == "0" and recipe["model.latent_dim"] == "8"
 
 
+def test_a_damaged_recipe_is_named(store, tmp_path):
+    (tmp_path / "recipe.json").write_text('{"training.seed": ')
+    with pytest.raises(ValueError, match="recipe.json: is damaged .*; delete .* to train again"):
+        fit(store, CONFIG, RECIPE, tmp_path, progress=False)
+
+
 def test_the_card_of_a_longer_run_has_its_own_numbers(store, tmp_path):
     fit(store, CONFIG, RECIPE, tmp_path / "out", progress=False)
     before = (tmp_path / "out" / "README.md").read_text()

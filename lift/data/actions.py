@@ -7,7 +7,7 @@ __all__ = ['kinetics_clips', 'ucf101_clips', 'hmdb51_clips', 'hmdb51_chiral_clip
            'describe_hmdb51']
 
 # %% ../../nbs/15_actions.ipynb #b3131801
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -37,7 +37,7 @@ def _listed_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def _label_clips(
-    rows: Iterable[dict[str, object]], root: Path, unusable: dict[str, str]
+    rows: Iterable[Mapping[str, object]], root: Path, unusable: dict[str, str]
 ) -> pd.DataFrame:
     """The clip table of rows with `clip_id`, `path`, `looked_for`, `split`, `label` and `place`.
 
@@ -94,7 +94,7 @@ def kinetics_clips(root: str | Path, subset: str | None = None) -> pd.DataFrame:
     root = check_root(root)
     names = {split: [f"{split}.csv", f"annotations/{split}.csv"] for split in _KINETICS_SPLITS}
     paths = find_splits(root, names, "train").values()
-    videos, unusable = VideoFiles(root), {}
+    videos, unusable = VideoFiles(root), dict[str, str]()
     rows = [row for path in paths for row in _kinetics_rows(path, videos, unusable)]
     if subset:
         chosen = temporal_classes("kinetics400")
@@ -128,6 +128,7 @@ def ucf101_clips(root: str | Path, split: int = 1) -> pd.DataFrame:
                 continue
             paths = [f"UCF-101/{video}", video]
             found = {"path": videos.find(paths), "looked_for": paths[0]}
+            about: dict[str, str | None]
             about = {"clip_id": Path(name).stem, "split": part, "label": label, "place": place}
             rows.append(about | found)
     return _label_clips(rows, root, unusable)

@@ -112,7 +112,7 @@ def read_annotations(root: str | Path) -> pd.DataFrame:
     classes = read_classes(root)
     starts = [f"{folder}Charades_v1_" for folder in _FOLDERS]
     names = {split: [f"{start}{split}.csv" for start in starts] for split in _SPLITS}
-    parts, unusable = [], {}
+    parts, unusable = [], dict[str, str]()
     for split, path in find_splits(root, names, "test").items():
         table, faults = _read_actions(path, _SPLITS[split], classes)
         parts.append(table)

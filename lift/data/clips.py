@@ -101,7 +101,7 @@ def _schema(columns: list[str]) -> pa.DataFrameSchema:
     )
 
 # %% ../../nbs/10_clips.ipynb #d3d55a64
-def _describe(table: pd.DataFrame, column: object, check: str, row: object, first_row: int) -> str:
+def _describe(table: pd.DataFrame, column: object, check: str, row: int, first_row: int) -> str:
     """One fault in words; `first_row` is what the first row is called."""
     if pd.isna(column) or ": " in check:
         column, check = check.split(": ", 1)

@@ -61,9 +61,9 @@ def diving48_clips(root: str | Path) -> pd.DataFrame:
     """
     root = check_root(root)
     names = {split: f"Diving48_V2_{name}.json" for name, split in _SPLITS.items()}
-    lists = {split: [name, f"annotations/{name}"] for split, name in names.items()}
-    lists, classes = find_splits(root, lists, "train"), _class_names(root)
-    videos, unusable, rows = VideoFiles(root), {}, []
+    places = {split: [name, f"annotations/{name}"] for split, name in names.items()}
+    lists, classes = find_splits(root, places, "train"), _class_names(root)
+    videos, unusable, rows = VideoFiles(root), dict[str, str](), list[dict[str, object]]()
     for split, path in lists.items():
         rows += _rows(path, split, classes, videos, unusable)
     columns = ["clip_id", "path", "start", "end", "looked_for", "split", "label"]

@@ -160,7 +160,7 @@ def _container_actions(text: str) -> list[Action]:
     out = into = None
     if taken and not re.search(r"\blid\b", first):
         out = re.search(rf"\b(?:out of|(?<!furthest )from) {_HELD}", first)
-        out = out or (rest and re.search(rf"\bin {_HELD}", first))
+        out = out or (re.search(rf"\bin {_HELD}", first) if rest else None)
     if re.match(r"put|place", last):
         into = re.search(rf"\b(?:in|into|inside) {_HELD}", last)
     elif re.match(r"move|transfer", last):
@@ -269,7 +269,7 @@ def level_signs(table: pd.DataFrame) -> pd.DataFrame:
     largest lead, in the order of a hash of the clip id.
     """
     table = table.assign(order=[short_hash([name]) for name in table["clip_id"]])
-    spare = []
+    spare: list[object] = []
     for _, rows in table[table["group"].notna()].groupby("group"):
         by_sign = [rows[rows["chiral_label"] == sign].sort_values("order") for sign in (0, 1)]
         few, many = sorted(by_sign, key=len)

@@ -111,7 +111,7 @@ def read_annotations(root: str | Path) -> pd.DataFrame:
     """
     root, splits = check_root(root), ("train", "validation")
     names = {split: [f"{folder}EPIC_100_{split}.csv" for folder in _FOLDERS] for split in splits}
-    parts, unusable = [], {}
+    parts, unusable = [], dict[str, str]()
     for split, path in find_splits(root, names, "validation").items():
         table, faults = _usable(read_table(path, _COLUMNS), path.name)
         parts.append(table.assign(split=split))

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from ..io import MissingExtraError
@@ -51,11 +52,11 @@ def photograph(name: str, split: str, short_side: int = 288) -> Image.Image:
     """
     package, _, inside = name.partition("/")
     spec = find_spec(package)
-    if spec is None:
+    if spec is None or not spec.submodule_search_locations:
         cause = f"the rendered benchmark takes photographs from {package}"
         raise MissingExtraError(f'{cause}: pip install "lift[repro]"')
-    with Image.open(Path(spec.submodule_search_locations[0]) / inside) as image:
-        image = image.convert("L" if image.mode == "L" else "RGB")
+    with Image.open(Path(spec.submodule_search_locations[0]) / inside) as file:
+        image = file.convert("L" if file.mode == "L" else "RGB")
     width, height = image.size
     begin, end = (round(part * max(width, height)) for part in REGIONS[split])
     image = image.crop((begin, 0, end, height) if width >= height else (0, begin, width, end))
@@ -103,10 +104,10 @@ def turn(angle: float) -> np.ndarray:
     return np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
 
 
-def box(x: float, y: float, width: float, height: float, angle: float = 0.0) -> np.ndarray:
-    """The corners `(4, 2)` of a rectangle about `(x, y)`, turned clockwise by `angle` radians."""
+def box(centre: ArrayLike, width: float, height: float, angle: float = 0.0) -> np.ndarray:
+    """The corners `(4, 2)` of a rectangle about `centre`, turned clockwise by `angle` radians."""
     corners = np.array([[-width, -height], [width, -height], [width, height], [-width, height]]) / 2
-    return corners @ turn(angle) + (x, y)
+    return corners @ turn(angle) + np.asarray(centre)
 
 # %% ../../nbs/16_scenes.ipynb #33ccbff2
 def _homography(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -133,9 +134,9 @@ def paste(image: Image.Image, sprite: Sprite, corners: np.ndarray, shade: float 
     high = np.clip(np.ceil(reach.max(0)), 0, image.size).astype(int)
     if (high <= low).any():
         return  # out of the picture
-    to_body = _homography(corners - low, box(*(size / 2), *(size - 2 * padding)))
-    how = (Image.Transform.PERSPECTIVE, to_body, Image.Resampling.BILINEAR)
-    piece = picture.transform(tuple(high - low), *how)
+    to_body = _homography(corners - low, box(size / 2, *(size - 2 * padding)))
+    kind, smooth = Image.Transform.PERSPECTIVE, Image.Resampling.BILINEAR
+    piece = picture.transform(tuple(high - low), kind, to_body.tolist(), smooth)
     if shade != 1:
         levels = np.clip(np.arange(256) * shade, 0, 255).astype(int).tolist()
         piece = piece.point(levels * 3 + list(range(256)))
@@ -144,7 +145,7 @@ def paste(image: Image.Image, sprite: Sprite, corners: np.ndarray, shade: float 
 # %% ../../nbs/16_scenes.ipynb #6793b85c
 MARGIN = 0.2  # how far the background goes beyond the picture, parts of the picture
 _CIRCLE = [a / 24 * math.tau for a in range(24)]
-_SHAPES = {
+_SHAPES: dict[str, Sequence[tuple[float, float]]] = {
     "disc": [(0.5 + 0.5 * math.cos(a), 0.5 + 0.5 * math.sin(a)) for a in _CIRCLE],
     "box": [(0, 0), (1, 0), (1, 1), (0, 1)],
     "triangle": [(0.5, 0), (1, 1), (0, 1)],
@@ -285,7 +286,7 @@ def draw(stage: Stage, index: int, pose: Pose) -> Image.Image:
     size = (stage.size, stage.size)
     image = stage.plate.resize(size, Image.Resampling.BILINEAR, box=(*low, *high))
     for sprite, place, width in stage.distractors:
-        paste(image, sprite, (box(*place[index], width, width) - offset) * stage.size)
+        paste(image, sprite, (box(place[index], width, width) - offset) * stage.size)
     for sprite, corners, shade in pose.layers:
         paste(image, sprite, (corners - offset) * stage.size, shade)
     return image if pose.light is None else ImageChops.multiply(image, pose.light)
@@ -301,8 +302,8 @@ def door(stage: Stage) -> Action:
     depth = stage.side() * stage.between(0.15, 0.3)  # towards the viewer or away
     knob = (0.45 - 0.38 * hinge, 0.48, 0.55 - 0.38 * hinge, 0.48 + 0.1 * width / height)
     panel = stage.sprite("box", width / height, marks=[("ellipse", knob, (240, 220, 160))])
-    stage.fix(stage.sprite("box", width / height), box(x, y, width * 1.15, height * 1.08))
-    stage.fix(stage.sprite("box", width / height, (0.05, 0.2)), box(x, y, width, height))
+    stage.fix(stage.sprite("box", width / height), box((x, y), width * 1.15, height * 1.08))
+    stage.fix(stage.sprite("box", width / height, (0.05, 0.2)), box((x, y), width, height))
     hinge_x = x + hinge * width / 2
 
     def pose(amount: float) -> Pose:
@@ -325,11 +326,11 @@ def drawer(stage: Stage) -> Action:
     handle = ("rectangle", (0.4, 0.42, 0.6, 0.58), (235, 225, 205))
     front = stage.sprite("box", width / height, marks=[handle])
     chosen = int(stage.rng.integers(0, rows - 1))
-    chest = box(x, top + height * rows / 2, width * 1.1, height * rows * 1.12)
+    chest = box((x, top + height * rows / 2), width * 1.1, height * rows * 1.12)
     stage.fix(stage.sprite("box", width / height / rows), chest)
     for row in range(rows):
         if row != chosen:
-            stage.fix(front, box(x, top + height * (row + 0.5), width * 0.96, height * 0.88))
+            stage.fix(front, box((x, top + height * (row + 0.5)), width * 0.96, height * 0.88))
     inside, slot = stage.sprite("box", width / height, (0.08, 0.25)), top + height * (chosen + 0.08)
     reach = stage.between(0.22, 0.32)
 
@@ -339,7 +340,7 @@ def drawer(stage: Stage) -> Action:
         far, near = [[x - 0.48 * width, slot], [x + 0.48 * width, slot]], edge + 0.01
         side = 0.48 * width * grow
         hollow = np.array([*far, [x + side, near], [x - side, near]])
-        face = box(x, edge + 0.44 * height * grow, 0.96 * width * grow, 0.88 * height * grow)
+        face = box((x, edge + 0.44 * height * grow), 0.96 * width * grow, 0.88 * height * grow)
         return Pose(((inside, hollow, 1.0), (front, face, 1.0)))
 
     return pose
@@ -354,7 +355,7 @@ def cloth(stage: Stage) -> Action:
     marks = [("rectangle", stripe, stage.colour(0.7, 1.0)) for stripe in stripes]
     front = stage.sprite("box", width / height, marks=marks)
     back = stage.sprite("box", width / height)
-    stage.fix(front, box(-way * width / 2, 0, width, height) @ tilt + (x, y))
+    stage.fix(front, box((-way * width / 2, 0), width, height) @ tilt + (x, y))
 
     def pose(amount: float) -> Pose:
         """The scene when the action is done to `amount`, from 0 to 1."""
@@ -373,14 +374,14 @@ def picture(stage: Stage) -> Action:
     x, y = stage.between(0.42, 0.58), stage.between(0.42, 0.58)
     spots = stage.rng.uniform(0, 0.7, (5, 2))
     marks = [("ellipse", (a, b, a + 0.3, b + 0.3), stage.colour(0.6, 1.0)) for a, b in spots]
-    stage.fix(stage.sprite("box", width / height, marks=marks), box(x, y, width, height))
+    stage.fix(stage.sprite("box", width / height, marks=marks), box((x, y), width, height))
     card, angle = stage.sprite("box", width / height), stage.between(0, math.tau)
     along = np.array([math.cos(angle), math.sin(angle)])
     far = 1.05 * along / np.abs(along).max() * (width, height)
 
     def pose(amount: float) -> Pose:
         """The scene when the action is done to `amount`, from 0 to 1."""
-        return Pose(((card, box(*((x, y) + far * (1 - amount)), 1.1 * width, 1.1 * height), 1.0),))
+        return Pose(((card, box((x, y) + far * (1 - amount), 1.1 * width, 1.1 * height), 1.0),))
 
     return pose
 
@@ -394,7 +395,7 @@ def ball(stage: Stage) -> Action:
         """The scene when the action is done to `amount`, from 0 to 1."""
         size = far * (near / far) ** amount
         place = begin + (finish - begin) * (size - far) / (near - far)
-        return Pose(((ball, box(*place, size, size), 1.0),))
+        return Pose(((ball, box(place, size, size), 1.0),))
 
     return pose
 
@@ -404,7 +405,7 @@ def zoom(stage: Stage) -> Action:
     closest = stage.between(2.5, 3.5)
     for place in stage.rng.uniform(0.36, 0.64, (3, 2)):
         sprite, size = stage.sprite(), stage.rng.uniform(0.08, 0.16, 2)
-        stage.fix(sprite, box(*place, *size, stage.between(-0.5, 0.5)))
+        stage.fix(sprite, box(place, size[0], size[1], stage.between(-0.5, 0.5)))
     return lambda amount: Pose(zoom=0.85 * (closest / 0.85) ** amount)
 
 # %% ../../nbs/16_scenes.ipynb #174e07aa
@@ -418,9 +419,9 @@ def slide(stage: Stage, axis: int) -> Action:
         """The scene when the action is done to `amount`, from 0 to 1."""
         along = 0.12 + 0.76 * amount
         if axis == 0:  # the window is on the left
-            return Pose(((thing, box(along, across, size, size, angle), 1.15 - change * amount),))
+            return Pose(((thing, box((along, across), size, size, angle), 1.15 - change * amount),))
         width = size * (1.15 - change * amount)  # up on a table is farther away
-        return Pose(((thing, box(across, 1 - along, width, width, angle), 1.0),))
+        return Pose(((thing, box((across, 1 - along), width, width, angle), 1.0),))
 
     return pose
 
@@ -434,7 +435,7 @@ def pair(stage: Stage) -> Action:
         """The scene when the action is done to `amount`, from 0 to 1."""
         distance = 0.42 + (0.28 * size - 0.42) * amount
         places = [centre + way * distance * reach for way in (-1, 1)]
-        return Pose(tuple((thing, box(*place, size, size), 1.0) for place in places))
+        return Pose(tuple((thing, box(place, size, size), 1.0) for place in places))
 
     return pose
 
@@ -446,13 +447,13 @@ def dial(stage: Stage) -> Action:
     ticks = [(0.5 + 0.44 * math.sin(a), 0.5 - 0.44 * math.cos(a)) for a in angles]
     places = [(x - 0.03, y - 0.03, x + 0.03, y + 0.03) for x, y in ticks]
     marks = [("ellipse", tick, (250, 250, 245)) for tick in places]
-    stage.fix(stage.sprite("disc", marks=marks, brightness=(0.2, 0.5)), box(*place, size, size))
+    stage.fix(stage.sprite("disc", marks=marks, brightness=(0.2, 0.5)), box(place, size, size))
     outline = [(0.5, 0), (0.68, 0.55), (0.5, 0.65), (0.32, 0.55)]
     pointer, width = stage.sprite(outline, brightness=(0.8, 1.0)), 0.9 * size
 
     def pose(amount: float) -> Pose:
         """The scene when the action is done to `amount`, from 0 to 1."""
-        turned = box(*place, width, width, math.radians(180 * amount))
+        turned = box(place, width, width, math.radians(180 * amount))
         return Pose(((pointer, turned, 1.0),))
 
     return pose
@@ -472,7 +473,7 @@ def marbles(stage: Stage) -> Action:
         arrived = np.clip(amount * count - np.arange(count), 0, 1)[:, None]  # (count, 1)
         now = sources + (places - sources) * np.sin(arrived * math.pi / 2)
         seen = [i for i in range(count) if arrived[i] > 0]
-        return Pose(tuple((marbles[i % 3], box(*now[i], size, size), 1.0) for i in seen))
+        return Pose(tuple((marbles[i % 3], box(now[i], size, size), 1.0) for i in seen))
 
     return pose
 
@@ -496,7 +497,7 @@ def glass(stage: Stage) -> Action:
         """The scene when the action is done to `amount`, from 0 to 1."""
         level = wall(0.04 + 0.9 * amount)
         (left, edge), (right, _) = level[:2]
-        return Pose(((liquid, level, 1.0), (surface, box(x, edge, right - left, 0.06), 1.0)))
+        return Pose(((liquid, level, 1.0), (surface, box((x, edge), right - left, 0.06), 1.0)))
 
     return pose
 
@@ -505,7 +506,7 @@ def lamp(stage: Stage) -> Action:
     """A lamp goes on; 1 is bright."""
     x, y, size = stage.between(0.3, 0.7), stage.between(0.3, 0.5), stage.between(0.25, 0.4)
     foot = stage.sprite("box", 0.15, brightness=(0.2, 0.5))
-    stage.fix(foot, box(x, y + size, 0.12 * size, 1.4 * size))
+    stage.fix(foot, box((x, y + size), 0.12 * size, 1.4 * size))
     hood = stage.sprite([(0.25, 0), (0.75, 0), (1, 1), (0, 1)], brightness=(0.8, 1.0))
     dark, reach = 255 * stage.between(0.3, 0.6), stage.between(0.5, 1.0)
     down, right = np.mgrid[0 : 1 : stage.size * 1j, 0 : 1 : stage.size * 1j]
@@ -516,7 +517,7 @@ def lamp(stage: Stage) -> Action:
 
     def pose(amount: float) -> Pose:
         """The scene when the action is done to `amount`, from 0 to 1."""
-        shade = ((hood, box(x, y, size, 0.8 * size), 0.7 + 0.5 * amount),)
+        shade = ((hood, box((x, y), size, 0.8 * size), 0.7 + 0.5 * amount),)
         return Pose(shade, light=Image.blend(unlit, lit, amount))
 
     return pose

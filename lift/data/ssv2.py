@@ -83,7 +83,7 @@ def read_annotations(root: str | Path) -> pd.DataFrame:
     root = check_root(root)
     classes = _read_classes(need_file(root, _file_names("labels")))
     names = {split: _file_names(split) for split in ("train", "validation")}
-    rows, unusable, seen = [], {}, set()
+    rows, unusable, seen = [], {}, set[str]()
     for split, path in find_splits(root, names, "validation").items():
         for number, entry in enumerate(read_json(path, list), 1):
             row = _read_entry(entry, classes)
@@ -176,7 +176,7 @@ def _published_like(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     deciding = support[validation] if validation.any() else support
     levels = [level for level in sorted({1, *deciding.astype(int)}) if level >= 1]
     distances = {level: abs(int((deciding >= level).sum()) - _PUBLISHED_ROWS) for level in levels}
-    level = min(levels, key=distances.get)  # the smaller of two that are as near
+    level = min(levels, key=lambda level: distances[level])  # the smaller of two that are as near
     return rows[support >= level], level
 
 # %% ../../nbs/12_ssv2.ipynb #ssv00005

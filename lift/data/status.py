@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -106,7 +107,10 @@ def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     return table
 
 # %% ../../nbs/17_status.ipynb #sta00004
-def read_json(path: Path, kind: type) -> list | dict:
+_Kind = TypeVar("_Kind", list, dict)
+
+
+def read_json(path: Path, kind: type[_Kind]) -> _Kind:
     """A JSON file that holds a `kind` (list or dict); `DatasetError` where it does not."""
     try:
         value = json.loads(read_text(path))
@@ -211,7 +215,7 @@ def examine(
     root: str | Path,
     make_clips: Callable[[Path], pd.DataFrame],
     lists: tuple[str, str],  # names of the training and the validation list
-    **about: str,
+    **about: Any,
 ) -> DatasetStatus:
     """The status of the data set at `root`: what `make_clips(root)` finds, or why it refuses.
 
@@ -230,5 +234,6 @@ def examine(
         if split not in usable:
             cause = f"{name} is absent or empty, or none of its videos is there"
             lines.append(f"no usable clip of the split {split}: {cause}")
-    counts = {"clips": len(clips), "unusable": unusable}
-    return DatasetStatus(root=str(root), found=not lines, missing=lines, **counts, **about)
+    return DatasetStatus(
+        root=str(root), found=not lines, missing=lines, clips=len(clips), unusable=unusable, **about
+    )

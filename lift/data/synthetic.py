@@ -9,7 +9,7 @@ __all__ = ['FRAMES', 'DIFFICULTIES', 'GROUPS', 'ENCODING', 'FRAMES_PER_SECOND', 
 # %% ../../nbs/16_synthetic.ipynb #67004d70
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -101,7 +101,7 @@ _POSITION = {
     "pair_together_apart": ("moving [] together", "moving [] apart", "pair of toys", scenes.pair),
     "dial_turn": ("turning [] clockwise", "turning [] counter-clockwise", "dial", scenes.dial),
 }
-_FAMILIES = {
+_FAMILIES: dict[str, dict[str, tuple]] = {
     "object state": _STATE,
     "distance": _DISTANCE,
     "position": _POSITION,
@@ -139,7 +139,7 @@ def render_clip(
     pose = GROUPS[group].render(stage)
     frames = np.empty((FRAMES, size, size, 3), np.float32)  # (T, S, S, 3)
     for index, amount in enumerate(amounts):
-        frames[index] = scenes.draw(stage, index, pose(amount))
+        frames[index] = np.asarray(scenes.draw(stage, index, pose(amount)))
     frames *= 1 + level.flicker * scenes.wander(rng, FRAMES).astype(np.float32)[..., None, None]
     noise = rng.standard_normal(frames.shape[:3], dtype=np.float32)  # (T, S, S)
     noise *= rng.uniform(*level.noise)
@@ -153,6 +153,7 @@ def _require(
     signs: Sequence[int] = (),
 ) -> None:  # fmt: skip
     """Refuse names that are not known and sizes that cannot be encoded."""
+    known: dict[str, Collection[object]]
     known = {"group": GROUPS, "difficulty": DIFFICULTIES, "split": scenes.REGIONS, "sign": (0, 1)}
     given = {"group": groups, "difficulty": [difficulty], "split": splits, "sign": signs}
     for name, values in given.items():

@@ -1,0 +1,27 @@
+"""Annotations and code agree: mypy, with the rules of mypy.ini, finds no fault in the library."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def mypy(*arguments: str) -> subprocess.CompletedProcess:
+    """mypy in the root of the repository, where its rules and its cache are."""
+    command = [sys.executable, "-m", "mypy", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_types_of_the_library_hold():
+    result = mypy()
+    assert not result.returncode, result.stdout[-4000:] + result.stderr[-1000:]
+
+
+def test_a_wrong_call_of_the_library_is_found(tmp_path):
+    """The library has types in the eyes of the checker: it is not skipped."""
+    file = tmp_path / "wrong.py"
+    file.write_text("from lift.geometry import reverse_time\n\nreverse_time('clip')\n")
+    result = mypy(str(file))
+    assert result.returncode == 1
+    assert '"reverse_time" has incompatible type "str"' in result.stdout
