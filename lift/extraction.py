@@ -102,7 +102,8 @@ def _decode_clip(
     """A clip as transformed frames `(T, 3, S, S)` uint8, or the cause of its failure."""
     try:
         clip = transform(torch.from_numpy(last.read_clip(frames, start, end))).numpy()
-        return Mended(clip, last.file.replaced) if last.file.replaced else clip
+        replaced = last.file.replaced if last.file else 0
+        return Mended(clip, replaced) if replaced else clip
     except Exception as error:  # a decoder or a transform may raise anything
         return _cause(path, error)
 

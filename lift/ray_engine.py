@@ -105,8 +105,8 @@ def decode_on_ray(
     workers: int = 2, timeout: float = 300.0, on_damage: str = "error",
 ) -> Iterator[list[Result]]:  # fmt: skip
     """`decode_items` in the tasks of Ray; frames come as references that `RayWriter` takes."""
-    ray, waiting = _connect(workers), deque()
-    options = {"size": size, "timeout": timeout, "on_damage": on_damage}
+    ray, waiting = _connect(workers), deque[list]()
+    options: dict[str, Any] = {"size": size, "timeout": timeout, "on_damage": on_damage}
     local = partial(decode_items, transform=transform, frames=frames, **options)
     shared, task = ray.put(partial(local, workers=1)), ray.remote(_decode)
     for bundle in _bundles(items):

@@ -113,13 +113,13 @@ def _read_part(path: Path) -> list[_Entry]:
                 raise pa.ArrowInvalid(f"{rows} rows in {size} bytes: no writer of stores made it")
             there = [name for name in _PART.names if name in file.schema_arrow.names]
             columns = file.read(there, use_threads=False).to_pydict()
-        rows = list(zip(columns["clip_id"], columns["shard"], columns["row"], strict=True))
+        rows = list(zip(*(columns[name] for name in ("clip_id", "shard", "row")), strict=True))
         sources: list[ClipSource | None] = [None] * len(rows)
         if "path" in columns:
             columns.setdefault("replaced", [0] * len(rows))
             made_of = map(ClipSource, *(columns[name] for name in ClipSource._fields))
             sources = [source if source.path else None for source in made_of]
-        return [_Entry(*row, source) for row, source in zip(rows, sources, strict=True)]
+        return [_Entry(i, s, r, made) for (i, s, r), made in zip(rows, sources, strict=True)]
     except (pa.ArrowException, KeyError, OSError) as error:
         remedy = "delete it and extract again: its clips will be redone"
         raise StoreError(f"{path}: not readable ({error}); {remedy}") from error

@@ -230,7 +230,8 @@ class LiFTModule(lightning.LightningModule):
         The mean over the processes is the mean over all clips, though their numbers differ.
         """
         loader = self.trainer.train_dataloader if split == "train" else self.trainer.val_dataloaders
-        own, whole = loader.batch_sampler.own(index)
+        batches = cast(_Batches, cast(DataLoader, loader).batch_sampler)
+        own, whole = batches.own(index)
         weight = own * self.trainer.world_size / whole
         out = self.model(batch)
         rebuilt, target = map(self.model.standardise, (out.reconstruction, batch))
@@ -414,20 +415,17 @@ def _run(
     options: dict[str, Any] = {"num_workers": training.workers, "collate_fn": _same}
     if training.devices == 1:  # a generator cannot be sent to other processes
         options["generator"] = torch.Generator()  # else the workers' seed moves dropout's
-    loaders = [
-        DataLoader(StoreDataset(store, ids), batch_sampler=batches, **options)
-        for ids, batches in (
-            (train, _Batches(len(train), training.batch_size, trainer, training.seed)),
-            (validation, _Batches(len(validation), training.batch_size, trainer)),
-        )
-    ]
+    order = _Batches(len(train), training.batch_size, trainer, training.seed)
+    held_out = _Batches(len(validation), training.batch_size, trainer)
+    loader = DataLoader(StoreDataset(store, train), batch_sampler=order, **options)
+    held_loader = DataLoader(StoreDataset(store, validation), batch_sampler=held_out, **options)
     with warnings.catch_warnings():
         # one read of the store is a whole batch
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # inside Lightning
         warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # resuming is the point
         path = last if last.exists() else None
-        trainer.fit(module, *loaders, ckpt_path=path, weights_only=True)
+        trainer.fit(module, loader, held_loader, ckpt_path=path, weights_only=True)
     best = cast(ModelCheckpoint, trainer.checkpoint_callback)  # the first of `_trainer`
     return _restore_best(module, best, out)
 

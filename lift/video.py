@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -220,7 +220,7 @@ class VideoFile:
         try:
             return self.read(wanted)
         except VideoError as fault:
-            sound = self._opened().sound(inside)  # (N,)
+            sound = cast(PyAVReader, self._opened()).sound(inside)  # (N,)
             if not len(sound):
                 cause = f"no frame of {inside.start} to {inside.stop - 1} is undamaged"
                 raise VideoError(self.info.path, cause) from fault
