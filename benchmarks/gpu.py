@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from run import lift_loss
 from sklearn.datasets import load_sample_image
 from torch.nn.functional import cosine_similarity
 
@@ -117,12 +118,6 @@ def probe_row(device: str, tokens: int, dim: int) -> dict:
     taken = (time.perf_counter() - started) / steps
     what = f"attentive probe, 16 clips of {tokens} tokens of {dim}"
     return {"training": what, "ms per step": 1000 * taken, "clips/s": 16 / taken}
-
-
-def lift_loss(module: LiFTModule, batch: torch.Tensor) -> torch.Tensor:
-    """The loss of clips `(B, T, D)`, without a trainer."""
-    out = module.model(batch)
-    return module.loss(out.reconstruction, batch, out.static, out.dynamic, out.latents)["loss"]
 
 
 def step_rows(device: str, batch: int = 128, frames: int = 16) -> Iterator[dict]:
