@@ -148,7 +148,7 @@ def rows(clips: int, limit: int) -> list[dict[str, object]]:
         for task in ("make", *TASKS):
             command = [sys.executable, __file__, "--task", task, "--store", f"{folder}/store"]
             command += ["--clips", str(clips), "--probe-clips", str(limit)]
-            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             if task == "make":
                 continue
             found.append({"task": task, "clips": clips, **json.loads(said)})
