@@ -37,8 +37,9 @@ wheel: .venv/installed
 hooks: .venv/installed
 	nbdev_install_hooks
 	pre-commit install
+LAB ?= nbs
 lab: .venv/installed
-	jupyter lab nbs
+	jupyter lab $(LAB)
 docs: .venv/docs
 	python -m sphinx -q -W --keep-going -j auto -c docs -b html -d _docs/doctrees . _docs/html
 	python docs/check.py _docs/html
