@@ -39,7 +39,7 @@ hooks: .venv/installed
 	pre-commit install
 LAB ?= nbs
 lab: .venv/installed
-	jupyter lab $(LAB)
+	env -u IN_TEST jupyter lab $(LAB)
 docs: .venv/docs
 	python -m sphinx -q -W --keep-going -j auto -c docs -b html -d _docs/doctrees . _docs/html
 	python docs/check.py _docs/html

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ CHOOSE = """index => { const notebook = jupyterapp.shell.currentWidget.content;
     notebook.activeCellIndex = index; notebook.mode = 'command'; notebook.node.focus(); }"""
 DONE = """index => { const model = jupyterapp.shell.currentWidget.content.widgets[index].model;
     return model.executionCount !== null && model.executionState === 'idle'; }"""
+CHANGED = "([picture, before]) => picture.src !== before"
 # what a reader sees of a cell; it is brought into view, and given time to draw
 SEEN = """async index => {
     const notebook = jupyterapp.shell.currentWidget.content, cell = notebook.widgets[index];
@@ -121,7 +121,8 @@ class Reader:
                 self.screenshot(f"{name}/{index:02d}")
             if any(fault.startswith("error") for fault in found):
                 break
-        return faults + self.headings()
+        self.contents()
+        return faults
 
     def run_cell(self, index: int, cell: dict) -> list[str]:
         """Shift and Enter, and what a reader would complain of."""
@@ -132,13 +133,28 @@ class Reader:
                 self.page.wait_for_function(DONE, arg=index, timeout=SLOWEST * 1000)
             except self.page.slow:
                 return [f"error: runs longer than {SLOWEST} s"]
-        return complaints(cell, self.page.evaluate(SEEN, index))
+        faults = complaints(cell, self.page.evaluate(SEEN, index))
+        return faults or self.move_slider(index)
 
-    def headings(self) -> list[str]:
-        """The table of contents names every heading of the notebook, or what is missing."""
-        self.page.evaluate("() => jupyterapp.commands.execute('toc:show-panel')")
-        self.page.wait_for_selector(".jp-TableOfContents-tree .jp-tocItem")
+    def move_slider(self, index: int) -> list[str]:
+        """Move the slider of a cell, if it has one, to its middle: a picture must change."""
+        cell = self.page.locator(".jp-Notebook-cell").nth(index)
+        sliders, picture = cell.locator(".noUi-handle"), cell.locator(".jupyter-widgets img").first
+        if not sliders.count():
+            return []
+        before = picture.get_attribute("src")
+        for _ in range(10):
+            sliders.first.press("ArrowRight")
+        try:
+            self.page.wait_for_function(CHANGED, arg=[picture.element_handle(), before])
+        except self.page.slow:
+            return ["a slider moves, and its picture stays"]
         return []
+
+    def contents(self) -> None:
+        """The table of contents, which shows the headings; `TimeoutError` where it is empty."""
+        self.page.evaluate("() => jupyterapp.commands.execute('toc:show-panel')")
+        self.page.wait_for_selector(".jp-tocItem", timeout=SLOWEST * 1000)
 
     def screenshot(self, name: str) -> None:
         """The screen as it is, into a folder that git ignores."""
@@ -155,10 +171,12 @@ def complaints(cell: dict, seen: dict) -> list[str]:
     """What is wrong with a cell that ran, given what the browser shows of it."""
     source = "".join(cell["source"])
     before = [kind for output in cell.get("outputs", []) for kind in output.get("data", {})]
-    faults = [f"error: {error}" for error in seen["errors"]]
+    if seen["errors"]:
+        return [f"error: {error}" for error in seen["errors"]]
+    faults = []
     if seen["drawn"] < seen["pictures"] or seen["undrawn"]:
         faults.append(f"{seen['pictures']} figures, {seen['drawn']} of them drawn")
-    if ("save_figure(" in source or "image/png" in before) and not seen["pictures"]:
+    if ("save_figure(" in source or "image/png" in before) and not seen["pictures"] + seen["widgets"]:
         faults.append("a figure is made, and none is shown")
     if seen["late"]:
         faults.append(f"{seen['widgets']} widgets, and not all of them appear")

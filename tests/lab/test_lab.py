@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from reader import ROOT, SCREEN, Reader, complaints, jupyterlab
+from reader import ROOT, SCREEN, Reader, jupyterlab
 
 BROWSER = shutil.which("chromium")
 FEW = ("00_geometry", "01_model", "tutorials/embed_your_videos")
@@ -36,12 +36,17 @@ def reader(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "name",
-    [name if name in FEW else pytest.param(name, marks=pytest.mark.all_notebooks) for name in NOTEBOOKS],
+    [
+        name if name in FEW else pytest.param(name, marks=pytest.mark.all_notebooks)
+        for name in NOTEBOOKS
+    ],
 )
 def test_a_reader_finds_nothing_wrong(reader, name):
     profile = re.search(r'"profile = \\"(\w+)\\"', (NBS / f"{name}.ipynb").read_text())
     if profile and (profile[1] != "smoke" or not (ROOT / "runs" / "smoke" / "model").is_dir()):
-        pytest.skip(f"{name} reads a run of the profile {profile[1]}: make reproduce PROFILE={profile[1]}")
+        pytest.skip(
+            f"{name} reads a run of the profile {profile[1]}: make reproduce PROFILE={profile[1]}"
+        )
     try:
         assert not reader.run(f"{name}.ipynb")
     finally:
