@@ -118,12 +118,13 @@ def _slider(frames: np.ndarray, walks: dict[str, np.ndarray], last: int) -> Any:
     """The widget: a slider from 0 to 1 above one film strip per walk."""
     from ipywidgets import FloatSlider, Image, Label, Layout, VBox
 
-    slider = FloatSlider(0, min=0, max=1, step=1 / last, description="t")
-    strips = {title: Image(layout=Layout(width="100%")) for title in walks}
+    width = Layout(width="100%")
+    slider = FloatSlider(0, min=0, max=1, step=1 / last, description="t", layout=width)
+    strips = {title: Image(layout=width) for title in walks}
 
     def draw(_: Any = None) -> None:
         for title, walk in walks.items():
-            number, pale = walk[round(slider.value * last)], 255 - (255 - frames) // 5
+            number, pale = walk[round(slider.value * last)], 255 - (255 - frames) // 3
             pale[number] = frames[number]  # (T, H, W, 3)
             picture = io.BytesIO()
             plt.imsave(picture, _film(title, pale), format="png")
