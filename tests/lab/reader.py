@@ -146,7 +146,9 @@ class Reader:
         for _ in range(10):
             sliders.first.press("ArrowRight")
         try:
-            self.page.wait_for_function(CHANGED, arg=[picture.element_handle(), before])
+            self.page.wait_for_function(
+                CHANGED, arg=[picture.element_handle(), before], timeout=5000
+            )
         except self.page.slow:
             return ["a slider moves, and its picture stays"]
         return []
@@ -176,7 +178,9 @@ def complaints(cell: dict, seen: dict) -> list[str]:
     faults = []
     if seen["drawn"] < seen["pictures"] or seen["undrawn"]:
         faults.append(f"{seen['pictures']} figures, {seen['drawn']} of them drawn")
-    if ("save_figure(" in source or "image/png" in before) and not seen["pictures"] + seen["widgets"]:
+    if ("save_figure(" in source or "image/png" in before) and not seen["pictures"] + seen[
+        "widgets"
+    ]:
         faults.append("a figure is made, and none is shown")
     if seen["late"]:
         faults.append(f"{seen['widgets']} widgets, and not all of them appear")

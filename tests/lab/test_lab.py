@@ -2,7 +2,9 @@
 
 import re
 import shutil
+from pathlib import Path
 
+import nbformat
 import pytest
 from reader import ROOT, SCREEN, Reader, jupyterlab
 
@@ -51,3 +53,30 @@ def test_a_reader_finds_nothing_wrong(reader, name):
         assert not reader.run(f"{name}.ipynb")
     finally:
         reader.close()
+
+
+FAULTS = {
+    "wider than its cell": f"long = '{'x' * 150}'",
+    "an output of": "print(*range(100), sep='\\n')",
+    "none is shown": "save_figure = print\nsave_figure('nothing')",
+    "not all of them appear": """from IPython.display import display
+display({"application/vnd.jupyter.widget-view+json": {"model_id": "none"}}, raw=True)""",
+    "its picture stays": """from ipywidgets import FloatSlider, Image, VBox
+VBox([FloatSlider(), Image(value=b"GIF89a")])""",
+    "error: ZeroDivisionError": "1 / 0",
+}
+
+
+def test_a_reader_complains_of_each_fault(reader):
+    cells = [nbformat.v4.new_markdown_cell("# Faults")]
+    cells += [nbformat.v4.new_code_cell(source) for source in FAULTS.values()]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+    nbformat.write(notebook, Path(reader.server["root_dir"]) / "faults.ipynb")
+    try:
+        faults = reader.run("faults.ipynb")
+    finally:
+        reader.close()
+    assert len(faults) == len(FAULTS), faults
+    for number, (fault, said) in enumerate(zip(FAULTS, faults, strict=True), start=1):
+        assert said.startswith(f"cell {number} ") and fault in said
