@@ -95,7 +95,7 @@ def jupyterlab(folder: Path) -> Iterator[dict]:
         yield json.loads(found[0].read_text())
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+        server.wait(60)
 
 
 class Reader:
@@ -107,8 +107,9 @@ class Reader:
     def open(self, name: str) -> list[dict]:
         """The cells of a notebook whose kernel was found without being chosen."""
         token = self.server["token"]
-        self.page.goto(f"{self.server['url']}lab/tree/{name}?token={token}&reset")
-        self.page.wait_for_function(IDLE, timeout=SLOWEST * 1000)
+        address = f"{self.server['url']}lab/tree/{name}?token={token}&reset"
+        self.page.goto(address, timeout=SLOWEST * 1000)
+        self.page.wait_for_function(IDLE, timeout=3 * SLOWEST * 1000)  # a busy machine
         return self.page.evaluate(CELLS)
 
     def run(self, name: str) -> list[str]:
