@@ -8,7 +8,7 @@ export LIFT_DATA IN_TEST := 1
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 export MALLOC_MMAP_THRESHOLD_ := 1073741824
 
-.PHONY: reproduce test coverage faults bench default-model sync clean wheel hooks lab docs
+.PHONY: reproduce test coverage faults bench default-model sync clean wheel hooks lab lab-test docs
 reproduce: .venv/installed
 	snakemake --cores all --configfile config/$(PROFILE).yaml --scheduler greedy --rerun-incomplete --nolock --keep-going --quiet rules -- $(ONLY:%=runs/$(PROFILE)/notebooks/%.ipynb)
 	@echo "figures and tables: $$(sed -n 's/^gallery: //p' config/$(PROFILE).yaml)/README.md"
@@ -37,8 +37,12 @@ wheel: .venv/installed
 hooks: .venv/installed
 	nbdev_install_hooks
 	pre-commit install
+LAB ?= nbs
 lab: .venv/installed
-	jupyter lab nbs
+	env -u IN_TEST jupyter lab $(LAB)
+lab-test: .venv/installed
+	$(MAKE) reproduce PROFILE=smoke
+	OMP_NUM_THREADS=1 pytest tests/lab -m "all_notebooks or not all_notebooks" --durations 5
 docs: .venv/docs
 	python -m sphinx -q -W --keep-going -j auto -c docs -b html -d _docs/doctrees . _docs/html
 	python docs/check.py _docs/html

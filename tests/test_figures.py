@@ -1,5 +1,6 @@
 """Figures: the same bytes twice, nothing clipped or overlapping, faults named before anything is drawn."""
 
+import io
 import itertools
 import os
 import subprocess
@@ -118,7 +119,7 @@ def drawn(request) -> plt.Figure:
 
 def test_every_plot_is_tested():
     plots = set(figures.__all__) - {"PALETTE", "set_style", "save_figure", "gallery"}
-    assert plots == {*TABLES, "film_strips"}
+    assert plots == {*TABLES, "film_strips", "line_slider", "nearest_along"}
 
 
 def test_nothing_is_clipped_and_no_text_is_tiny(drawn, tmp_path):
@@ -377,3 +378,51 @@ def test_a_method_that_stands_twice_in_a_panel_is_named():
     }  # fmt: skip
     with pytest.raises(ValueError, match="'mean' stands twice in the panel 'sign'"):
         score_panels(pd.DataFrame([row, row]), "accuracy (%)")
+
+
+def test_nearest_along_finds_the_frame_of_each_point_whatever_the_decoder_shrinks():
+    generator = np.random.default_rng(0)
+    curve = np.linspace(0, 1, 9)[:, None] * generator.normal(size=5)  # (9, 5)
+    line = generator.normal(size=5) + 0.01 * curve
+    assert list(figures.nearest_along(curve, line)) == list(range(9))
+    assert list(figures.nearest_along(curve, line[::-1])) == list(range(9))[::-1]
+    assert set(figures.nearest_along(np.ones((9, 5)), line)) == {0}  # a clip in which nothing moves
+    for wrong in (line[:, :4], line[0], line[:1]):
+        with pytest.raises(ValueError, match="nearest_along needs"):
+            figures.nearest_along(curve, wrong)
+
+
+WALKS = {"forwards": np.array([0, 1, 3]), "backwards": np.array([3, 1, 0])}
+CLIP = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.full((4, 6, 60, 3), 10, np.uint8)
+
+
+def test_a_slider_shows_the_frame_of_its_step(monkeypatch):
+    pytest.importorskip("ipywidgets")
+    monkeypatch.delenv("IN_TEST", raising=False)
+    slider, _, forwards, _, backwards = figures.line_slider(CLIP, WALKS).children
+    for value, numbers in ((0, (0, 3)), (0.5, (1, 1)), (1, (3, 0))):
+        slider.value = value
+        for strip, number in zip((forwards, backwards), numbers, strict=True):
+            shown = plt.imread(io.BytesIO(strip.value), format="png")[0, ::62, 0] * 255
+            assert [n for n in range(4) if round(shown[n]) == 10 * n] == [number]
+
+
+@pytest.mark.parametrize("without", ["a reader", "ipywidgets"])
+def test_a_figure_takes_the_place_of_a_slider(monkeypatch, without):
+    monkeypatch.setenv("IN_TEST", "1" if without == "a reader" else "")
+    if without == "ipywidgets":
+        monkeypatch.setattr(figures, "find_spec", lambda name: None)
+    figure = figures.line_slider(CLIP, WALKS, steps=3)
+    clip, forwards, backwards = (
+        np.asarray(axis.images[0].get_array())[0, ::62, 0] for axis in figure.axes
+    )
+    assert (list(clip), list(forwards)) == ([0, 10, 20, 30], [0, 10, 30])
+    assert list(backwards) == [30, 10, 0] and not plt.get_fignums()
+
+
+@pytest.mark.parametrize(
+    "walks", [{}, {"a": np.array([0])}, {"a": np.arange(3), "b": np.arange(2)}]
+)
+def test_a_slider_needs_walks_of_one_length(walks):
+    with pytest.raises(ValueError, match="walks of one length"):
+        figures.line_slider(CLIP, walks)
