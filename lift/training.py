@@ -438,7 +438,7 @@ def _same(batch: Tensor) -> Tensor:
 def _restore_best(module: LiFTModule, found: ModelCheckpoint, out: Path) -> float:
     """Put the weights of the best epoch into the module; their validation loss."""
     path = Path(found.best_model_path)
-    held = _read_checkpoint(path) if path.parent == Path(found.dirpath) else {}
+    held = _read_checkpoint(path) if path.parent == Path(found.dirpath or "") else {}
     # of the checkpoint: the score of another process does not come back to this one
     best = held.get("callbacks", {}).get(found.state_key, {}).get("best_model_score")
     if best is None:
