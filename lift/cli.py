@@ -689,6 +689,7 @@ def fit(
 EXTRAS = {
     "video": ("transformers",),
     "train": ("lightning", "tensorboard"),
+    "plot": ("matplotlib", "seaborn"),
     "mteb": ("mteb",),
     "ray": ("ray",),
     "repro": (
