@@ -396,9 +396,14 @@ def _extract_videos(
     backbone = create_backbone(description, device=options.pop("device"))
     failed |= extract_features(table, store, backbone, **options).failed
     if not len(FeatureStore.open(store)):
-        causes = "; ".join(f"{path}: {cause}" for path, cause in failed.items())
+        causes = first_five(_with_path(path, cause) for path, cause in failed.items())
         raise InputError(f"no video could be embedded: {causes}")
     return failed
+
+
+def _with_path(path: str, cause: str) -> str:
+    """A cause that begins with its path, once."""
+    return cause if cause.startswith(f"{path}: ") else f"{path}: {cause}"
 
 
 @contextmanager
@@ -475,7 +480,7 @@ def _embed_into(out: Path, store: Any, method: str, model: Any, name: str | None
 def _tell_left_out(result: dict[str, Any]) -> None:
     """Name what has no embedding, and why."""
     for path, cause in result["failed"].items():
-        _tell(cause if cause.startswith(f"{path}: ") else f"{path}: {cause}")
+        _tell(_with_path(path, cause))
     if others := result["passed_over"]:
         what = "1 file is no video" if len(others) == 1 else f"{len(others)} files are no videos"
         _tell(f"{what} by name and passed over: {first_five(others)}")
