@@ -119,7 +119,7 @@ def test_a_plain_install_asks_for_no_notebook_training_or_nbdev(wheel):
     }
     assert [extra for extra, names in of_extras.items() if names & companions] == ["dev"]
     assert of_extras["dev"] >= companions
-    assert of_extras["plot"] - plain == {"matplotlib", "seaborn", "scikit-image"}
+    assert of_extras["plot"] - plain == {"matplotlib", "seaborn", "scikit-image", "tabulate"}
 
 
 def settings() -> dict[str, str]:
