@@ -174,6 +174,7 @@ rule real:  # the data sets lie outside: what their folder holds is a parameter
     input:
         lambda w: [] if w.step in ("features", "bases") else PACKAGED,
         f"{RUN}/synthetic/clips.csv" if REAL and "synthetic" in config else [],
+        lambda w: [*(config["real"].get("outside") or {}).values()] if w.step == "embeddings" else [],
         lambda w: [f"{RUN}/{before}.txt" for before, after in zip(STEPS, [*STEPS][1:]) if after == w.step],
     output:
         f"{RUN}/{{step}}.txt",
