@@ -16,14 +16,6 @@ test: .venv/installed
 	pytest tests/test_notebooks.py
 	OMP_NUM_THREADS=1 nbdev_test --n_workers 2
 	OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile --ignore tests/test_notebooks.py
-SEED ?= $(shell date +%s)
-faults: .venv/installed
-	@echo "again with the same faults: make faults SEED=$(SEED)"
-	LIFT_FAULTS_SEED=$(SEED) OMP_NUM_THREADS=1 pytest tests/faults -m "slow_faults or not slow_faults" -n 2 --dist load --durations 5
-coverage: .venv/installed
-	OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile --ignore tests/test_notebooks.py --cov
-bench: .venv/installed
-	python benchmarks/run.py
 default-model: .venv/installed
 	python tools/ship_model.py
 sync: .venv/installed
@@ -40,16 +32,7 @@ hooks: .venv/installed
 LAB ?= nbs
 lab: .venv/installed
 	env -u IN_TEST jupyter lab $(LAB)
-lab-test: .venv/installed
-	$(MAKE) reproduce PROFILE=smoke
-	OMP_NUM_THREADS=1 pytest tests/lab -m "all_notebooks or not all_notebooks" --durations 5
-docs: .venv/docs
-	python -m sphinx -q -W --keep-going -j auto -c docs -b html -d _docs/doctrees . _docs/html
-	python docs/check.py _docs/html
-	@echo "the site: _docs/html/index.html"
-.venv/docs: .venv/installed
-	$(BIN)/pip install --quiet -e ".[docs]" -c constraints.txt
-	@touch $@
+include tools/checks.mk
 .venv/installed: settings.ini setup.py constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip

@@ -9,10 +9,6 @@ from pathlib import Path
 sys.path.insert(0, "tools")
 from made_with import made_with
 
-TYPED = [config["profile"], config["gallery"], config["seed"], *config.get("levels", {}), *config.get("study", {}),
-    *config.get("ablation", {}).get("variants", {})]  # parts of shell commands
-if wrong := [name for name in map(str, TYPED) if not re.fullmatch(r"(?!/|.*\.\.)[\w./+-]+", name)]:
-    sys.exit(f"{wrong[0]!r}: names in a profile have letters, digits and . / + - _ only, and stay in this folder")
 PROFILE = config["profile"]
 RUN, CONFIG, DATA = f"runs/{PROFILE}", f"config/{PROFILE}.yaml", os.environ.get("LIFT_DATA", "")
 REAL = "real" in config
@@ -20,6 +16,9 @@ FEATURES = f"{RUN}/features.txt" if REAL else f"{RUN}/features.json"
 STUDY = config.get("study", {})
 ABLATION = config.get("ablation", {"variants": {}, "seeds": 0})
 LEVELS = [f"{RUN}/{level}" for level in config.get("levels", {})]
+TYPED = map(str, [PROFILE, config["gallery"], config["seed"], *LEVELS, *STUDY, *ABLATION["variants"]])  # parts of shell commands
+if wrong := [name for name in TYPED if not re.fullmatch(r"(?!/|.*\.\.)[\w./+-]+", name)]:
+    sys.exit(f"{wrong[0]!r}: names in a profile have letters, digits and . / + - _ only, and stay in this folder")
 OWN = {"features": ("lift/extraction.py",), "model": ("lift/training.py", "lift/equivariant.py"), "bases": ("lift/extraction.py",)}  # what empties a step's folder
 STEPS = {"clips": "clips", "features": "features", "model": "models", "embeddings": "embeddings", "results": "results"}
 STEPS |= {"bases": "bases", "combinations": "combinations"} if "bases" in config else {}
@@ -43,23 +42,19 @@ if ABLATION["variants"] and REAL and DATA and not Path(DATA, ABLATION["benchmark
 PACKAGED = [str(path) for path in sorted(Path("lift").rglob("*")) if path.suffix in (".json", ".csv", ".md", ".safetensors")]
 PATHS = {path.stem: path for folder in ("nbs", "nbs/paper", "nbs/tutorials") for path in Path(folder).glob("*.ipynb")}
 
-
 def section(name):
     """A section of the profile as text, with the seed."""
     fields = functools.reduce(dict.__getitem__, name.split("."), config)
     return json.dumps([fields, config["seed"]], sort_keys=True)
 
-
 def of_level(folder, name):
     """A section of the profile, or of one of its levels of difficulty."""
     return name if folder == RUN else f"levels.{Path(folder).name}.{name}"
-
 
 def fresh(folder):
     """Shell: empty a folder that other code or settings made; a killed job resumes in its own."""
     mark = f"{folder}/.made_with"
     return f'[ "$(cat {mark} 2>/dev/null)" = {{params.made_with}} ] || rm -rf {folder}; mkdir -p {folder}; echo {{params.made_with}} > {mark}; '
-
 
 def products(wildcards):
     """What a notebook reads."""
@@ -74,7 +69,6 @@ def products(wildcards):
         return study
     read = study + [f"{RUN}/{name}" for name in ("features.json", "model/model.safetensors", "equivariant/model.safetensors")]
     return read + [f"{folder}/features.json" for folder in LEVELS if wildcards.name in ("hard_clips", "learning_curves")]
-
 
 def features_of(variant):
     """The features that a variant of the ablations needs."""
@@ -174,6 +168,7 @@ rule real:  # the data sets lie outside: what their folder holds is a parameter
     input:
         lambda w: [] if w.step in ("features", "bases") else PACKAGED,
         f"{RUN}/synthetic/clips.csv" if REAL and "synthetic" in config else [],
+        lambda w: [*(config["real"].get("outside") or {}).values()] if w.step == "embeddings" else [],
         lambda w: [f"{RUN}/{before}.txt" for before, after in zip(STEPS, [*STEPS][1:]) if after == w.step],
     output:
         f"{RUN}/{{step}}.txt",

@@ -14,9 +14,10 @@ settings = config["DEFAULT"]
 decord = shlex.split(settings["decord_requirements"])
 video = shlex.split(settings["video_requirements"])
 train = shlex.split(settings["train_requirements"])
+plot = shlex.split(settings["plot_requirements"])
 ray = shlex.split(settings["ray_requirements"])
 mteb = shlex.split(settings["mteb_requirements"])
-repro = shlex.split(settings["repro_requirements"])
+repro = train + plot + shlex.split(settings["repro_requirements"])
 docs = shlex.split(settings["docs_requirements"])
 dev = shlex.split(settings["dev_requirements"])
 
@@ -40,9 +41,10 @@ setup(
         "train": train,
         "ray": ray,
         "mteb": mteb,
-        "repro": train + repro,
+        "plot": plot,
+        "repro": repro,
         "docs": docs,
-        "dev": decord + video + train + repro + dev,  # the tests compare both decoders
+        "dev": decord + video + repro + dev,  # the tests compare both decoders
     },
     entry_points={
         "console_scripts": ["lift=lift.cli:main"],
@@ -54,5 +56,6 @@ setup(
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
     ],
 )

@@ -486,7 +486,8 @@ def _collect(
     from tqdm.auto import tqdm
 
     collector, batch = _Collector(embeds, frames, seed), []
-    for place, clip_id in enumerate(tqdm(clips, "clips", disable=not progress)):
+    bar = tqdm(clips, "diagnose", unit=" clips", disable=not progress)
+    for place, clip_id in enumerate(bar):
         try:
             clip = np.asarray(clips[clip_id])
         except VideoError as error:

@@ -570,7 +570,9 @@ def _write(
     stream: Generator[list[Result], None, None], writer: Writer, clips: int, progress: bool
 ) -> None:
     """Write all results of the stream, with a progress bar; commit whatever happens."""
-    bar = tqdm(total=clips, unit="clip", desc="extract", disable=not progress)
+    rate = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+    options = {"unit": " clips", "desc": "extract", "bar_format": rate}
+    bar = tqdm(total=clips, disable=not progress, **options)
     try:
         with closing(stream), bar:
             for results in stream:

@@ -24,7 +24,7 @@ try:
     import matplotlib.pyplot as plt
     import seaborn
 except ImportError as error:
-    hint = 'figures need matplotlib and seaborn: pip install "lift[repro]"'
+    hint = 'figures need matplotlib and seaborn: pip install "lift[plot]"'
     raise MissingExtraError(hint) from error
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes

@@ -49,7 +49,7 @@ def markdown_table(cells: pd.DataFrame, align: list[str]) -> str:
     try:
         from tabulate import tabulate
     except ImportError as error:
-        hint = 'Markdown tables need tabulate: pip install "lift[repro]"'
+        hint = 'Markdown tables need tabulate: pip install "lift[plot]"'
         raise MissingExtraError(hint) from error
     clean = cells.map(lambda text: text.replace("|", r"\|").replace("\n", " "))
     look = {"tablefmt": "pipe", "showindex": False, "disable_numparse": True}

@@ -22,6 +22,7 @@ from lift.benchmarks import (
     feature_part,
     mining_counts,
     read_group_results,
+    read_outside,
     read_summary,
     run_benchmarks,
     run_step,
@@ -239,6 +240,74 @@ def test_kinetics_without_training_clips_costs_only_the_model(bare):
     assert summary.loc[("hmdb51", "mean"), "value"] >= 0
     assert "no clip of split 'train'" in summary.loc[("kinetics400", "mean"), "reason"]
     assert "needs at least 2 training clips of K400" in summary.loc[("hmdb51", "lift"), "reason"]
+
+
+def test_an_outside_embedding_is_a_row_of_the_tables(bare):
+    make_charades(bare.root / "data" / "charades", real=True)
+    methods = ["mean", "outside_mine", "outside_short", "outside_none"]
+    real = {
+        "benchmarks": ["cia-charades"],
+        "methods": {"chiral": methods, "classes": []},
+        "outside": {"mine": "mine.parquet", "short": "short.parquet"},
+    }
+    run = Run(bare.profile, bare.root, {**bare.parameters, "real": real})
+    for step in ("clips", "features"):
+        run_step(run, step, run.root / "data", progress=False)
+    clips = pd.read_csv(run.folder / "clips" / "cia-charades.csv")
+    # it knows the answer, and holds a clip of something else
+    known = clips[["clip_id"]].assign(answer=clips["chiral_label"].fillna(0), noise=0.5)
+    mine = pd.concat([known, pd.DataFrame([{"clip_id": "of another", "answer": 1, "noise": 0}])])
+    mine.to_parquet(run.root / "mine.parquet")
+    known[1:].to_parquet(run.root / "short.parquet")
+    told = run_step(run, "embeddings", progress=False)
+    assert f"{len(clips)} clips embedded by 1 methods" in told
+    run_step(run, "results", progress=False)
+    summary = read_summary(run, "chiral").set_index("method")
+    assert summary.loc["outside_mine", ["value", "dimension"]].tolist() == [100, 2]
+    assert summary.loc["outside_mine", "n_validation"] == summary.loc["mean", "n_validation"]
+    lacking = summary.loc["outside_short", "reason"]
+    assert "short.parquet: no row for 1 of" in lacking and known["clip_id"][0] in lacking
+    assert (
+        "real.outside of the profile has no file for 'none'"
+        in summary.loc["outside_none", "reason"]
+    )
+    # a file that has gone bad takes its row with it
+    (run.root / "mine.parquet").write_bytes(b"no parquet")
+    for step in ("embeddings", "results"):
+        run_step(run, step, progress=False)
+    gone = read_summary(run, "chiral").set_index("method").loc["outside_mine"]
+    assert np.isnan(gone["value"]) and "mine.parquet: not a table of embeddings" in gone["reason"]
+
+
+@pytest.mark.parametrize(
+    "columns, words",
+    [
+        ({"id": ["a", "b"], "x": [1.0, 2.0]}, "clip_id"),
+        ({"clip_id": ["a", "a"], "x": [1.0, 2.0]}, "clips twice"),
+        ({"clip_id": ["a", None], "x": [1.0, 2.0]}, "1 rows have no clip_id"),
+        ({"clip_id": ["a", "b"], "x": [1.0, np.nan]}, "no finite numbers: b"),
+        ({"clip_id": ["a", "b"], "x": ["one", "two"]}, "not a table of embeddings"),
+        ({"clip_id": ["a", "b"], "embedding": [[1.0], [1.0, 2.0]]}, "not a table of embeddings"),
+        ({"clip_id": ["a", "b"]}, "no number beside clip_id"),
+    ],
+)
+def test_an_outside_embedding_that_is_none_is_named(tmp_path, columns, words):
+    pd.DataFrame(columns).to_parquet(tmp_path / "theirs.parquet")
+    with pytest.raises(EmbeddingError, match=words) as refused:
+        read_outside(tmp_path / "theirs.parquet")
+    assert "theirs.parquet: " in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_lists_of_numbers_and_columns_of_numbers_are_the_same(tmp_path):
+    array = np.arange(6, dtype=np.float32).reshape(3, 2)
+    write_embeddings(tmp_path / "ours.parquet", ["a", "b", "c"], array)
+    lists = pd.DataFrame({"clip_id": ["a", "b", "c"], "embedding": list(array)})
+    lists.to_parquet(tmp_path / "lists.parquet")
+    columns = pd.DataFrame(array, columns=["x", "y"]).assign(clip_id=["a", "b", "c"])
+    columns.to_parquet(tmp_path / "columns.parquet")
+    for name in ("ours", "lists", "columns"):
+        table = read_outside(tmp_path / f"{name}.parquet")
+        assert list(table.index) == ["a", "b", "c"] and (table.to_numpy() == array).all()
 
 
 def test_embeddings_come_batch_by_batch(bare):

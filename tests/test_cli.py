@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,8 +16,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import typer
 from miniature import make_epic, make_hmdb51, make_ucf101
+from typer.testing import CliRunner
 
+from lift.cli import app
+from lift.embedding import write_embeddings
 from lift.model import LiFT, LiFTConfig
 from lift.store import FeatureStore
 from lift.video import write_video
@@ -139,6 +145,48 @@ def test_errors_are_one_line_that_names_the_cause(arguments, words, tmp_path):
     assert result.stderr.startswith("lift: ")
     assert result.stderr.count("\n") == 1
     assert words in result.stderr
+
+
+COMMANDS = typer.main.get_command(app).commands
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_command_has_an_example_that_can_be_typed(name):
+    command = COMMANDS[name]
+    words = shlex.split(command.epilog)
+    assert words[:3] == ["Example:", "lift", name]
+    if name == "train":  # its options are those of the recipe
+        shown = lift("train", "--help").stdout
+        assert command.epilog in shown and {w for w in words if w[:2] == "--"} <= set(shown.split())
+    else:
+        command.make_context(name, words[3:])  # parses; refuses an option that there is not
+        assert "Example: lift" in CliRunner().invoke(app, [name, "--help"]).output
+
+
+def test_opposites_of_what_has_no_odd_part_are_refused(tmp_path):
+    file = tmp_path / "mean.parquet"
+    write_embeddings(file, ["a", "b"], np.eye(2, dtype=np.float32), {"method": "mean"})
+    result = lift("opposites", file, "--out", tmp_path / "out")
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert "mean.parquet: no part of these embeddings is known to change its sign" in result.stderr
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_opposites_of_a_store_are_a_table_without_a_figure(tmp_path):
+    file, v = tmp_path / "v.parquet", np.array([[0, 1, 0], [5, -1, 0], [5, 0, 1]], np.float32)
+    write_embeddings(file, ["up", "down", "left"], v, {"method": "lift", "odd_from": 1})
+    result = lift("opposites", file, "--out", tmp_path / "out", "--json")
+    assert result.returncode == 0 and "no figure" in result.stderr
+    assert json.loads(result.stdout) == {"clips": 3, "drawn": 0, "out": str(tmp_path / "out")}
+    found = pd.read_csv(tmp_path / "out" / "opposites.csv").set_index("query")
+    assert found.loc[["up", "down"], "clip_id"].tolist() == ["down", "up"]
+    assert found["similarity"].tolist() == [1, 1, 0]
+
+
+def test_a_progress_bar_says_clips_per_second_and_the_time_left(folder, benchmark):
+    video = sorted((benchmark / "videos").glob("*.mp4"))[0]
+    shown = lift("embed", video, "--out", folder / "bar.parquet").stderr
+    assert re.search(r"1/1 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+ clips/s", shown)
 
 
 def listing(folder: Path) -> set[Path]:

@@ -369,7 +369,7 @@ def test_without_matplotlib_the_extra_is_named():
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
-    assert 'pip install "lift[repro]"' in result.stderr.replace("\\", "")
+    assert 'pip install "lift[plot]"' in result.stderr.replace("\\", "")
 
 
 def test_a_method_that_stands_twice_in_a_panel_is_named():

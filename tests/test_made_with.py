@@ -60,4 +60,4 @@ def test_a_touch_changes_nothing(package):
 def test_public_names_lead_to_their_module(monkeypatch):
     monkeypatch.chdir(ROOT)
     imports.cache_clear()
-    assert Path("lift/embedding.py") in imports(Path("nbs/tutorials/embed_your_videos.ipynb"))
+    assert Path("lift/embedding.py") in imports(Path("nbs/tutorials/find_opposites.ipynb"))

@@ -56,6 +56,18 @@ def test_lift_commands_run_in_their_order(folder):
     for command in commands:
         lift(command.removeprefix("lift "), folder)
     assert (folder / "results" / "summary.json").is_file()
+    assert (folder / "first" / "opposites.png").is_file()
+    videos = list((folder / "first" / "videos").glob("*.mp4"))
+    assert len(pd.read_csv(folder / "first" / "opposites.csv")) == len(videos) >= 26
+
+
+def test_the_first_five_minutes_are_five_commands_at_most():
+    section = README[README.index("## First five minutes") : README.index("## Embed your videos")]
+    (block,) = re.findall(r"```\n(.*?)```", section, flags=re.S)
+    commands = block.splitlines()
+    assert len(commands) <= 5 and commands[0].startswith("pip install")
+    for word in ("embed", "opposites"):
+        assert any(command.startswith(f"lift {word} ") for command in commands)
 
 
 def test_python_blocks_run(folder):
@@ -77,7 +89,7 @@ def test_make_targets_exist(command):
 
 
 def test_no_command_is_left_unrun():
-    known = ("lift ", "make", "pip install .")
+    known = ("lift ", "make", 'pip install ".[plot]"')
     assert not [command for command in COMMANDS if not command.startswith(known)]
 
 

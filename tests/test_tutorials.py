@@ -7,9 +7,13 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
+import torch
 
+from lift.checkpoints import official_state_dict
+from lift.data.clips import read_clips
 from lift.data.synthetic import ENCODING, FRAMES_PER_SECOND, render_clip
-from lift.embedding import METHODS, read_embeddings
+from lift.embedding import METHODS, load_model, read_embeddings
+from lift.model import LiFT, LiFTConfig
 from lift.video import write_video
 
 TUTORIALS = Path(__file__).parents[1] / "nbs" / "tutorials"
@@ -50,13 +54,14 @@ def videos(tmp_path_factory) -> Path:
     return folder
 
 
-def test_embed_your_videos(tmp_path):
-    execute("embed_your_videos", tmp_path, clips_per_label=2, size=64)
+def test_find_opposites(tmp_path):
+    execute("find_opposites", tmp_path, clips_per_label=2, size=64)
     table = read_embeddings(tmp_path / "embeddings.parquet")
     assert list(table.index) == [
         f"{label}/{label}0{n}.mp4" for label in ("emptying", "filling") for n in range(2)
     ]
     assert np.isfinite(table.to_numpy()).all()
+    assert (tmp_path / "opposites.png").is_file()
 
 
 def test_compare_two_labels_of_rendered_clips(tmp_path):
@@ -84,20 +89,65 @@ def test_compare_two_labels_of_a_table_with_a_split(tmp_path, videos):
     assert "6 clips done" in said and "1 failed" in said and "broken.mp4" in said
 
 
-def test_real_clips_ends_where_there_are_none(tmp_path):
-    said = execute("real_clips", tmp_path, folder=str(tmp_path / "nowhere"))
-    assert "needs the robot clips, and ends here" in said
-    assert [file.name for file in tmp_path.iterdir()] == ["executed.ipynb"]
+def test_train_on_features_of_ones_own(tmp_path):
+    folder, random = tmp_path / "mine", np.random.default_rng(0)
+    folder.mkdir()
+    for n in range(5):
+        np.save(folder / f"clip{n}.npy", random.standard_normal((6, 12)).cumsum(0))
+    execute("train_on_features", tmp_path, folder=str(folder), epochs=2, latent_dim=8)
+    for name in ("equivariant_code", "LiFT"):
+        table = read_embeddings(tmp_path / f"{name}.parquet")
+        assert list(table.index) == [f"clip{n}" for n in range(5)]
+    assert load_model(tmp_path / "lift").code_dims == (8, 8)
 
 
-def test_real_clips(tmp_path, shared):
-    listing = pd.read_csv(shared / "clips" / "clips.csv").groupby(["group", "label"]).head(1)
-    few = tmp_path / "few"
-    few.mkdir()
-    listing.assign(file=[str(shared / "clips" / name) for name in listing["file"]]).to_csv(
-        few / "clips.csv", index=False
-    )
-    execute("real_clips", tmp_path, folder=str(few))
-    assert {"pair.png", "trajectories.png", "odd_code.png", "neighbours.png"} <= {
-        file.name for file in tmp_path.iterdir()
+def test_train_on_features_of_rendered_clips(tmp_path):
+    execute("train_on_features", tmp_path, clips_per_label=2, epochs=1)
+    assert len(read_embeddings(tmp_path / "LiFT.parquet")) == 2 * 2 * (2 + 1)
+
+
+def test_the_authors_checkpoint(tmp_path, videos):
+    model = LiFT(LiFTConfig(latent_dim=16, depth=1))
+    torch.save({"state_dict": official_state_dict(model)}, tmp_path / "theirs.ckpt")
+    given = {"checkpoint": str(tmp_path / "theirs.ckpt"), "weights": "random"}
+    said = execute("authors_checkpoint", tmp_path, folder=str(videos), **given)
+    assert "6 clips done" in said and "1 failed" in said and "mean nothing" not in said
+    assert len(read_embeddings(tmp_path / "embeddings.parquet")) == 6
+    theirs = load_model(tmp_path / "model").state_dict()
+    assert all(torch.equal(theirs[key], value) for key, value in model.state_dict().items())
+
+
+def test_a_benchmark_from_annotations(tmp_path):
+    said = execute("benchmark_from_annotations", tmp_path, clips_per_label=2, size=64)
+    assert "0 clips have a verb of no pair: none" in said
+    scores = pd.read_csv(tmp_path / "scores.csv").set_index("method")
+    assert list(scores.index) == ["mean", "unit_slope", "lift"] and (scores["groups"] == 2).all()
+    assert read_clips(tmp_path / "clips.csv")["group"].nunique() == 2
+
+
+def test_a_benchmark_names_what_it_leaves_out(tmp_path, videos):
+    rows = [(f"{sign}-{n}.mp4", ("off", "on")[sign], "lamp") for sign in (0, 1) for n in range(3)]
+    table = pd.DataFrame([*rows, ("0-0.mp4", "waves", "lamp")], columns=["path", "verb", "noun"])
+    for file in videos.glob("*-?.mp4"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    table.to_csv(tmp_path / "annotations.csv", index=False)
+    pairs = pd.DataFrame({"forward": ["on"], "reverse": ["off"]})
+    pairs.to_csv(tmp_path / "pairs.csv", index=False)
+    said = execute("benchmark_from_annotations", tmp_path, folder=str(tmp_path), methods="mean")
+    assert "1 clips have a verb of no pair: waves" in said
+    clips = read_clips(tmp_path / "clips.csv")
+    assert len(clips) == 6 and clips.groupby("split").size().to_dict() == {
+        "train": 4,
+        "validation": 2,
     }
+
+
+def test_is_my_model_blind(tmp_path, videos):
+    good = tmp_path / "good"
+    good.mkdir()
+    for file in videos.glob("*-?.mp4"):
+        (good / file.name).write_bytes(file.read_bytes())
+    few = {"folder": str(good), "frames": "4", "bootstrap": 20, "embedder": "unit_slope"}
+    said = execute("blind_to_time", tmp_path, **few)
+    assert "mean: Blind." in said and "unit_slope: " in said
+    assert (tmp_path / "unit_slope" / "README.md").is_file()

@@ -54,7 +54,7 @@ def photograph(name: str, split: str, short_side: int = 288) -> Image.Image:
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         cause = f"the rendered benchmark takes photographs from {package}"
-        raise MissingExtraError(f'{cause}: pip install "lift[repro]"')
+        raise MissingExtraError(f'{cause}: pip install "lift[plot]"')
     with Image.open(Path(spec.submodule_search_locations[0]) / inside) as file:
         image = file.convert("L" if file.mode == "L" else "RGB")
     width, height = image.size

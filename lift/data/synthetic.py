@@ -230,7 +230,7 @@ def _run(jobs: list, workers: int, progress: bool) -> None:
     """Run all jobs in `workers` processes; the first fault stops them."""
     done = Parallel(n_jobs=workers, return_as="generator_unordered")(jobs)
     try:
-        for _ in tqdm(done, total=len(jobs), desc="rendering", unit="clip", disable=not progress):
+        for _ in tqdm(done, total=len(jobs), desc="render", unit=" clips", disable=not progress):
             pass
     except (VideoError, OSError) as error:
         advice = "remove the cause and run again, finished videos are kept"

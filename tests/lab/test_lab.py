@@ -9,7 +9,7 @@ import pytest
 from reader import ROOT, SCREEN, Reader, jupyterlab
 
 BROWSER = shutil.which("chromium")
-FEW = ("00_geometry", "01_model", "tutorials/embed_your_videos")
+FEW = ("00_geometry", "01_model", "tutorials/find_opposites")
 NBS = ROOT / "nbs"
 NOTEBOOKS = [
     str(path.relative_to(NBS).with_suffix(""))

@@ -1,0 +1,19 @@
+# What is run now and then: measurements, faults on purpose, a browser, the site. `make` reads this file.
+bench: .venv/installed
+	python benchmarks/run.py
+coverage: .venv/installed
+	OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile --ignore tests/test_notebooks.py --cov
+SEED ?= $(shell date +%s)
+faults: .venv/installed
+	@echo "again with the same faults: make faults SEED=$(SEED)"
+	LIFT_FAULTS_SEED=$(SEED) OMP_NUM_THREADS=1 pytest tests/faults -m "slow_faults or not slow_faults" -n 2 --dist load --durations 5
+lab-test: .venv/installed
+	$(MAKE) reproduce PROFILE=smoke
+	OMP_NUM_THREADS=1 pytest tests/lab -m "all_notebooks or not all_notebooks" --durations 5
+docs: .venv/docs
+	python -m sphinx -q -W --keep-going -j auto -c docs -b html -d _docs/doctrees . _docs/html
+	python docs/check.py _docs/html
+	@echo "the site: _docs/html/index.html"
+.venv/docs: .venv/installed
+	$(BIN)/pip install --quiet -e ".[docs]" -c constraints.txt
+	@touch $@
