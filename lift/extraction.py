@@ -475,20 +475,20 @@ class Writer:
             self.commit()
 
 # %% ../nbs/06_extraction.ipynb #exb00006
-def _check_arguments(verify: str, timeout: float, **numbers: float | None) -> None:
+def _check_arguments(verify: str, **numbers: float | None) -> None:
     """`ValueError` for an argument that is not possible, by its name."""
     if verify not in ("stat", "hash"):
         choices = "'stat' (size and modification time) or 'hash' (contents)"
         raise InputError(f"verify is {choices}, got {verify!r}")
-    if not timeout > 0:
-        raise InputError(f"timeout is above 0 seconds, got {timeout}")
     for name, value in numbers.items():
         kinds = (int, float) if name == "timeout" else (int,)
         if not isinstance(value, kinds) and (name != "size" or value is not None):
             raise InputError(
                 f"{name} is a {'' if name == 'timeout' else 'whole '}number, got {value!r}"
             )
-        least = 0 if name == "workers" else 1
+        if name == "timeout" and not (value or 0) > 0:
+            raise InputError(f"timeout is above 0 seconds, got {value}")
+        least = 0 if name in ("workers", "timeout") else 1
         if value is not None and value < least:
             raise InputError(f"{name} is at least {least}, got {value}")
 

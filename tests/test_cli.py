@@ -275,7 +275,7 @@ def test_features_are_kept_when_the_table_cannot_be_written_and_when_the_work_is
     finish = extraction.Writer.finish
     for owner, name, fault in (
         (embedding.pq, "write_table", full),
-        (extraction._Writer, "finish", interrupted),
+        (extraction.Writer, "finish", interrupted),
     ):
         with monkeypatch.context() as patch:
             if name == "write_table":

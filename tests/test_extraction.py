@@ -292,7 +292,7 @@ def test_the_report_says_it_in_a_line_and_in_json(tmp_path, videos, table):
 
 def test_one_progress_bar_or_none(tmp_path, videos, table, capsys):
     run(table[:3], tmp_path / "store", videos, progress=True)
-    assert "3/3" in (shown := capsys.readouterr().err) and "clip/s" in shown
+    assert "3/3" in (shown := capsys.readouterr().err) and "clips/s" in shown
     run(table, tmp_path / "store", videos, progress=False)
     assert capsys.readouterr() == ("", "")
 

@@ -251,7 +251,7 @@ def test_augmentation_reverses_half_of_the_clips():
     seen = []
 
     class Spy(LiFTModule):
-        def _step(self, batch, split):
+        def _step(self, batch, index, split):
             seen.append(batch)
             return batch.sum()
 
