@@ -62,7 +62,10 @@ def test_an_output_folder_names_profile_seed_commit_and_versions(tmp_path):
 def test_a_run_only_reads_and_says_which_command_makes_what_it_lacks(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     run = open_run("full")
-    assert run.folder == ROOT / "runs" / "full" and run.parameters["ablation"]["recipe"]["epochs"] > 100
+    assert (
+        run.folder == ROOT / "runs" / "full"
+        and run.parameters["ablation"]["recipe"]["epochs"] > 100
+    )
     empty = Run("demo", tmp_path, {})
     for product in ("clips", "store", "model", "equivariant"):
         with pytest.raises(FileNotFoundError, match="run make reproduce PROFILE=demo"):
