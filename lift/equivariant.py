@@ -330,5 +330,6 @@ class EquivariantCode(TransformerMixin, BaseEstimator):
 # %% ../nbs/01_equivariant.ipynb #e91a001e
 def fit_store(store: FeatureStore, ids: Iterable[str], seed: int = 0) -> EquivariantCode:
     """The equivariant code of the features of a store, fitted to the clips `ids` without labels."""
-    code = EquivariantCode(backbone=store.description, seed=seed)
+    backbone = {**store.description, "dim": store.dim}  # features of others may not say it
+    code = EquivariantCode(backbone=backbone, seed=seed)
     return code.fit_batches(store.batches(ids, 64))

@@ -17,11 +17,13 @@ from lift.equivariant import (
     cell_flow,
     equal_variance_rotation,
     feature_parts,
+    fit_store,
     is_equivariant_code,
     odd_moment,
     odd_statistics,
 )
 from lift.geometry import temporal_moments
+from lift.store import FeatureStore
 
 BACKBONE = {"name": "made up", "dim": 10 + 49 * 3, "grid": 0, "middle": 1, "middle_channels": 3}
 
@@ -249,3 +251,10 @@ def test_the_inverse_of_a_code_with_a_middle_map_is_of_the_whole_frame(code):
     line = code.inverse_transform(code.transform(features(5)), frames=4)
     assert line.shape == (5, 4, 10) and np.isfinite(line).all()
     np.testing.assert_allclose(np.diff(line, 2, axis=1), 0, atol=1e-4)
+
+
+def test_a_code_of_features_whose_store_names_no_size_knows_it(tmp_path):
+    store = FeatureStore.create(tmp_path / "store", {"name": "my own"}, 4, 6)
+    store.append([str(n) for n in range(30)], torch.randn(30, 4, 6))
+    code = fit_store(store, store.ids)
+    assert code.feature_dim == 6 and code.embed(store.read()).shape[0] == 30
