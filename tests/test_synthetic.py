@@ -148,7 +148,7 @@ def test_encoding_does_not_know_the_direction_of_time(tmp_path):
 def test_a_missing_package_says_which_extra_brings_it(monkeypatch):
     scenes.photograph.cache_clear()
     monkeypatch.setattr(scenes, "find_spec", lambda _: None)
-    with pytest.raises(ImportError, match=r"skimage.*lift\[repro\]"):
+    with pytest.raises(ImportError, match=r"skimage.*lift\[plot\]"):
         scenes.photograph("skimage/data/coffee.png", "train")
 
 

@@ -1,5 +1,6 @@
 """kill -9 at any moment: what is committed stays, and the next run ends where an undisturbed one ends."""
 
+import multiprocessing
 import os
 import random
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,15 +29,19 @@ def killed(work: Callable[[], object], after: float) -> bool:
     child = os.fork()
     if not child:
         os.setsid()  # the kill takes its workers, too
+        code = 1
         try:
             silence = os.open(os.devnull, os.O_WRONLY)
             os.dup2(silence, 1), os.dup2(silence, 2)
             work()
+            code = 0
         finally:
-            os._exit(0)
+            os._exit(code)
     end = time.monotonic() + after
     while time.monotonic() < end:
-        if os.waitpid(child, os.WNOHANG)[0]:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            assert not status, "the work failed by itself"
             return False
         time.sleep(0.002)
     os.killpg(child, signal.SIGKILL)
@@ -43,15 +49,38 @@ def killed(work: Callable[[], object], after: float) -> bool:
     return True
 
 
+# each comes from a process that never trained: autograd refuses to work in a fork of one that did
+FRESH = multiprocessing.get_context("forkserver")
+FRESH.set_forkserver_preload(["lift.training"])
+
+
+def train(store: Path, out: Path) -> None:
+    """A short training."""
+    torch.set_num_threads(1)
+    fit(store, CONFIG, RECIPE, out, progress=False)
+
+
+def killed_training(store: Path, out: Path, after: float) -> bool:
+    """Train in a fresh process and kill it after some seconds; whether it was alive."""
+    child = FRESH.Process(target=train, args=(store, out))
+    child.start()
+    child.join(after)
+    if alive := child.is_alive():
+        child.kill()
+    child.join()
+    assert alive or not child.exitcode, "the training failed by itself"
+    return alive
+
+
 def kill_until_done(
-    work: Callable[[], object], kills: int, longest: float, dice: random.Random, check
+    kill: Callable[[float], bool], kills: int, longest: float, dice: random.Random, check
 ) -> int:
-    """Kill the work again and again, look at what it left, and at last let it end; how many kills."""
+    """Kill a work again and again, look at what it left, and at last let it end; how many kills."""
     count = 0
     for _ in range(kills):
-        count += killed(work, dice.uniform(0.01, longest))
+        count += kill(dice.uniform(0.01, longest))
         check()
-    assert not killed(work, 120), "the last run hangs"
+    assert not kill(120), "the last run hangs"
     return count
 
 
@@ -80,7 +109,7 @@ def test_extraction_ends_with_the_same_features(tmp_path, videos, dice, workers,
             store = FeatureStore.open(tmp_path / "store")
             assert torch.equal(store.read(), whole.read(store.ids)) and not store.failures
 
-    count = kill_until_done(work, kills, 0.6, dice, check)
+    count = kill_until_done(partial(killed, work), kills, 0.6, dice, check)
     store = FeatureStore.open(tmp_path / "store")
     assert store.ids == whole.ids and torch.equal(store.read(), whole.read())
     assert count, "no run was alive when its kill came"
@@ -88,15 +117,13 @@ def test_extraction_ends_with_the_same_features(tmp_path, videos, dice, workers,
 
 @pytest.mark.parametrize("kills", [2, pytest.param(15, marks=pytest.mark.slow_faults)])
 def test_training_ends_with_the_same_loss_and_weights(tmp_path, dice, kills):
-    store = make_store(tmp_path / "store")
-
-    def work(out: Path) -> None:
-        fit(store, CONFIG, RECIPE, out, progress=False)
-
+    make_store(tmp_path / "store")
+    kill = partial(killed_training, tmp_path / "store")
+    assert not kill(tmp_path / "warm", 120)  # the first one waits for the imports
     started = time.monotonic()
-    assert not killed(lambda: work(tmp_path / "whole"), 120)
+    assert not kill(tmp_path / "whole", 120)
     longest = 0.8 * (time.monotonic() - started)  # so that the first kill finds it alive
-    count = kill_until_done(lambda: work(tmp_path / "out"), kills, longest, dice, lambda: None)
+    count = kill_until_done(partial(kill, tmp_path / "out"), kills, longest, dice, lambda: None)
     whole, resumed = (losses_by_epoch(tmp_path / name) for name in ("whole", "out"))
     assert resumed["epoch"].tolist() == whole["epoch"].tolist()
     assert resumed.iloc[-1].tolist() == whole.iloc[-1].tolist()
