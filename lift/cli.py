@@ -66,9 +66,8 @@ TrainingClips = Annotated[Path | None, _option("A clip table: use its split 'tra
 
 def main() -> None:
     """Run the command line; an error that a user can correct is one line and exit code 1."""
-    cast(TextIOWrapper, sys.stdout).reconfigure(
-        errors="backslashreplace"
-    )  # a file name need not be UTF-8
+    # a file name need not be UTF-8
+    cast(TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")
     try:
         app()
     except (LiftError, OSError) as error:
@@ -175,10 +174,10 @@ def synth(
     _report(result, as_json, f"{count} clips in {groups} chiral groups: {file}")
 
 # %% ../nbs/30_cli.ipynb #0ac10e35
-@app.command(
-    cls=ConfiguredCommand,
-    epilog="Example: lift extract clips.csv store --backbone efficientnet_lite0",
-)
+_EXTRACT_EXAMPLE = "Example: lift extract clips.csv store --backbone efficientnet_lite0"
+
+
+@app.command(cls=ConfiguredCommand, epilog=_EXTRACT_EXAMPLE)
 def extract(
     clips: ClipTable,
     store: Annotated[Path, _argument("The feature store to make or to continue.")],
@@ -213,16 +212,15 @@ def extract(
 
     table = read_clips(clips)
     _check_folder(store)
-    parts: dict[str, Any] = {"grid": grid, "middle": middle, "pooling": pooling}
-    model = create_backbone(backbone, weights, device, precision, compile, **parts)
+    options = (weights, device, precision, compile)
+    model = create_backbone(backbone, *options, grid=grid, middle=middle, pooling=pooling)
     frames = model.frames or 16 if frames is None else frames
-    options: dict[str, Any]
-    options = {"frames": frames, "workers": workers, "batch_size": batch_size}
-    options |= {"video_root": video_root or clips.parent, "timeout": timeout, "verify": verify}
-    options["on_damage"] = on_damage
-    options |= {"shard_clips": shard_clips, "shard_seconds": shard_seconds, "engine": engine}
+    work = partial(
+        extract_features, table, store, model, frames, workers, batch_size,
+        video_root or clips.parent, timeout=timeout, verify=verify, on_damage=on_damage,
+        shard_clips=shard_clips, shard_seconds=shard_seconds, engine=engine,
+    )  # fmt: skip
     made = [store / name for name in ("shards", "index", "store.json", "failures.json")]
-    work = partial(extract_features, table, store, model, **options)
     report = _make(work, made, StoreMismatchError, replace)
     _report(dataclasses.asdict(report), as_json, str(report))
     if report.failed:

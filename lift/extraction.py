@@ -31,7 +31,7 @@ from tqdm import tqdm
 from .acceleration import keep_freed_memory
 from .backbones import FrozenBackbone, create_backbone
 from .io import InputError
-from .remote import is_remote, join, local_file, remote_state
+from .remote import file_state, join, local_file
 from .store import ClipSource, FeatureStore
 from .video import VideoError, VideoFile, check_on_damage, frame_range
 from .workers import Lost, run_jobs
@@ -248,16 +248,9 @@ def _digest(path: str) -> str:
 def _file_source(path: str, hashed: bool) -> ClipSource:
     """Size, modification time and, if wanted, hash of a file; all unknown if it is missing."""
     try:
-        state = remote_state(path) if is_remote(path) else _local_state(path)
-        return ClipSource(None, None, None, *state, _digest(path) if hashed else None)
+        return ClipSource(None, None, None, *file_state(path), _digest(path) if hashed else None)
     except OSError:
         return ClipSource()
-
-
-def _local_state(path: str) -> tuple[int, int]:
-    """Bytes and modification time of a local file."""
-    state = os.stat(path)
-    return state.st_size, state.st_mtime_ns
 
 
 def _or_none(seconds: float) -> float | None:
@@ -435,13 +428,18 @@ class Writer:
             self.encoded, self.committed = 0, time.monotonic()
             self.commit()
 
+    def next_batch(self) -> tuple[Sequence[str], Sequence[np.ndarray]]:
+        """Ids and frames of the waiting batch, which is then empty."""
+        ids, frames = zip(*self.batch, strict=True)
+        self.batch = []
+        self.encoded += len(ids)
+        return ids, frames
+
     def encode(self) -> None:
         """Features of the waiting batch."""
         if not self.batch:
             return
-        ids, frames = zip(*self.batch, strict=True)
-        self.batch = []
-        self.encoded += len(ids)
+        ids, frames = self.next_batch()
         self.keep(ids, self.backbone(torch.from_numpy(np.stack(frames))).float().cpu())
 
     def keep(self, ids: Sequence[str], features: torch.Tensor) -> None:
@@ -475,22 +473,23 @@ class Writer:
             self.commit()
 
 # %% ../nbs/06_extraction.ipynb #exb00006
-def _check_arguments(verify: str, **numbers: float | None) -> None:
+def _check_arguments(verify: str, timeout: float, **numbers: int | None) -> None:
     """`ValueError` for an argument that is not possible, by its name."""
     if verify not in ("stat", "hash"):
         choices = "'stat' (size and modification time) or 'hash' (contents)"
         raise InputError(f"verify is {choices}, got {verify!r}")
     for name, value in numbers.items():
-        kinds = (int, float) if name == "timeout" else (int,)
-        if not isinstance(value, kinds) and (name != "size" or value is not None):
-            raise InputError(
-                f"{name} is a {'' if name == 'timeout' else 'whole '}number, got {value!r}"
-            )
-        if name == "timeout" and not (value or 0) > 0:
-            raise InputError(f"timeout is above 0 seconds, got {value}")
-        least = 0 if name in ("workers", "timeout") else 1
-        if value is not None and value < least:
+        if name == "size" and value is None:
+            continue
+        if not isinstance(value, int):
+            raise InputError(f"{name} is a whole number, got {value!r}")
+        least = 0 if name == "workers" else 1
+        if value < least:
             raise InputError(f"{name} is at least {least}, got {value}")
+    if not isinstance(timeout, int | float):
+        raise InputError(f"timeout is a number, got {timeout!r}")
+    if not timeout > 0:
+        raise InputError(f"timeout is above 0 seconds, got {timeout}")
 
 
 def _engine(name: str) -> tuple[type[Writer], Callable]:
@@ -546,7 +545,7 @@ def extract(
     """
     _check_columns(clips)
     numbers = {"frames": frames, "workers": workers, "batch_size": batch_size}
-    _check_arguments(verify, **numbers, size=size, timeout=timeout)
+    _check_arguments(verify, timeout, **numbers, size=size)
     kind, decode = _engine(engine)
     check_on_damage(on_damage)
     backbone = create_backbone(backbone) if isinstance(backbone, str) else backbone

@@ -123,6 +123,7 @@ def _slider(frames: np.ndarray, walks: dict[str, np.ndarray], last: int) -> Any:
     strips = {title: Image(layout=width) for title in walks}
 
     def draw(_: Any = None) -> None:
+        """The strips with all frames pale but the one of the slider."""
         for title, walk in walks.items():
             number, pale = walk[round(slider.value * last)], 255 - (255 - frames) // 3
             pale[number] = frames[number]  # (T, H, W, 3)
@@ -517,7 +518,8 @@ def training_curves(table: pd.DataFrame, columns: int = 3) -> Figure:
         axis.locator_params(axis="x", integer=True)
     handles = axes[0].get_legend_handles_labels()[0]
     for axis in axes:
-        axis.legend().remove()
+        if legend := axis.get_legend():
+            legend.remove()
     legend_below(figure, handles)
     return figure
 

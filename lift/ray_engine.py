@@ -62,42 +62,35 @@ def _bundles(items: list[WorkItem]) -> Iterator[list[WorkItem]]:
         yield bundle
 
 
-def _told(result: np.ndarray | Mended | str) -> str | int:
-    """The cause of a failure, or how many frames were replaced."""
+def _split(result: np.ndarray | Mended | str) -> tuple[str | int, np.ndarray | None]:
+    """The cause of a failure, or how many frames were replaced; and the frames."""
     if isinstance(result, str):
-        return result
-    return result.replaced if isinstance(result, Mended) else 0
-
-
-def _frames(result: np.ndarray | Mended | str) -> np.ndarray | None:
-    """The frames of a result; None of a failure."""
-    if isinstance(result, str):
-        return None
-    return result.frames if isinstance(result, Mended) else result
+        return result, None
+    return (result.replaced, result.frames) if isinstance(result, Mended) else (0, result)
 
 
 def _decode(decode: Callable, bundle: list[WorkItem]) -> tuple:
-    """By item, the cause of failure of each clip or its replaced frames; then the frames."""
-    results = list(decode(bundle))
-    told, frames = [], []
-    for clips in results:
-        told.append([(clip_id, _told(result)) for clip_id, result in clips])
-        frames += [_frames(result) for _, result in clips]
-    return (told, *frames)
+    """By item the ids of its clips with their states (see `_split`); then the frames of all."""
+    states, frames = [], []
+    for clips in decode(bundle):
+        parts = [(clip_id, *_split(result)) for clip_id, result in clips]
+        states.append([(clip_id, state) for clip_id, state, _ in parts])
+        frames += [own for *_, own in parts]
+    return (states, *frames)
 
 # %% ../nbs/06_ray_engine.ipynb #ray00010
-def _result(told: str | int, frames: Any) -> Any:
+def _result(state: str | int, frames: Any) -> Any:
     """A cause of failure, or the reference of the frames, marked where some were replaced."""
-    if isinstance(told, str):
-        return told
-    return Mended(frames, told) if told else frames
+    if isinstance(state, str):
+        return state
+    return Mended(frames, state) if state else frames
 
 
 def _results(references: list) -> Iterator[list[Result]]:
     """The results of a task by item; frames as references."""
     frames = iter(references[1:])
     for clips in _get(references[0]):
-        yield [(clip_id, _result(told, next(frames))) for clip_id, told in clips]
+        yield [(clip_id, _result(state, next(frames))) for clip_id, state in clips]
 
 
 def decode_on_ray(
@@ -156,9 +149,7 @@ class RayWriter(Writer):
             self.shared = require_ray().put(self.backbone)  # kept: an actor may start again
             self.encoders = _encoders(self.backbone, self.shared)
             self.turn = cycle(self.encoders)
-        ids, frames = zip(*self.batch, strict=True)
-        self.batch = []
-        self.encoded += len(ids)
+        ids, frames = self.next_batch()
         self.waiting.append((ids, next(self.turn).encode.remote(*frames)))
         self._collect(2 * len(self.encoders))
 

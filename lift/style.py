@@ -205,8 +205,8 @@ def _section(folder: Path) -> list[str]:
         elif page.with_suffix(".csv").exists():
             tables += [text, f"([csv]({link}.csv), [tex]({link}.tex))"]
     made = _made_by(folder)
-    told = {"provenance"} if made else set()
-    data = [file for file in sorted(folder.glob("*.json")) if file.stem not in told]
+    linked = {"provenance"} if made else set()  # by the line `made`
+    data = [file for file in sorted(folder.glob("*.json")) if file.stem not in linked]
     numbers = ", ".join(f"[{file.stem}]({folder.name}/{file.name})" for file in data)
     found = figures + tables + [f"Numbers: {numbers}"] * bool(data)
     return [f"### {folder.name}", *found, *made] if found else []

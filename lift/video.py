@@ -144,15 +144,13 @@ def _checked(indices: Sequence[int] | np.ndarray, info: VideoInfo) -> np.ndarray
     return wanted.astype(np.int64)
 
 # %% ../nbs/03_video.ipynb #98b39d08
-_READERS: dict[str, type[PyAVReader | DecordReader]]
-
-
 def check_on_damage(on_damage: str) -> None:
     """`InputError` unless it says what becomes of damaged frames: "error" or "nearest"."""
     if on_damage not in ("error", "nearest"):
         raise InputError(f"on_damage is 'error' or 'nearest', got {on_damage!r}")
 
 
+_READERS: dict[str, type[PyAVReader | DecordReader]]
 _READERS = {"auto": PyAVReader, "pyav": PyAVReader, "decord": DecordReader}
 
 

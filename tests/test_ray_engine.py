@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from lift.extraction import extract
+from lift import ray_engine
+from lift.extraction import Mended, extract
 from lift.io import InputError, MissingExtraError
 from lift.store import FeatureStore
 from lift.video import write_video
@@ -103,3 +104,14 @@ def test_a_missing_ray_and_another_engine_are_named(tmp_path, videos, table, mon
     with pytest.raises(InputError, match="engine is local or ray, got 'spark'"):
         run(table, tmp_path / "store", videos, Cells(), engine="spark")
     assert not (tmp_path / "store").exists()
+
+
+def test_results_come_back_from_a_task_as_they_went(monkeypatch):
+    """Without Ray: its references are the values themselves."""
+    monkeypatch.setattr(ray_engine, "_get", lambda value: value)
+    first, second = np.zeros((2, 3, 4, 4), np.uint8), np.ones((2, 3, 4, 4), np.uint8)
+    results = [[("a", first), ("b", "b.mp4: not a video")], [("c", Mended(second, 2))]]
+    back = list(ray_engine._results(list(ray_engine._decode(lambda bundle: results, []))))
+    assert [[clip_id for clip_id, _ in clips] for clips in back] == [["a", "b"], ["c"]]
+    assert back[0][0][1] is first and back[0][1][1] == "b.mp4: not a video"
+    assert back[1][0][1].frames is second and back[1][0][1].replaced == 2

@@ -10,7 +10,7 @@ import torch
 
 from lift.extraction import ExtractionReport, extract
 from lift.io import InputError
-from lift.remote import forget_copies, join, local_file, remote_state
+from lift.remote import file_state, forget_copies, join, local_file
 from lift.store import FeatureStore
 from lift.video import VideoError, read_clip, write_video
 
@@ -101,7 +101,7 @@ def test_a_file_system_that_nobody_knows_is_named_before_any_work(tmp_path):
 def test_copies_are_few_and_are_deleted(bucket):
     first = local_file(f"{bucket}/a.mp4")
     assert first == local_file(f"{bucket}/a.mp4") and first.suffix == ".mp4"
-    size, modified = remote_state(f"{bucket}/a.mp4")
+    size, modified = file_state(f"{bucket}/a.mp4")
     assert size == first.stat().st_size and modified > 0
     forget_copies()
     assert not first.exists()
