@@ -120,32 +120,33 @@ def probe_row(device: str, tokens: int, dim: int) -> dict:
     return {"training": what, "ms per step": 1000 * taken, "clips/s": 16 / taken}
 
 
+def step_seconds(device: str, precision: str, mode: str | None, batch: int, frames: int) -> float:
+    """Seconds of a training step of the paper's LiFT, the mean of 20; `mode` of `torch.compile`."""
+    torch.manual_seed(0)
+    module = LiFTModule(LiFT(LiFTConfig()), TrainingConfig()).to(device)
+    optimiser = torch.optim.Adam(module.parameters(), 1e-4)
+    loss_of = partial(lift_loss, module)
+    loss_of = loss_of if mode is None else torch.compile(loss_of, mode=mode)
+    x = torch.randn(batch, frames, module.model.config.feature_dim, device=device)
+
+    def steps() -> torch.Tensor:
+        for _ in range(20):
+            optimiser.zero_grad()
+            with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+                loss = loss_of(x)
+            loss.backward()
+            optimiser.step()
+        return loss.detach()
+
+    return median_seconds(steps, 3) / 20
+
+
 def step_rows(device: str, batch: int = 128, frames: int = 16) -> Iterator[dict]:
     """A training step of the paper's LiFT: as written, compiled, and replayed as a CUDA graph."""
     modes = {"eager": None, "compiled": "default", "compiled, CUDA graphs": "reduce-overhead"}
     for precision in ("float32", "bfloat16"):
         for mode, setting in modes.items() if device == "cuda" else [("eager", None)]:
-            torch.manual_seed(0)
-            module = LiFTModule(LiFT(LiFTConfig()), TrainingConfig()).to(device)
-            optimiser = torch.optim.Adam(module.parameters(), 1e-4)
-            run = partial(lift_loss, module)
-            run = run if setting is None else torch.compile(run, mode=setting)
-            x = torch.randn(batch, frames, module.model.config.feature_dim, device=device)
-
-            def step() -> torch.Tensor:
-                optimiser.zero_grad()  # noqa: B023
-                with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):  # noqa: B023
-                    loss = run(x)  # noqa: B023
-                loss.backward()
-                optimiser.step()  # noqa: B023
-                return loss.detach()
-
-            def steps() -> torch.Tensor:
-                for _ in range(20):
-                    last = step()  # noqa: B023
-                return last
-
-            taken = median_seconds(steps, 3) / 20
+            taken = step_seconds(device, precision, setting, batch, frames)
             what = f"LiFT, batches of {batch}, {precision}, {mode}"
             yield {"training": what, "ms per step": 1000 * taken, "clips/s": batch / taken}
 

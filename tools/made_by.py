@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import yaml
-from made_with import code_of, imports
+from made_with import code_of, with_imports
 
 # what makes clips, features, models and results before a notebook draws them
 RENDERED = ("data/synthetic", "extraction", "training", "equivariant")
@@ -57,14 +57,10 @@ def _at(path: Path, commit: str) -> str:
 def sources(notebook: Path, profile: Path) -> list[Path]:
     """The profile, the notebook, and all modules that it or an earlier step imports."""
     steps = REAL if "real" in yaml.safe_load(profile.read_text(encoding="utf-8")) else RENDERED
-    wanted, found = {notebook, *(Path(f"lift/{step}.py") for step in steps)}, {profile}
-    while wanted:
-        path = wanted.pop()
-        found.add(path)
-        wanted |= imports(path) - found
-    return sorted(found)
+    return [profile, *with_imports([notebook, *(Path(f"lift/{step}.py") for step in steps)])]
 
 
+@cache
 def changed(folder: Path) -> tuple[str, list[str], int] | None:
     """Commit of a folder of figures, the sources that differ from it, and how many there are.
 

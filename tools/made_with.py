@@ -6,6 +6,7 @@ The code is found by its imports.
 import ast
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -40,13 +41,18 @@ def imports(path: Path) -> set[Path]:
     return {file for file in found if file.is_file()}
 
 
-@cache
-def made_with(*roots: str | Path, settings: str = "") -> str:
-    """A hash of files, of all that they import from the package, and of the settings."""
-    wanted, found = {Path(root) for root in roots}, set()
+def with_imports(roots: Iterable[Path]) -> list[Path]:
+    """Files, and all that they import from the package, directly or not."""
+    wanted, found = set(roots), set()
     while wanted:
         path = wanted.pop()
         found.add(path)
         wanted |= imports(path) - found
-    content = "".join(f"{path}\n{code_of(path)}" for path in sorted(found))
+    return sorted(found)
+
+
+@cache
+def made_with(*roots: str | Path, settings: str = "") -> str:
+    """A hash of files, of all that they import from the package, and of the settings."""
+    content = "".join(f"{path}\n{code_of(path)}" for path in with_imports(map(Path, roots)))
     return hashlib.sha256((content + settings).encode()).hexdigest()[:16]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_benchmarks import BIN, ROOT
-from test_extraction import Colours, make_table, paint, run
+from test_extraction import Colours, make_table, run
 from test_training import CONFIG, RECIPE, make_store
 
 from lift.store import FeatureStore
@@ -82,14 +82,6 @@ def kill_until_done(
         check()
     assert not kill(120), "the last run hangs"
     return count
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("videos")
-    for number, name in enumerate(CLIPS):
-        paint(folder / name, number)
-    return folder
 
 
 @pytest.mark.parametrize("workers", [0, 2])

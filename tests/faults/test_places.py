@@ -8,23 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_extraction import Colours, make_table, paint, run
-from test_kills import killed
+from test_extraction import Colours, make_table, run
+from test_kills import CLIPS, killed
 from test_store import assert_whole, features_of, make_store, name_clips
 
 from lift import store as store_module
 from lift.store import FeatureStore
 
-CLIPS = [f"{number:02d}.mp4" for number in range(24)]
 HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("videos")
-    for number, name in enumerate(CLIPS):
-        paint(folder / name, number)
-    return folder
 
 
 def python(code: str, *arguments: object, before: str = "") -> subprocess.CompletedProcess:
