@@ -60,7 +60,6 @@ def sources(notebook: Path, profile: Path) -> list[Path]:
     return [profile, *with_imports([notebook, *(Path(f"lift/{step}.py") for step in steps)])]
 
 
-@cache
 def changed(folder: Path) -> tuple[str, list[str], int] | None:
     """Commit of a folder of figures, the sources that differ from it, and how many there are.
 
@@ -75,9 +74,8 @@ def changed(folder: Path) -> tuple[str, list[str], int] | None:
     return made["commit"], differ, len(now)
 
 
-def tell(folder: Path) -> str:
-    """One line about a folder of figures."""
-    found = changed(folder)
+def tell(folder: Path, found: tuple[str, list[str], int] | None) -> str:
+    """One line about a folder of figures and what `changed` found."""
     if found is None:
         return f"{folder}: made by a commit that this clone does not have"
     commit, differ, count = found
@@ -97,7 +95,7 @@ if __name__ == "__main__":
     parser.add_argument("folders", nargs="*", type=Path, help="all of figures/ where none is given")
     parser.add_argument("--fail", action="store_true", help="exit with 1 where one is old")
     asked = parser.parse_args()
-    folders = asked.folders or committed()
-    print("\n".join(map(tell, folders)))
-    old = [folder for folder in folders if (changed(folder) or ("", [1], 1))[1]]
+    found = {folder: changed(folder) for folder in asked.folders or committed()}
+    print("\n".join(tell(*item) for item in found.items()))
+    old = [folder for folder, change in found.items() if change is None or change[1]]
     sys.exit(1 if asked.fail and old else 0)
