@@ -109,12 +109,12 @@ def reference_clip(path: str, transform: Callable) -> torch.Tensor:
     return torch.stack([transform(Image.fromarray(frame)) for frame in read_clip(path, FRAMES)])
 
 
-@torch.inference_mode()
 def clip_table(paths: list[str]) -> pd.DataFrame:
     """A clip table of whole files."""
     return pd.DataFrame({"clip_id": paths, "path": paths, "start": np.nan, "end": np.nan})
 
 
+@torch.inference_mode()
 def reference_extract(
     paths: list[str], transform: Callable, network: torch.nn.Module
 ) -> torch.Tensor:

@@ -20,6 +20,7 @@ from test_training import CONFIG, RECIPE, make_store
 from lift.store import FeatureStore
 from lift.training import fit, losses_by_epoch
 
+DRAWN = ["table1_benchmark_statistics", "table2_chiral_accuracy"]
 CLIPS = [f"{number:02d}.mp4" for number in range(24)]
 
 
@@ -130,51 +131,64 @@ seed: 0
 gallery: runs/killed/gallery
 notebooks: []
 synthetic: {clips: 2, validation_clips: 1, difficulty: easy, size: 64}
-features: {backbone: efficientnet_lite0, frames: 4, workers: 1, compile: false}
+features: {backbone: efficientnet_lite0, frames: 4, workers: WORKERS, compile: false}
 model: {latent_dim: 16, depth: 1, heads: 2, epochs: 2, batch_size: 16, learning_rate: 0.0005}
+bootstrap: 20
 """
+
+
+def repository(copy: Path, workers: int = 1) -> Path:
+    """A copy of what the steps of `make reproduce` need, with the smallest profile."""
+    for folder in ("lift", "tools", "nbs"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", copy / "Snakefile")
+    (copy / "config").mkdir()
+    (copy / "config" / "killed.yaml").write_text(PROFILE.replace("WORKERS", str(workers)))
+    return copy
+
+
+def start(copy: Path, *targets: str, cores: int = 1) -> subprocess.Popen:
+    """The steps of `make reproduce` as far as some products."""
+    command = [
+        BIN / "snakemake", *targets, "--cores", str(cores), "--configfile", "config/killed.yaml",
+        "--nolock", "--rerun-incomplete", "--scheduler", "greedy",
+    ]  # fmt: skip
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(copy), "IN_TEST": "1"}
+    silence = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=copy, env=environment, start_new_session=True, **silence)
 
 
 @pytest.mark.slow_faults
 def test_the_workflow_goes_on_after_each_kill(tmp_path, dice):
-    """The steps of `make reproduce` as far as the model, on the smallest profile."""
-    copies = []
-    for name in ("whole", "killed"):
-        copy = tmp_path / name
-        for folder in ("lift", "tools", "nbs"):
-            shutil.copytree(
-                ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        shutil.copy(ROOT / "Snakefile", copy / "Snakefile")
-        (copy / "config").mkdir()
-        (copy / "config" / "killed.yaml").write_text(PROFILE)
-        copies.append(copy)
+    copies = [repository(tmp_path / name) for name in ("whole", "killed")]
     target = "runs/killed/model/model.safetensors"
-    command = [
-        BIN / "snakemake", target, "--cores", "1", "--configfile", "config/killed.yaml",
-        "--nolock", "--rerun-incomplete", "--scheduler", "greedy",
-    ]  # fmt: skip
-    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-
-    def start(copy: Path) -> subprocess.Popen:
-        environment = {**os.environ, "PATH": path, "PYTHONPATH": str(copy), "IN_TEST": "1"}
-        silence = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-        return subprocess.Popen(
-            command, cwd=copy, env=environment, start_new_session=True, **silence
-        )
-
     began = time.monotonic()
-    whole = start(copies[0])
+    whole = start(copies[0], target)
     assert not whole.wait(300), whole.stderr.read().decode()
     seconds = time.monotonic() - began
     for _ in range(3):
-        victim = start(copies[1])
+        victim = start(copies[1], target)
         try:
             victim.wait(dice.uniform(1, seconds / 2))
         except subprocess.TimeoutExpired:
             os.killpg(victim.pid, signal.SIGKILL)
             victim.wait()
-    last = start(copies[1])
+    last = start(copies[1], target)
     assert not last.wait(300), last.stderr.read().decode()
     made = [(copy / target).read_bytes() for copy in copies]
     assert made[0] == made[1]
+
+
+@pytest.mark.slow_faults
+def test_tables_are_the_same_on_one_and_on_four_workers(tmp_path):
+    """Workers of the extraction and jobs side by side: which is ready first changes no number."""
+    tables = []
+    for workers in (1, 4):
+        copy = repository(tmp_path / str(workers), workers)
+        notebooks = [f"runs/killed/notebooks/{name}.ipynb" for name in DRAWN]
+        run = start(copy, *notebooks, cores=workers)
+        assert not run.wait(300), run.stderr.read().decode()
+        found = sorted((copy / "runs/killed/figures").rglob("*.csv"))
+        tables.append({str(path.relative_to(copy)): path.read_bytes() for path in found})
+    assert tables[0] == tables[1] and len(tables[0]) >= len(DRAWN)

@@ -1,0 +1,150 @@
+"""Decoding by codec, GOP length, resolution and clip length: clips per second of each decoder.
+
+A moving made-up pattern with noise is encoded, one thing changed at a time from a base of H.264,
+one keyframe in 48 frames, 320 x 240 pixels and 5 s at 24 frames per second. Each decoder reads 16
+frames of the same files in turn, in one process and on one thread; torchcodec where it is there.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from lift.decoding import VideoError
+from lift.style import save_figure, set_style
+from lift.tables import provenance, save_json, save_table
+from lift.video import read_clip, write_video
+
+RATE, FRAMES = 24, 16
+BASE = {"codec": "libx264", "keyframe every (frames)": 48, "height (pixels)": 240, "length (s)": 5}
+LEVELS = {
+    "codec": ["libx264", "libx265", "mpeg4", "libvpx-vp9", "libsvtav1"],
+    "keyframe every (frames)": [1, 12, 48, 240],
+    "height (pixels)": [120, 240, 480, 1080],
+    "length (s)": [2, 5, 10, 30, 60],
+}
+Reader = Callable[[Path], object]
+
+
+def pattern(height: int, seconds: int) -> Iterator[np.ndarray]:
+    """Frames `(H, W, 3)` uint8 of a moving wave under a little noise."""
+    width, rng = 2 * (height * 2 // 3), np.random.default_rng(0)
+    across, down = np.meshgrid(np.arange(width), np.arange(height))
+    noise = rng.normal(0, 4, (height, width))
+    for number in range(seconds * RATE):
+        wave = 120 * np.sin((across + 3 * number) / 40) * np.cos((down + number) / 25)
+        grey = wave + np.roll(noise, number, axis=1) + 128
+        yield np.repeat(grey.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def encode(path: Path, setting: dict) -> Path:
+    """The pattern as a video of one setting."""
+    frames = pattern(setting["height (pixels)"], setting["length (s)"])
+    options = {"g": str(setting["keyframe every (frames)"])}
+    return write_video(path, frames, RATE, setting["codec"], options)
+
+
+def readers() -> dict[str, Reader]:
+    """The decoders that are installed."""
+    found: dict[str, Reader] = {"PyAV": lambda path: read_clip(path, FRAMES, decoder="pyav")}
+    try:
+        import decord  # noqa: F401
+
+        found["decord"] = lambda path: read_clip(path, FRAMES, decoder="decord")
+    except ImportError:
+        print("decord is not installed: no row of it")
+    try:
+        from torchcodec.decoders import VideoDecoder
+    except (ImportError, RuntimeError) as error:  # RuntimeError: it finds no FFmpeg
+        print(f"torchcodec cannot be used, no row of it: {str(error).splitlines()[0]}")
+        return found
+
+    def by_torchcodec(path: Path) -> object:
+        video = VideoDecoder(str(path), num_ffmpeg_threads=1, seek_mode="exact")
+        places = np.linspace(0, len(video) - 1, FRAMES).round().astype(int).tolist()
+        return video.get_frames_at(places)
+
+    return found | {"torchcodec": by_torchcodec}
+
+
+def can_read(path: Path, name: str, read: Reader) -> bool:
+    """Whether a decoder reads a file; what it says is printed where it does not."""
+    try:
+        read(path)
+    except (VideoError, RuntimeError) as error:
+        print(f"{name} cannot read {path.name}, no row: {str(error).splitlines()[0]}")
+        return False
+    return True
+
+
+def least_seconds(path: Path, decoders: dict[str, Reader], repeats: int) -> dict[str, float]:
+    """Least processor seconds of each decoder for a clip, in turn; a first read is not counted."""
+    able = {name: read for name, read in decoders.items() if can_read(path, name, read)}
+    spent = dict.fromkeys(able, np.inf)
+    for _ in range(repeats):
+        for name, read in able.items():
+            began = time.process_time()
+            read(path)
+            spent[name] = min(spent[name], time.process_time() - began)
+    return spent
+
+
+def settings() -> Iterator[tuple[str, object]]:
+    """Each factor with each of its levels."""
+    for factor, levels in LEVELS.items():
+        yield from ((factor, level) for level in levels)
+
+
+def measure(folder: Path, repeats: int) -> pd.DataFrame:
+    """One row per factor, level and decoder."""
+    # all are encoded before decord is imported: it brings a libvpx that PyAV cannot encode with
+    files = {
+        (factor, level): encode(folder / f"{number}.mp4", {**BASE, factor: level})
+        for number, (factor, level) in enumerate(settings())
+    }
+    decoders, rows = readers(), []
+    for (factor, level), path in files.items():
+        for name, taken in least_seconds(path, decoders, repeats).items():
+            row = {"factor": factor, "level": str(level), "decoder": name}
+            rows.append(row | {"clips/s": 1 / taken, "kB": path.stat().st_size / 1000})
+            print(rows[-1], flush=True)
+    return pd.DataFrame(rows)
+
+
+def draw(table: pd.DataFrame) -> sns.FacetGrid:
+    """One panel per factor: clips per second of each decoder, on a logarithmic axis."""
+    set_style()
+    grid = sns.relplot(
+        table, x="level", y="clips/s", hue="decoder", style="decoder", col="factor", col_wrap=2,
+        kind="line", marker="o", height=2.2, aspect=1.5, facet_kws={"sharex": False},
+    )  # fmt: skip
+    grid.set(yscale="log", xlabel="").set_titles("{col_name}")
+    return grid
+
+
+def main() -> None:
+    """Measure and write `benchmark_codecs.*`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of the result")
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        table = measure(Path(folder), arguments.repeats)
+    base = "H.264, a keyframe every 48 frames, 320 x 240, 5 s"
+    caption = (
+        f"Clips per second of processor time, 16 frames of each clip, one thread; one thing is "
+        f"changed from {base} at {RATE} frames per second. A made-up moving pattern."
+    )
+    save_table(table, arguments.out, "benchmark_codecs", caption, {"clips/s": 1, "kB": 0})
+    save_figure(draw(table).figure, arguments.out, "benchmark_codecs", caption=caption)
+    numbers = {"rows": table.to_dict("records"), "provenance": provenance("benchmark", 0)}
+    save_json(numbers, arguments.out, "benchmark_codecs")
+
+
+if __name__ == "__main__":
+    main()
