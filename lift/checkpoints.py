@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .equivariant import is_equivariant_code
-from .io import InputError
+from .io import InputError, first_five
 from .model import LiFT, LiFTConfig, LineEncoder, sinusoidal_positions
 from .weights_files import weights_fault
 
@@ -59,6 +59,13 @@ def _check_retired(path: Path, config: dict) -> None:
         advice = "train it again (lift.variants, lift.EquivariantCode)"
         raise InputError(f"{path}: {other} is no LiFT any more: {advice}")
 
+# %% ../nbs/01_checkpoints.ipynb #ff4b6da7
+def _not_found(name: str, error: Exception) -> FileNotFoundError:
+    """The error for a name that is neither a folder nor a model of the hub."""
+    cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+    missing = "there is no such folder here, and no model of this name could be had from the hub"
+    return FileNotFoundError(f"{name}: {missing} ({cause})")
+
 # %% ../nbs/01_checkpoints.ipynb #mdl00002
 def _check_hub_name(name: str, options: dict) -> None:
     """Refuse a name that is not a folder and cannot be had from the hub."""
@@ -75,13 +82,6 @@ def _check_hub_name(name: str, options: dict) -> None:
             get_session().head(constants.ENDPOINT, timeout=5)
     except Exception as error:  # of many libraries; all mean that the hub cannot be reached
         raise _not_found(name, error) from error
-
-
-def _not_found(name: str, error: Exception) -> FileNotFoundError:
-    """The error for a name that is neither a folder nor a model of the hub."""
-    cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-    missing = "there is no such folder here, and no model of this name could be had from the hub"
-    return FileNotFoundError(f"{name}: {missing} ({cause})")
 
 # %% ../nbs/01_checkpoints.ipynb #ckp0000b
 def load_pretrained(
@@ -142,7 +142,7 @@ def _official_config(
     max_frames = LiFTConfig.max_frames if positions is None else positions.shape[1]
     return LiFTConfig(feature_dim, latent_dim, len(layers), heads, max_frames=max_frames)
 
-
+# %% ../nbs/01_checkpoints.ipynb #c280908a
 def _official_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint without their common prefix; `ValueError` if it holds none."""
     if fault := weights_fault(path):
@@ -183,7 +183,9 @@ def load_official(cls: type[LiFT], path: Path, heads: int = 8) -> LiFT:
     positions = theirs.pop(_OFFICIAL_POSITIONS, None)  # (1, max_frames, d)
     ours = {_translate(key, _OFFICIAL_NAMES): value for key, value in theirs.items()}
     if "encoder.input_projection.weight" not in ours:
-        cause = f"model.encoder.input_proj.weight is missing; keys: {sorted(theirs)}"
+        cause = (
+            f"model.encoder.input_proj.weight is missing; its keys: {first_five(sorted(theirs))}"
+        )
         raise InputError(f"{path}: not a LiFT checkpoint, {cause}")
     model = cls(_official_config(ours, positions, heads))
     expected = model.state_dict().keys() - {"feature_mean", "feature_std"}

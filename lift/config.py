@@ -15,6 +15,23 @@ import yaml
 
 from .io import InputError
 
+# %% ../nbs/00_config.ipynb #19ef1b2f
+def _expanded(node: Any, sizes: dict[Any, float]) -> float:
+    """The values of a node, where each alias counts as what it stands for; infinite for a loop."""
+    if node not in sizes:
+        sizes[node] = math.inf
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        nodes = [n for entry in inner for n in (entry if isinstance(entry, tuple) else (entry,))]
+        sizes[node] = 1 + sum(_expanded(one, sizes) for one in nodes)
+    return sizes[node]
+
+# %% ../nbs/00_config.ipynb #db5dfd80
+def _safe_fields(text: bytes) -> Any:
+    """What a YAML text holds; `ValueError` for a few lines that stand for very many values."""
+    if _expanded(yaml.compose(text, yaml.SafeLoader), {}) > 100_000:
+        raise InputError("its aliases stand for more than 100,000 values")
+    return yaml.safe_load(text) or {}
+
 # %% ../nbs/00_config.ipynb #cfg00006
 def read_config(path: str | Path) -> dict[str, Any]:
     """The fields of a YAML file; `ValueError` if it holds none."""
@@ -27,23 +44,6 @@ def read_config(path: str | Path) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise InputError(f"{path}: expected lines 'field: value', got {reprlib.repr(fields)}")
     return fields
-
-
-def _safe_fields(text: bytes) -> Any:
-    """What a YAML text holds; `ValueError` for a few lines that stand for very many values."""
-    if _expanded(yaml.compose(text, yaml.SafeLoader), {}) > 100_000:
-        raise InputError("its aliases stand for more than 100,000 values")
-    return yaml.safe_load(text) or {}
-
-
-def _expanded(node: Any, sizes: dict[Any, float]) -> float:
-    """The values of a node, where each alias counts as what it stands for; infinite for a loop."""
-    if node not in sizes:
-        sizes[node] = math.inf
-        inner = node.value if isinstance(node, yaml.CollectionNode) else []
-        nodes = [n for entry in inner for n in (entry if isinstance(entry, tuple) else (entry,))]
-        sizes[node] = 1 + sum(_expanded(one, sizes) for one in nodes)
-    return sizes[node]
 
 # %% ../nbs/00_config.ipynb #cfg00008
 def read_section(path: str | Path, section: str = "") -> dict[str, Any]:

@@ -70,7 +70,7 @@ class _Packet(NamedTuple):
     damaged: bool  # data were lost in it or before it
     hole: int | None = None  # its first byte, about, that was overwritten
 
-
+# %% ../nbs/03_decoding.ipynb #4632e9e9
 @dataclass(frozen=True)
 class _Roll:
     """How to tell frames apart by their packets, where their stamps cannot do it."""
@@ -130,7 +130,7 @@ def _unreadable(path: str | Path) -> str:
         return f"truncated: {missing}; copy or download the file again"
     return "not a video: no known container format"
 
-
+# %% ../nbs/03_decoding.ipynb #06167e90
 def _url(path: str | Path) -> str:
     """The path for FFmpeg's file protocol; it would read `cam:01.mp4` as a protocol called cam."""
     return f"file:{local_file(path).absolute()}"
@@ -168,7 +168,7 @@ def _open_container(path: str | Path) -> Any:
         raise VideoError(path, "not a video: a text file")
     return container
 
-
+# %% ../nbs/03_decoding.ipynb #9d5d4e3c
 def _video_stream(container: Any, path: str | Path) -> Any:
     """The best video stream, set to decode on one thread; not the cover picture of a song."""
     stream = container.streams.best("video")
@@ -192,25 +192,11 @@ def _padded(packet: Any, codec: str) -> bool:
     """Whether the encoder pads an MPEG-4 stream with packets of a few bytes that hold no frame."""
     return codec == "mpeg4" and any(name in bytes(packet) for name in (b"DivX", b"XviD"))
 
-
+# %% ../nbs/03_decoding.ipynb #a9344bc0
 def _refreshes(data: bytes, codec: str) -> bool:
     """Whether all frames stored after this keyframe are shown after it (IDR)."""
     heads = [head[0] for head in re.findall(rb"\x00\x00\x01(.)", data, re.DOTALL)]  # of NAL units
     return any(head & 31 == 5 if codec == "h264" else head >> 1 & 63 in (19, 20) for head in heads)
-
-
-def _described(
-    packet: Any, codec: str, container: str, padded: bool, prefix: int | None
-) -> _Packet:
-    """What the index keeps of a packet."""
-    key, shown = packet.is_keyframe, packet.pts
-    if container == "avi" and codec in _UNSTAMPED:  # FFmpeg's stamps for them are not the pts
-        key = key and _refreshes(bytes(packet), codec)
-    if padded and packet.size <= 8:
-        shown = None
-    visible, duration = not _hidden(packet, codec), packet.duration or 0
-    place, hole = packet.pos, _hole(packet, codec, prefix)
-    return _Packet(shown, packet.dts, key, visible, duration, place, packet.is_corrupt, hole)
 
 # %% ../nbs/03_decoding.ipynb #dcdh0002
 def _prefix(stream: Any) -> int | None:
@@ -219,7 +205,7 @@ def _prefix(stream: Any) -> int | None:
     head = bytes(stream.codec_context.extradata or b"")
     return (head[place] & 3) + 1 if place and len(head) > place and head[0] == 1 else None
 
-
+# %% ../nbs/03_decoding.ipynb #1022f699
 _FORBIDDEN = dict.fromkeys(("vp8", "vp9", "av1"), rb"\0{128}")
 _FORBIDDEN |= dict.fromkeys(_UNSTAMPED, rb"\0\0(?:\0[^\0\1]|\x02)")  # with start codes, 0 0 (0) 1
 
@@ -245,6 +231,20 @@ def _hole(packet: Any, codec: str, prefix: int | None) -> int | None:
             return start + found.start()
     return None
 
+# %% ../nbs/03_decoding.ipynb #a560ea6c
+def _described(
+    packet: Any, codec: str, container: str, padded: bool, prefix: int | None
+) -> _Packet:
+    """What the index keeps of a packet."""
+    key, shown = packet.is_keyframe, packet.pts
+    if container == "avi" and codec in _UNSTAMPED:  # FFmpeg's stamps for them are not the pts
+        key = key and _refreshes(bytes(packet), codec)
+    if padded and packet.size <= 8:
+        shown = None
+    visible, duration = not _hidden(packet, codec), packet.duration or 0
+    place, hole = packet.pos, _hole(packet, codec, prefix)
+    return _Packet(shown, packet.dts, key, visible, duration, place, packet.is_corrupt, hole)
+
 # %% ../nbs/03_decoding.ipynb #dcd00004
 def _gap_at_start(packets: list[_Packet]) -> bool:
     """Whether one of the first four frames is missing, by the dts of a steady stream."""
@@ -254,7 +254,7 @@ def _gap_at_start(packets: list[_Packet]) -> bool:
     steps = np.diff(stamps)
     return bool((steps[:4] > 1.5 * np.median(steps)).any())
 
-
+# %% ../nbs/03_decoding.ipynb #5d3cca2c
 def _first_picture(packet: Any) -> Any:
     """The first picture that this packet completes; None if there is none, or it is damaged."""
     import av
@@ -355,7 +355,7 @@ def _plausible(ranks: np.ndarray, codec: str) -> bool:
     far = int((moved > 8).sum())
     return not far or (moved.max() <= 16 and far > 1 + 0.005 * len(moved))
 
-
+# %% ../nbs/03_decoding.ipynb #2ff6fa5c
 def _delays(packets: list[_Packet]) -> set[int]:
     """Differences of pts and dts, over the packets that have both, with a pts of their own."""
     times = Counter(packet.shown for packet in packets)
@@ -364,6 +364,13 @@ def _delays(packets: list[_Packet]) -> set[int]:
         for packet in packets
         if times[packet.shown] == 1 and None not in (packet.shown, packet.decoded)
     }
+
+# %% ../nbs/03_decoding.ipynb #4b3eecc8
+def _from_first_key(packets: list[_Packet], order: list[int]) -> np.ndarray:
+    """The order without packets stored or shown before the first keyframe: nothing decodes them."""
+    first = next((number for number, packet in enumerate(packets) if packet.key), 0)
+    rank = order.index(first) if first in order else 0
+    return np.asarray([number for number in order[rank:] if number >= first])
 
 # %% ../nbs/03_decoding.ipynb #dcd00006
 def _order(packets: list[_Packet], container: Any, codec: str, path: str | Path) -> _Order:
@@ -380,13 +387,6 @@ def _order(packets: list[_Packet], container: Any, codec: str, path: str | Path)
         return _Order(_from_first_key(packets, seen))
     decoded = _decoded_order(path)
     return _Order(np.asarray(decoded), counted=len(set(decoded)) < len(decoded))
-
-
-def _from_first_key(packets: list[_Packet], order: list[int]) -> np.ndarray:
-    """The order without packets stored or shown before the first keyframe: nothing decodes them."""
-    first = next((number for number, packet in enumerate(packets) if packet.key), 0)
-    rank = order.index(first) if first in order else 0
-    return np.asarray([number for number in order[rank:] if number >= first])
 
 # %% ../nbs/03_decoding.ipynb #dcd00022
 def _decoded_order(path: str | Path) -> list[int]:
@@ -406,15 +406,7 @@ def _by_packet(packets: Iterable, number: int, spoilt: frozenset[int] = frozense
                 continue
         yield from packet.decode()
 
-# %% ../nbs/03_decoding.ipynb #dcd00008
-def _spoilt(packets: list[_Packet]) -> set[int]:
-    """Packets that cannot decode to the true picture: from each loss to the next keyframe."""
-    spoilt: set[int] = set()
-    for mark in (number for number, packet in enumerate(packets) if packet.damaged):
-        spoilt |= _until_key(packets, *_loss(packets, mark))
-    return spoilt
-
-
+# %% ../nbs/03_decoding.ipynb #9bee836e
 def _until_key(packets: list[_Packet], start: int, first_stop: int) -> set[int]:
     """The packets from `start` to the next keyframe, with those that need both groups."""
     later = range(first_stop, len(packets))
@@ -426,16 +418,7 @@ def _until_key(packets: list[_Packet], start: int, first_stop: int) -> set[int]:
         spoilt.update(number for number in after if (packets[number].shown or 0) < key_shown)
     return spoilt
 
-
-def _overwritten(packets: list[_Packet]) -> set[int]:
-    """Packets that a hole spoils: from each hole to the next keyframe."""
-    spoilt: set[int] = set()
-    for number in (number for number, packet in enumerate(packets) if packet.hole is not None):
-        early = packets[number].hole == 0 < number  # it may begin in the packet before
-        spoilt |= _until_key(packets, number - early, number + 1)
-    return spoilt
-
-
+# %% ../nbs/03_decoding.ipynb #1598a9ad
 def _loss(packets: list[_Packet], mark: int) -> tuple[int, int]:
     """The first packet that a loss marked at `mark` spoils, and the first that may end it."""
     for number in range(mark + 1, min(mark + 4, len(packets))):  # a parser passes the mark on early
@@ -445,6 +428,34 @@ def _loss(packets: list[_Packet], mark: int) -> tuple[int, int]:
         if after.decoded - before.decoded > 1.5 * before.duration > 0:
             return number - 1, number  # the packet before holds the rest of a lost frame
     return mark, mark + 2  # inside a packet, perhaps the next one
+
+
+def _spoilt(packets: list[_Packet]) -> set[int]:
+    """Packets that cannot decode to the true picture: from each loss to the next keyframe."""
+    spoilt: set[int] = set()
+    for mark in (number for number, packet in enumerate(packets) if packet.damaged):
+        spoilt |= _until_key(packets, *_loss(packets, mark))
+    return spoilt
+
+# %% ../nbs/03_decoding.ipynb #159516a7
+def _overwritten(packets: list[_Packet]) -> set[int]:
+    """Packets that a hole spoils: from each hole to the next keyframe."""
+    spoilt: set[int] = set()
+    for number in (number for number, packet in enumerate(packets) if packet.hole is not None):
+        early = packets[number].hole == 0 < number  # it may begin in the packet before
+        spoilt |= _until_key(packets, number - early, number + 1)
+    return spoilt
+
+# %% ../nbs/03_decoding.ipynb #dcd00023
+def _breaks(stamps: list[int], leap: float) -> list[int]:
+    """Where a new clock begins: two stamps, not one, go back, or leap and continue."""
+    clock = np.asarray(stamps, np.int64)
+    if len(clock) < 4:
+        return []
+    back = (clock[2:-1] <= clock[:-3]) & (clock[3:] <= clock[1:-2])
+    steps = np.diff(clock)
+    forward = (steps[1:-1] > leap) & (np.abs(steps[2:]) <= leap)
+    return (np.flatnonzero(back | forward) + 2).tolist()
 
 # %% ../nbs/03_decoding.ipynb #f1c05a21
 _LEAP = 10.0  # seconds: a longer step starts another clock in a transport stream, as in FFmpeg
@@ -472,17 +483,6 @@ def _moved(packet: _Packet, shift: int, joint: bool) -> _Packet:
     damaged = packet.damaged and not joint
     return packet._replace(shown=packet.shown + shift, decoded=decoded, damaged=damaged)
 
-# %% ../nbs/03_decoding.ipynb #dcd00023
-def _breaks(stamps: list[int], leap: float) -> list[int]:
-    """Where a new clock begins: two stamps, not one, go back, or leap and continue."""
-    clock = np.asarray(stamps, np.int64)
-    if len(clock) < 4:
-        return []
-    back = (clock[2:-1] <= clock[:-3]) & (clock[3:] <= clock[1:-2])
-    steps = np.diff(clock)
-    forward = (steps[1:-1] > leap) & (np.abs(steps[2:]) <= leap)
-    return (np.flatnonzero(back | forward) + 2).tolist()
-
 # %% ../nbs/03_decoding.ipynb #dcd00010
 def _rising(stamps: list[float]) -> np.ndarray:
     """Positions of a longest strictly rising choice of these stamps; of equal ones the last."""
@@ -509,7 +509,7 @@ def _filled(stamps: np.ndarray, chosen: np.ndarray, ranks: np.ndarray, count: in
     filled[known[-1] + 1 :] = stamps[chosen[-1]] + step * np.arange(1, count - known[-1])
     return filled
 
-
+# %% ../nbs/03_decoding.ipynb #bc273ab1
 def _twin(stamps: np.ndarray, chosen: np.ndarray, step: int) -> np.ndarray:
     """The choice with each stamp exchanged for an equal one before (-1) or after (1) it."""
     while True:
@@ -581,7 +581,7 @@ def _open_groups(packets: list[_Packet], order: _Order, keys: np.ndarray) -> boo
     ranks = np.searchsorted(shown, [packets[key].shown for key in keys])
     return not np.array_equal(ranks, np.searchsorted(stored, keys))
 
-
+# %% ../nbs/03_decoding.ipynb #eb56a067
 def _roll(
     packets: list[_Packet], order: _Order, keys: np.ndarray, spoilt: set[int], container: Any
 ) -> _Roll:
@@ -607,7 +607,7 @@ def _decord_fault(container: Any, by_stamp: bool, open_groups: bool, mirrored: b
         return "several video streams, of which it may choose another"
     return "the display matrix mirrors the picture" if mirrored else None
 
-
+# %% ../nbs/03_decoding.ipynb #4fd4d36b
 def _unscaled_fault(picture: Any) -> str | None:
     """Why decord's colours at full size differ from PyAV's (by up to 40 levels of 255)."""
     if any(component.bits > 8 for component in picture.format.components):
@@ -702,7 +702,23 @@ def _indexed(container: Any, stream: Any, path: str | Path) -> VideoIndex:
 class DecoderFault(Exception):
     """Why a decoder did not give the frames."""
 
+# %% ../nbs/03_decoding.ipynb #dcd00028
+def _filter_graph(picture: Any, filters: tuple[tuple[str, str], ...]) -> Any:
+    """FFmpeg's filters one after another, on one thread, for pictures like this one."""
+    from av.filter import Graph
 
+    graph = Graph()
+    graph.threads = 1
+    names = ("width", "height", "format", "time_base")
+    last = graph.add_buffer(**{name: getattr(picture, name) for name in names})
+    for name, arguments in filters:
+        following = graph.add(name, arguments)
+        last.link_to(following)
+        last = following
+    graph.configure()
+    return graph
+
+# %% ../nbs/03_decoding.ipynb #45f3b082
 class _Converter:
     """Decoded picture to upright RGB `(height, width, 3)` uint8."""
 
@@ -724,22 +740,6 @@ class _Converter:
         self.graph.push(picture)
         return self.graph.pull().to_ndarray()
 
-# %% ../nbs/03_decoding.ipynb #dcd00028
-def _filter_graph(picture: Any, filters: tuple[tuple[str, str], ...]) -> Any:
-    """FFmpeg's filters one after another, on one thread, for pictures like this one."""
-    from av.filter import Graph
-
-    graph = Graph()
-    graph.threads = 1
-    names = ("width", "height", "format", "time_base")
-    last = graph.add_buffer(**{name: getattr(picture, name) for name in names})
-    for name, arguments in filters:
-        following = graph.add(name, arguments)
-        last.link_to(following)
-        last = following
-    graph.configure()
-    return graph
-
 # %% ../nbs/03_decoding.ipynb #dcd00018
 _Numbered = Iterator[tuple[float, Any]]  # decoded pictures with the number of their frame
 
@@ -748,7 +748,7 @@ def _start(packet: Any) -> float:
     """The earlier stamp of a packet."""
     return min((s for s in (packet.pts, packet.dts) if s is not None), default=math.inf)
 
-
+# %% ../nbs/03_decoding.ipynb #a0886a2d
 class _ByStamp:
     """Numbered pictures of a file whose stamps tell its frames apart."""
 
@@ -785,6 +785,22 @@ class _ByStamp:
         stamps = self.index.stamps
         before = int(np.searchsorted(stamps, picture.pts, side="right")) - 1
         return before if before >= 0 and stamps[before] == picture.pts else before + 0.5
+
+# %% ../nbs/03_decoding.ipynb #dcd00029
+def _counted(pictures: Iterable[Any], keys: np.ndarray, key_packets: np.ndarray) -> _Numbered:
+    """Pictures numbered by counting from each keyframe on."""
+    group = rank = -1
+    for picture in pictures:
+        if picture.pts is not None:
+            now = int(np.searchsorted(key_packets, picture.pts, side="right")) - 1
+            if now != group:
+                first = int(keys[max(now, 0)])
+                if group >= 0 and rank + 1 != first:
+                    cause = f"frames before {first} are missing: they cannot be distinguished"
+                    raise DecoderFault(cause)
+                group, rank = now, first - 1
+        rank += 1
+        yield rank, picture
 
 # %% ../nbs/03_decoding.ipynb #dcd00019
 class _ByRoll(_ByStamp):
@@ -824,22 +840,6 @@ class _ByRoll(_ByStamp):
         if frames is None:
             return _counted(pictures, self.index.keys, self.roll.key_packets)
         return ((-1 if p.pts is None else int(frames[p.pts]), p) for p in pictures)
-
-# %% ../nbs/03_decoding.ipynb #dcd00029
-def _counted(pictures: Iterable[Any], keys: np.ndarray, key_packets: np.ndarray) -> _Numbered:
-    """Pictures numbered by counting from each keyframe on."""
-    group = rank = -1
-    for picture in pictures:
-        if picture.pts is not None:
-            now = int(np.searchsorted(key_packets, picture.pts, side="right")) - 1
-            if now != group:
-                first = int(keys[max(now, 0)])
-                if group >= 0 and rank + 1 != first:
-                    cause = f"frames before {first} are missing: they cannot be distinguished"
-                    raise DecoderFault(cause)
-                group, rank = now, first - 1
-        rank += 1
-        yield rank, picture
 
 # %% ../nbs/03_decoding.ipynb #15c366b3
 class PyAVReader:
@@ -920,20 +920,6 @@ class PyAVReader:
                 continue
         return np.setdiff1d([n for n in frames if n in found], self.index.unsound).astype(np.int64)
 
-# %% ../nbs/03_decoding.ipynb #0a16fb9e
-def _import_decord() -> Any:
-    """decord, quiet; `DecoderFault` where it is not installed or cannot be loaded."""
-    os.environ.setdefault("DECORD_EOF_RETRY_MAX", "20480")
-    try:
-        import torch  # noqa: F401, I001  # before decord: the other order crashes with CUDA
-
-        import decord
-    except ImportError as fault:
-        advice = 'pip install "lift[decord]"'
-        raise DecoderFault(f"cannot be imported ({fault}): {advice}") from fault
-    decord.logging.set_level(decord.logging.QUIET)
-    return decord
-
 # %% ../nbs/03_decoding.ipynb #dcd00031
 def _ask_decord(seconds: float, call: Callable[[], Any]) -> Any:
     """The result of a call into decord; `DecoderFault` with its reason if it fails or hangs.
@@ -950,13 +936,27 @@ def _ask_decord(seconds: float, call: Callable[[], Any]) -> Any:
 
     threading.Thread(target=run, daemon=True, name="decord").start()
     if wait([answer], timeout=seconds).not_done:
-        raise DecoderFault(f"no answer within {seconds:.0f} s")
+        raise DecoderFault(f"no answer within {seconds:g} s")
     if fault := answer.exception():
         line = (str(fault) or type(fault).__name__).splitlines()[0]
         raise DecoderFault(re.sub(r"\[[\d:]+\] \S+:\d+: ", "", line)) from fault
     return answer.result()
 
-# %% ../nbs/03_decoding.ipynb #733c40d5
+# %% ../nbs/03_decoding.ipynb #0a16fb9e
+def _import_decord() -> Any:
+    """decord, quiet; `DecoderFault` where it is not installed or cannot be loaded."""
+    os.environ.setdefault("DECORD_EOF_RETRY_MAX", "20480")
+    try:
+        import torch  # noqa: F401, I001  # before decord: the other order crashes with CUDA
+
+        import decord
+    except ImportError as fault:
+        advice = 'pip install "lift[decord]"'
+        raise DecoderFault(f"cannot be imported ({fault}): {advice}") from fault
+    decord.logging.set_level(decord.logging.QUIET)
+    return decord
+
+
 def _open_decord(decord: Any, path: str, options: dict) -> Any:
     """decord's own reader of a file."""
     try:

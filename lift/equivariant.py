@@ -88,7 +88,7 @@ def spatial_quarters(maps: Tensor) -> Tensor:
     flat = maps.flatten(0, -4).permute(0, 3, 1, 2)  # (N, C, 7, 7)
     return F.adaptive_avg_pool2d(flat, 2).flatten(1).unflatten(0, maps.shape[:-3])
 
-
+# %% ../nbs/01_equivariant.ipynb #a80a4b24
 def odd_statistics(
     parts: dict[str, Tensor], emphasis: float, lags: tuple[int, ...],
     weights: tuple[float, ...],
@@ -142,7 +142,7 @@ def _basis(moment: Tensor, size: int, seed: int) -> tuple[Tensor, float]:
     turned = directions @ equal_variance_rotation(variances, seed).T  # (D, size)
     return turned.float(), float(variances.sum())
 
-
+# %% ../nbs/01_equivariant.ipynb #6ffaa6cd
 def _as_features(x: Tensor | np.ndarray) -> Tensor:
     """Features `(N, T, D)` float32; `ValueError` for another shape and for values not finite."""
     x = (x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))).float()
@@ -170,7 +170,7 @@ def _read_config(folder: str | Path) -> dict:
     """The content of config.json."""
     return json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
 
-
+# %% ../nbs/01_equivariant.ipynb #1d41ff89
 def _read_code(folder: Path) -> tuple[dict, dict[str, Tensor]]:
     """Parameters and tensors of a saved code; `ValueError` names a folder that holds none."""
     try:

@@ -42,7 +42,7 @@ def _flush(path: Path) -> None:
     finally:
         os.close(descriptor)
 
-
+# %% ../nbs/00_io.ipynb #3b887b6b
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it and rename it.
 
@@ -65,7 +65,7 @@ def write_text(path: str | Path, text: str) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8", newline=""))
 
-
+# %% ../nbs/00_io.ipynb #14b6ad2a
 def write_json(
     path: str | Path, content: object, indent: int = 2, ensure_ascii: bool = True
 ) -> None:

@@ -60,10 +60,10 @@ class LossWeights:
 
     def __post_init__(self) -> None:
         weights = {field.name: getattr(self, field.name) for field in fields(LossWeights)}
-        wrong = [name for name, weight in weights.items() if not 0 <= weight < math.inf]
+        wrong = [f"{name}={w}" for name, w in weights.items() if not 0 <= w < math.inf]
         if wrong or not any(weights.values()):
             cause = ", ".join(wrong) or "all are 0"
-            raise InputError(f"loss weights are numbers of at least 0, and one is above 0: {cause}")
+            raise InputError(f"a loss weight must be at least 0, and one must be above 0: {cause}")
 
 # %% ../nbs/02_losses.ipynb #e2eaae3f
 class LiFTLoss(nn.Module):

@@ -21,9 +21,9 @@ def is_remote(path: str | Path) -> bool:
     """Whether a path is for fsspec: `s3://...`, `memory://...`."""
     return re.match(r"[A-Za-z][\w.+-]*://", str(path)) is not None
 
-
+# %% ../nbs/03_remote.ipynb #67118f66
 def join(root: str | Path | None, path: str | Path) -> str:
-    """A path below a root, of which each may be remote; an absolute path stands alone."""
+    """A path below a root; either may be remote, and an absolute path stands alone."""
     if is_remote(path) or not is_remote(root or "") or Path(path).is_absolute():
         return str(path) if is_remote(path) else str(Path(root or ".") / path)
     return f"{str(root).rstrip('/')}/{path}"
@@ -44,7 +44,7 @@ def _ask(path: str | Path, question: Any) -> Any:
         cause = f"{type(error).__name__}: {error}"
         raise InputError(f"{path}: fsspec cannot read it ({cause})") from error
 
-
+# %% ../nbs/03_remote.ipynb #b279ed14
 def file_state(path: str | Path) -> tuple[int, int | None]:
     """Bytes of a file, and its modification time in nanoseconds where it has one."""
     if not is_remote(path):

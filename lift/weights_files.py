@@ -10,6 +10,15 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+# %% ../nbs/01_weights_files.ipynb #cf843a3c
+def _safetensors_fault(path: Path) -> str | None:
+    """What is wrong with the header or the length of a safetensors file."""
+    try:
+        with safe_open(path, framework="pt"):
+            return None
+    except SafetensorError as error:
+        return f"{path}: is cut short or damaged ({error}); copy or download it again"
+
 # %% ../nbs/01_weights_files.ipynb #wfl00006
 _POINTER = "run `git lfs pull` where it was cloned, or download the file itself"
 _REFUSED = "the download was refused: open its address in a browser to see why"
@@ -34,12 +43,3 @@ def weights_fault(path: str | Path) -> str | None:
     if head[:5].lower() in (b"<html", b"<!doc"):
         return f"{path}: is a web page, not weights; {_REFUSED}"
     return _safetensors_fault(path) if path.suffix == ".safetensors" else None
-
-
-def _safetensors_fault(path: Path) -> str | None:
-    """What is wrong with the header or the length of a safetensors file."""
-    try:
-        with safe_open(path, framework="pt"):
-            return None
-    except SafetensorError as error:
-        return f"{path}: is cut short or damaged ({error}); copy or download it again"

@@ -83,7 +83,7 @@ def test_all_terms_add_up():
 
 @pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
 def test_weights_that_are_none_are_refused_by_name(weight):
-    with pytest.raises(ValueError, match="at least 0.*: curvature$"):
+    with pytest.raises(ValueError, match=f"at least 0.*: curvature={weight}$"):
         LiFTLoss(curvature=weight)
 
 
