@@ -156,7 +156,9 @@ def _open_container(path: str | Path) -> Any:
 
     try:
         _check_file(path)
-        container = av.open(_url(path), metadata_errors="replace")  # some titles are in Latin-1
+        # some titles are in Latin-1; from version 19 on PyAV keeps their bytes by itself
+        old = int(av.__version__.split(".")[0]) < 19
+        container = av.open(_url(path), **({"metadata_errors": "replace"} if old else {}))
     except VideoError:
         raise
     except av.error.InvalidDataError:
