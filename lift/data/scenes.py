@@ -40,6 +40,8 @@ PHOTOGRAPHS = (
     "skimage/data/retina.jpg",
     "skimage/data/rocket.jpg",
 )
+
+# %% ../../nbs/16_scenes.ipynb #ca39f8b1
 # parts of the longer side
 REGIONS = {"train": (0.0, 0.38), "validation": (0.40, 0.68), "test": (0.70, 1.0)}
 
@@ -98,7 +100,7 @@ class Sprite:
         step = min(int(math.log2(max(body / max(extent, 1.0), 1.0))), len(self.levels) - 1)
         return self.levels[step], self.padding / 2**step
 
-
+# %% ../../nbs/16_scenes.ipynb #2b2f9771
 def turn(angle: float) -> np.ndarray:
     """The matrix that turns row vectors clockwise by `angle` radians, `(2, 2)`."""
     return np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
@@ -118,7 +120,7 @@ def _homography(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     below = np.stack([zero, zero, zero, x, y, one, -v * x, -v * y], 1)
     return np.linalg.solve(np.concatenate([above, below]), np.concatenate([u, v]))
 
-
+# %% ../../nbs/16_scenes.ipynb #35a090a4
 def paste(image: Image.Image, sprite: Sprite, corners: np.ndarray, shade: float = 1.0) -> None:
     """Draw a sprite into `image`, its body onto four corners in pixels `(4, 2)`.
 
@@ -143,7 +145,6 @@ def paste(image: Image.Image, sprite: Sprite, corners: np.ndarray, shade: float 
     image.paste(piece, tuple(low), piece)
 
 # %% ../../nbs/16_scenes.ipynb #6793b85c
-MARGIN = 0.2  # how far the background goes beyond the picture, parts of the picture
 _CIRCLE = [a / 24 * math.tau for a in range(24)]
 _SHAPES: dict[str, Sequence[tuple[float, float]]] = {
     "disc": [(0.5 + 0.5 * math.cos(a), 0.5 + 0.5 * math.sin(a)) for a in _CIRCLE],
@@ -223,6 +224,9 @@ def _cut_out(
     return Sprite.of(picture, padding)
 
 # %% ../../nbs/16_scenes.ipynb #scn00003
+MARGIN = 0.2  # how far the background goes beyond the picture, parts of the picture
+
+
 class Stage(_Painter):
     """All random parts of one clip that do not depend on its action."""
 
@@ -263,9 +267,9 @@ class Stage(_Painter):
             getattr(ImageDraw.Draw(body), method)(scaled, fill=colour)
         return _cut_out(body, outline, padding, opacity, halo)
 
-    def fix(self, sprite: Sprite, corners: np.ndarray, shade: float = 1.0) -> None:
+    def fix(self, sprite: Sprite, corners: np.ndarray) -> None:
         """Paint a thing that never moves onto the background."""
-        paste(self.plate, sprite, (corners + MARGIN) / (1 + 2 * MARGIN) * self.plate.width, shade)
+        paste(self.plate, sprite, (corners + MARGIN) / (1 + 2 * MARGIN) * self.plate.width)
 
 # %% ../../nbs/16_scenes.ipynb #177aa771
 @dataclass(frozen=True)
@@ -276,7 +280,7 @@ class Pose:
     zoom: float = 1.0
     light: Image.Image | None = None  # multiplies the picture
 
-
+# %% ../../nbs/16_scenes.ipynb #ee5bf3e2
 def draw(stage: Stage, index: int, pose: Pose) -> Image.Image:
     """Frame `index` of a scene, RGB: background, distractors, moving part, light."""
     offset, unit = stage.shake[index], stage.plate.width / (1 + 2 * MARGIN)
@@ -399,7 +403,7 @@ def ball(stage: Stage) -> Action:
 
     return pose
 
-
+# %% ../../nbs/16_scenes.ipynb #295dd239
 def zoom(stage: Stage) -> Action:
     """The camera zooms in on things that do not move; 1 is closest."""
     closest = stage.between(2.5, 3.5)
@@ -425,7 +429,7 @@ def slide(stage: Stage, axis: int) -> Action:
 
     return pose
 
-
+# %% ../../nbs/16_scenes.ipynb #d4501f18
 def pair(stage: Stage) -> Action:
     """Two toys come together; 1 is together."""
     thing, size, angle = stage.sprite(), stage.between(0.24, 0.34), stage.between(0, math.tau)
