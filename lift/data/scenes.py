@@ -296,7 +296,7 @@ def draw(stage: Stage, index: int, pose: Pose) -> Image.Image:
     return image if pose.light is None else ImageChops.multiply(image, pose.light)
 
 # %% ../../nbs/16_scenes.ipynb #25052d8c
-Action = Callable[[float], Pose]
+Action = Callable[[float], Pose]  # the scene when the action is done to a part, from 0 to 1
 
 
 def door(stage: Stage) -> Action:
@@ -311,7 +311,6 @@ def door(stage: Stage) -> Action:
     hinge_x = x + hinge * width / 2
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         angle = math.radians(105 * amount)
         free = hinge_x - hinge * width * math.cos(angle)
         half = height / 2 * (1 + depth * math.sin(angle))
@@ -339,7 +338,6 @@ def drawer(stage: Stage) -> Action:
     reach = stage.between(0.22, 0.32)
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         edge, grow = slot + reach * amount, 1 + 0.25 * amount
         far, near = [[x - 0.48 * width, slot], [x + 0.48 * width, slot]], edge + 0.01
         side = 0.48 * width * grow
@@ -362,7 +360,6 @@ def cloth(stage: Stage) -> Action:
     stage.fix(front, box((-way * width / 2, 0), width, height) @ tilt + (x, y))
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         angle = math.pi * 0.97 * amount
         free, half = way * width * math.cos(angle), height / 2 * (1 + 0.22 * math.sin(angle))
         corners = np.array([[0, -height / 2], [free, -half], [free, half], [0, height / 2]])
@@ -384,7 +381,6 @@ def picture(stage: Stage) -> Action:
     far = 1.05 * along / np.abs(along).max() * (width, height)
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         return Pose(((card, box((x, y) + far * (1 - amount), 1.1 * width, 1.1 * height), 1.0),))
 
     return pose
@@ -396,7 +392,6 @@ def ball(stage: Stage) -> Action:
     begin, finish = stage.rng.uniform(0.35, 0.65, 2), stage.rng.uniform(0.4, 0.6, 2)
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         size = far * (near / far) ** amount
         place = begin + (finish - begin) * (size - far) / (near - far)
         return Pose(((ball, box(place, size, size), 1.0),))
@@ -420,7 +415,6 @@ def slide(stage: Stage, axis: int) -> Action:
     change = stage.between(0.2, 0.5)
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         along = 0.12 + 0.76 * amount
         if axis == 0:  # the window is on the left
             return Pose(((thing, box((along, across), size, size, angle), 1.15 - change * amount),))
@@ -436,7 +430,6 @@ def pair(stage: Stage) -> Action:
     centre, reach = stage.rng.uniform(0.44, 0.56, 2), np.array([math.cos(angle), math.sin(angle)])
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         distance = 0.42 + (0.28 * size - 0.42) * amount
         places = [centre + way * distance * reach for way in (-1, 1)]
         return Pose(tuple((thing, box(place, size, size), 1.0) for place in places))
@@ -456,7 +449,6 @@ def dial(stage: Stage) -> Action:
     pointer, width = stage.sprite(outline, brightness=(0.8, 1.0)), 0.9 * size
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         turned = box(place, width, width, math.radians(180 * amount))
         return Pose(((pointer, turned, 1.0),))
 
@@ -473,7 +465,6 @@ def marbles(stage: Stage) -> Action:
     sources = places + 1.0 * (turn(stage.between(0, math.tau))[0])
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         arrived = np.clip(amount * count - np.arange(count), 0, 1)[:, None]  # (count, 1)
         now = sources + (places - sources) * np.sin(arrived * math.pi / 2)
         seen = [i for i in range(count) if arrived[i] > 0]
@@ -498,7 +489,6 @@ def glass(stage: Stage) -> Action:
     stage.fix(stage.sprite("box", opacity=0.35, brightness=(0.9, 1.0), halo=0.9), wall(1.0))
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         level = wall(0.04 + 0.9 * amount)
         (left, edge), (right, _) = level[:2]
         return Pose(((liquid, level, 1.0), (surface, box((x, edge), right - left, 0.06), 1.0)))
@@ -520,7 +510,6 @@ def lamp(stage: Stage) -> Action:
     unlit = Image.new("RGB", lit.size, (round(dark * 0.9), round(dark * 0.95), round(dark)))
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         shade = ((hood, box((x, y), size, 0.8 * size), 0.7 + 0.5 * amount),)
         return Pose(shade, light=Image.blend(unlit, lit, amount))
 
