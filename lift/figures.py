@@ -64,7 +64,7 @@ def _film(title: str, frames: np.ndarray) -> np.ndarray:
     spaced = np.pad(frames, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=255)
     return np.concatenate(list(spaced), axis=1)[:, :-gap]
 
-
+# %% ../nbs/20_figures.ipynb #1289bac6
 def film_strips(strips: Sequence[tuple[str, np.ndarray]]) -> Figure:
     """One row per clip: `(title, frames)`, frames `(K, H, W, 3)` uint8 from left to right."""
     if not strips:
@@ -95,25 +95,7 @@ def nearest_along(features: np.ndarray, line: np.ndarray) -> np.ndarray:
     frames, points = (minmax_scale(curve @ direction) for curve in (features, line))  # (T,), (K,)
     return abs(points[:, None] - frames).argmin(1)
 
-# %% ../nbs/20_figures.ipynb #5f1d0e02
-def line_slider(frames: np.ndarray, walks: dict[str, np.ndarray], steps: int = 8) -> Any:
-    """A slider over `walks`, `{title: (K,) numbers of frames}`, through a clip `(T, H, W, 3)`.
-
-    A `Figure` of so many `steps`, where nobody can move a slider.
-    """
-    lengths = {len(walk) for walk in walks.values()}
-    if len(lengths) != 1 or min(lengths) < 2:
-        raise InputError(f"line_slider needs walks of one length, 2 or more, got {lengths}")
-    last = lengths.pop() - 1
-    if not os.environ.get("IN_TEST") and find_spec("ipywidgets"):
-        return _slider(frames, walks, last)
-    shown = np.linspace(0, last, steps).round().astype(int)  # (steps,)
-    rows = [(title, frames[walk[shown]]) for title, walk in walks.items()]
-    figure = film_strips([("the clip", frames), *rows])
-    plt.close(figure)  # a notebook shows what a cell returns, and open figures once more
-    return figure
-
-
+# %% ../nbs/20_figures.ipynb #1dabad38
 def _slider(frames: np.ndarray, walks: dict[str, np.ndarray], last: int) -> Any:
     """The widget: a slider from 0 to 1 above one film strip per walk."""
     from ipywidgets import FloatSlider, Image, Label, Layout, VBox
@@ -135,6 +117,24 @@ def _slider(frames: np.ndarray, walks: dict[str, np.ndarray], last: int) -> Any:
     draw()
     return VBox([slider, *(part for title in walks for part in (Label(title), strips[title]))])
 
+# %% ../nbs/20_figures.ipynb #5f1d0e02
+def line_slider(frames: np.ndarray, walks: dict[str, np.ndarray], steps: int = 8) -> Any:
+    """A slider over `walks`, `{title: (K,) numbers of frames}`, through a clip `(T, H, W, 3)`.
+
+    A `Figure` of so many `steps`, where nobody can move a slider.
+    """
+    lengths = {len(walk) for walk in walks.values()}
+    if len(lengths) != 1 or min(lengths) < 2:
+        raise InputError(f"line_slider needs walks of one length, 2 or more, got {lengths}")
+    last = lengths.pop() - 1
+    if not os.environ.get("IN_TEST") and find_spec("ipywidgets"):
+        return _slider(frames, walks, last)
+    shown = np.linspace(0, last, steps).round().astype(int)  # (steps,)
+    rows = [(title, frames[walk[shown]]) for title, walk in walks.items()]
+    figure = film_strips([("the clip", frames), *rows])
+    plt.close(figure)  # a notebook shows what a cell returns, and open figures once more
+    return figure
+
 # %% ../nbs/20_figures.ipynb #202f955b
 _RING: Style = {
     "markersize": 12,
@@ -152,7 +152,7 @@ def _start_and_end(axis: Axes, path: pd.DataFrame) -> None:
     for row, marker in ((0, "o"), (-1, "s")):
         axis.plot(path["x"].iloc[row], path["y"].iloc[row], marker, **_RING)
 
-
+# %% ../nbs/20_figures.ipynb #67bbff6e
 def _plane(axis: Axes, title: str, projection: str) -> None:
     """A panel of projected points: a title, and names instead of numbers on the axes."""
     axis.set(title=title, xticks=[], yticks=[])
@@ -251,7 +251,7 @@ def _mean_and_reach(values: np.ndarray) -> tuple[float, float]:
     count = len(values)
     return values.mean(), t.ppf(0.975, count - 1) * sem(values) if count > 1 else 0.0
 
-
+# %% ../nbs/20_figures.ipynb #11177e6f
 def _strip(axis: Axes, centre: float, values: np.ndarray, style: Style) -> None:
     """Points about `centre`, their mean and its interval."""
     jitter = np.random.default_rng(0).uniform(-0.06, 0.06, len(values))
@@ -303,7 +303,7 @@ def _group_band(
     axis.set_xlabel("accuracy (%)")
     chance_line(axis)
 
-
+# %% ../nbs/20_figures.ipynb #e353d58c
 def group_accuracy(table: pd.DataFrame) -> Figure:
     """Accuracy of each method with its interval, one band per group.
 
@@ -327,7 +327,7 @@ def _note(axis: Axes, x: float, place: int, text: str) -> None:
     where: Style = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 10}
     axis.annotate(text, (x, place), **where)
 
-
+# %% ../nbs/20_figures.ipynb #afbe2564
 def mean_accuracy(summary: pd.DataFrame) -> Figure:
     """Mean accuracy over groups, one row per method.
 
@@ -352,7 +352,7 @@ def _area(dimension: float) -> float:
     """Area of a marker in square points, linear in the logarithm of the dimension."""
     return max(25.0, 45 * math.log2(dimension / 32))
 
-
+# %% ../nbs/20_figures.ipynb #99a93d71
 def _free_place(size: Bbox, marker: Bbox, taken: list[Bbox], inside: Bbox, unit: float) -> Bbox:
     """The nearest box of `size` beside a marker that is `inside` and clear of all `taken`.
 
@@ -406,7 +406,7 @@ def _draw_models(axis: Axes, table: pd.DataFrame) -> None:
         look: Style = {"color": colour, "alpha": 0.75, "edgecolors": "#333333", "linewidths": 0.6}
         axis.scatter(x, y, areas, marker=marker, **look)
 
-
+# %% ../nbs/20_figures.ipynb #035a757d
 def _size_keys(table: pd.DataFrame) -> list[Line2D]:
     """Legend entries of the sources and of the smallest, middle and largest dimension."""
     notes = {"this work": "this work", "published": "published, on other data"}
@@ -553,9 +553,9 @@ def accuracy_group_size(table: pd.DataFrame) -> Figure:
 # %% ../nbs/20_figures.ipynb #3d746558
 def _significant(value: float, digits: int) -> str:
     """A number to some significant digits, without an exponent."""
-    return f"{float(f'{value:.{digits}g}'):,g}"
+    return f"{float(f'{value:.{digits}g}'):,.12g}"
 
-
+# %% ../nbs/20_figures.ipynb #2137b9a1
 def benchmark_ratios(table: pd.DataFrame) -> Figure:
     """Ratios to a reference, one row per task.
 

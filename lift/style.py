@@ -38,7 +38,7 @@ PALETTE = {
 }  # fmt: skip
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 
-
+# %% ../nbs/19_style.ipynb #d2b54329
 def set_style() -> None:
     """Set readable sizes, thin axes, the palette, and what makes a saved figure reproducible."""
     seaborn.set_theme(style="ticks", palette=list(PALETTE.values()), rc={
@@ -77,7 +77,7 @@ def require_columns(table: pd.DataFrame, plot: str, columns: str) -> None:
         fault = f"it lacks {', '.join(missing)}" if missing else "it has no row"
         raise InputError(f"{plot} needs a table with the columns {columns}; {fault}")
 
-
+# %% ../nbs/19_style.ipynb #a1c6257e
 Style = dict[str, Any]  # keywords of matplotlib: how one series is drawn
 
 
@@ -103,7 +103,7 @@ def panels(count: int, columns: int, width: float, height: float) -> tuple[Figur
         axis.remove()
     return figure, list(axes.flat[:count])
 
-
+# %% ../nbs/19_style.ipynb #16641d52
 def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
     """One legend below all panels, in as many columns (at most 5) as the figure has room for."""
     for columns in range(min(5, len(handles)), 0, -1):
@@ -112,7 +112,7 @@ def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
             return
         legend.remove()
 
-
+# %% ../nbs/19_style.ipynb #360f645e
 def series_keys(styles: dict[str, Style]) -> list[Line2D]:
     """Legend entries of series: one marker each."""
     look: Style = {"linestyle": "", "markersize": 7, "markeredgecolor": "#333333"}
@@ -123,7 +123,7 @@ def reach(means: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
     """Lengths `(2, N)` of the interval's two sides; zero where the interval is missing."""
     return np.nan_to_num(np.stack([means - low, high - means]).astype(float)).clip(0)
 
-
+# %% ../nbs/19_style.ipynb #1e0c662e
 def dots(
     axis: Axes, rows: pd.DataFrame, mean: str, heights: Sequence[float],
     style: Style, size: float = 6,
@@ -143,13 +143,13 @@ def chance_line(axis: Axes, vertical: bool = True) -> None:
     draw = axis.axvline if vertical else axis.axhline
     draw(CHANCE, color="#666666", linestyle="--", linewidth=1, zorder=1)
 
-
+# %% ../nbs/19_style.ipynb #6b1c3cf0
 def list_rows(axis: Axes, names: Sequence[str]) -> None:
     """Name the rows 0, 1, 2, ... from the top down."""
     axis.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
     axis.tick_params(axis="y", length=0)
 
-
+# %% ../nbs/19_style.ipynb #f7fd1f08
 def log_axis(axis: Axes) -> None:
     """A logarithmic horizontal axis with ticks at 1, 2 and 5 times powers of ten."""
     axis.set_xscale("log")

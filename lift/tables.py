@@ -29,7 +29,7 @@ def _cell(value: Any, digits: int = 1) -> str:
         return "-"
     return f"{value:.{digits}f}" if isinstance(value, (float, np.floating)) else str(value)
 
-
+# %% ../nbs/21_tables.ipynb #5fbbfc2a
 def with_interval(mean: float, low: float, high: float, *, digits: int = 1) -> str:
     """`76.3 [74.1, 78.4]`; the mean alone where there is no interval, `-` for no mean."""
     middle, *ends = (_cell(float(value), digits) for value in (mean, low, high))
@@ -43,7 +43,7 @@ def _latex(text: str) -> str:
     special |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
     return text.translate(str.maketrans(special))
 
-
+# %% ../nbs/21_tables.ipynb #f68c57df
 def markdown_table(cells: pd.DataFrame, align: list[str]) -> str:
     """A GitHub table of text cells; a bar inside a cell is escaped."""
     try:
@@ -106,7 +106,7 @@ def _published(table: str, dataset: str | None, metric: str | None) -> pd.DataFr
         facts = facts[facts["metric"] == metric]
     return facts.assign(source="published: " + facts["source"]).drop(columns=["table", "note"])
 
-
+# %% ../nbs/21_tables.ipynb #38723b8f
 def _mark_missing(both: pd.DataFrame, ours: str) -> pd.DataFrame:
     """Say of each empty cell why it is empty."""
     reason = both["source"].eq(ours).map({True: "not available here", False: "not reported"})
@@ -119,7 +119,7 @@ def spread_column(table: pd.DataFrame, column: str, value: str) -> pd.DataFrame:
     wide = table.set_index([*keys, column])[value].unstack(sort=False)
     return wide.reset_index().rename_axis(columns=None)
 
-
+# %% ../nbs/21_tables.ipynb #72656e8b
 def _spread(both: pd.DataFrame, column: str) -> pd.DataFrame:
     """One column for each value of `column` with `value`, and its interval where it is known."""
     if {"low", "high"} <= set(both):
@@ -157,18 +157,12 @@ def beside_reported(
     return _mark_missing(both.dropna(axis=1, how="all"), ours)
 
 # %% ../nbs/21_tables.ipynb #c9f199fb
-PACKAGES = (
-    "lift", "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn",
-    "lightning", "av", "decord",
-)  # fmt: skip
-
-
 def _git(*arguments: str) -> str:
     """Output of a git command, run in the folder of the package."""
     command = ["git", "-C", str(files("lift")), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
-
+# %% ../nbs/21_tables.ipynb #ec413372
 def _commit() -> str:
     """Commit of the repository, with `-dirty` where its sources differ; `unknown` outside git."""
     try:
@@ -187,6 +181,12 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+# %% ../nbs/21_tables.ipynb #4268c88d
+PACKAGES = (
+    "lift", "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn",
+    "lightning", "av", "decord",
+)  # fmt: skip
 
 
 def provenance(profile: str, seed: int) -> dict[str, Any]:
@@ -211,12 +211,12 @@ def _plain(value: Any, field: str) -> Any:
         return value
     raise TypeError(f"{field} is a {type(value).__name__}, which JSON cannot hold")
 
-
+# %% ../nbs/21_tables.ipynb #0b77f4f4
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table for JSON; a missing number is None."""
     return table.astype(object).where(table.notna(), None).to_dict("records")
 
-
+# %% ../nbs/21_tables.ipynb #d596d24f
 def save_json(obj: Any, folder: str | Path, name: str) -> None:
     """Write `name.json` with sorted keys; a killed run leaves the old file or the new one."""
     if Path(name).name != name:

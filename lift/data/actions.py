@@ -35,7 +35,7 @@ def _listed_lines(path: Path) -> list[tuple[int, str]]:
         raise DatasetError(f"{path}: is empty; fetch it again")
     return lines
 
-
+# %% ../../nbs/15_actions.ipynb #4ed79121
 def _label_clips(
     rows: Iterable[Mapping[str, object]], root: Path, unusable: dict[str, str]
 ) -> pd.DataFrame:
@@ -54,14 +54,14 @@ def _label_clips(
     return finish_clips(table.astype({"start": float, "end": float}), root, unusable)
 
 # %% ../../nbs/15_actions.ipynb #196e7113
-_KINETICS_SPLITS = {"train": ("train", "train"), "val": ("validation", "val", "validation")}
-
-
 def _kinetics_paths(name: str, label: str, folders: Iterable[str]) -> list[str]:
     """Where the video of a clip may be."""
     classes = [f"{label}/", f"{label.replace(' ', '_')}/", ""]
     paths = [f"{folder}/{group}{name}.mp4" for folder in folders for group in classes]
     return [*paths, f"videos/{name}.mp4", f"{name}.mp4"]
+
+# %% ../../nbs/15_actions.ipynb #1251b2be
+_KINETICS_SPLITS = {"train": ("train", "train"), "val": ("validation", "val", "validation")}
 
 
 def _kinetics_rows(
@@ -106,13 +106,13 @@ def _ucf_names(name: str) -> list[str]:
     """The names that a list may have."""
     return [f"{folder}{name}" for folder in ("ucfTrainTestlist/", "", "annotations/")]
 
-
+# %% ../../nbs/15_actions.ipynb #eda22986
 def _ucf_classes(root: Path) -> set[str]:
     """The class names of `classInd.txt`, lines such as `1 ApplyEyeMakeup`."""
     path = need_file(root, _ucf_names("classInd.txt"))
     return {line.split()[-1] for _, line in read_lines(path)}
 
-
+# %% ../../nbs/15_actions.ipynb #398da030
 def ucf101_clips(root: str | Path, split: int = 1) -> pd.DataFrame:
     """UCF101, official split 1, 2 or 3, as a clip table; `attrs` say what was left out."""
     root = check_root(root)
@@ -134,8 +134,6 @@ def ucf101_clips(root: str | Path, split: int = 1) -> pd.DataFrame:
     return _label_clips(rows, root, unusable)
 
 # %% ../../nbs/15_actions.ipynb #afdee5c1
-_HMDB_SPLITS = {"0": None, "1": "train", "2": "test"}
-_HMDB_VIDEOS = ("", "videos/", "hmdb51/", "hmdb51_org/")
 _HMDB_FOLDERS = ("", "testTrainMulti_7030_splits/", "splits/", "annotations/")
 
 
@@ -149,6 +147,9 @@ def _hmdb_lists(root: Path, split: int) -> dict[str, Path]:
     places = " or ".join(filter(None, _HMDB_FOLDERS))
     raise DatasetError(f"{root}: lacks CLASS{ending}, here or in {places}")
 
+# %% ../../nbs/15_actions.ipynb #2e742f10
+_HMDB_VIDEOS = ("", "videos/", "hmdb51/", "hmdb51_org/")
+
 
 def _check_hmdb_classes(videos: VideoFiles, classes: Iterable[str], split: int) -> None:
     """Refuse a folder of videos whose class has no list: the benchmark would be another one."""
@@ -160,6 +161,9 @@ def _check_hmdb_classes(videos: VideoFiles, classes: Iterable[str], split: int) 
                 raise DatasetError(f"{videos.root}: lacks {fault}; fetch the lists again")
 
 # %% ../../nbs/15_actions.ipynb #act00002
+_HMDB_SPLITS = {"0": None, "1": "train", "2": "test"}
+
+
 def hmdb51_clips(root: str | Path, split: int = 1) -> pd.DataFrame:
     """HMDB51, official split 1, 2 or 3, as a clip table; `attrs` say what was left out."""
     root = check_root(root)
@@ -214,7 +218,7 @@ def describe_kinetics(root: str | Path) -> DatasetStatus:
         size="about 450 GB, 260,000 videos",
     )
 
-
+# %% ../../nbs/15_actions.ipynb #e62597a3
 def describe_ucf101(root: str | Path) -> DatasetStatus:
     """What is found of UCF101 at `root`, and how to get what is missing."""
     return examine(

@@ -39,9 +39,6 @@ from ..io import InputError
 
 # %% ../../nbs/14_charades.ipynb #45c460d8
 _FOLDERS = ("", "Charades/", "annotations/")
-_VIDEOS = ("Charades_v1_480/", "Charades_v1/", "videos/", "")
-_SPLITS = {"train": "train", "test": "validation"}
-_COPIED = ["subject", "scene", "quality", "relevance", "verified", "length"]
 
 
 def _read_names(root: Path, name: str) -> dict[str, str]:
@@ -55,7 +52,7 @@ def _read_names(root: Path, name: str) -> dict[str, str]:
         names[code] = text.strip()
     return names
 
-
+# %% ../../nbs/14_charades.ipynb #66488e7c
 def read_classes(root: str | Path) -> pd.DataFrame:
     """One row per class, its code as index: `template`, `object_id`, `noun`, `verb_id`, `verb`."""
     root = check_root(root)
@@ -85,6 +82,9 @@ def _instance(video: str, action: str, classes: pd.DataFrame) -> dict[str, objec
         raise InputError(f"class {cls_id} is unknown")
     return {"id_base": video, "cls_id": cls_id, **times, "id": id}
 
+# %% ../../nbs/14_charades.ipynb #b08892bd
+_COPIED = ["subject", "scene", "quality", "relevance", "verified", "length"]
+
 
 def _read_actions(
     path: Path, split: str, classes: pd.DataFrame
@@ -103,6 +103,9 @@ def _read_actions(
     return pd.DataFrame(rows), unusable
 
 # %% ../../nbs/14_charades.ipynb #cha00001
+_SPLITS = {"train": "train", "test": "validation"}
+
+
 def read_annotations(root: str | Path) -> pd.DataFrame:
     """One row per action instance: class, verb, object, range and `id`.
 
@@ -142,11 +145,14 @@ def mine(
     return rows
 
 # %% ../../nbs/14_charades.ipynb #b5dd40bb
+_VIDEOS = ("Charades_v1_480/", "Charades_v1/", "videos/", "")
+
+
 def _locate(id: str, videos: VideoFiles) -> dict[str, object]:
     """Where the range of an id is."""
     return locate_range(id, videos, _VIDEOS, (".mp4",))
 
-
+# %% ../../nbs/14_charades.ipynb #3cce26fa
 def chiral_clips(
     root: str | Path, lists: str | Path | None = None, rule: str = "published-like"
 ) -> pd.DataFrame:
@@ -156,7 +162,7 @@ def chiral_clips(
     """
     return benchmark_clips(root, "charades", mine, _locate, lists, rule)
 
-
+# %% ../../nbs/14_charades.ipynb #584e381a
 def describe(root: str | Path) -> DatasetStatus:
     """What is found at `root`, and how to get what is missing."""
     classes = "Charades_v1_{classes,mapping,verbclasses,objectclasses}.txt"

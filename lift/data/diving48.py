@@ -24,10 +24,6 @@ from lift.data.status import (
 )
 
 # %% ../../nbs/15_diving48.ipynb #div00007
-_SPLITS = {"train": "train", "test": "validation"}
-_VIDEOS = ("rgb/", "videos/", "")
-
-
 def _class_names(root: Path) -> list[str]:
     """The names of the classes in the order of their labels; `DatasetError` for another file."""
     path = need_file(root, ["Diving48_vocab.json", "annotations/Diving48_vocab.json"])
@@ -37,6 +33,9 @@ def _class_names(root: Path) -> list[str]:
     return [entry if isinstance(entry, str) else " ".join(map(str, entry)) for entry in entries]
 
 # %% ../../nbs/15_diving48.ipynb #div00009
+_VIDEOS = ("rgb/", "videos/", "")
+
+
 def _rows(
     path: Path, split: str, classes: list[str], videos: VideoFiles, unusable: dict[str, str]
 ) -> Iterable[dict[str, object]]:
@@ -52,6 +51,9 @@ def _rows(
             paths = [f"{folder}{name}.mp4" for folder in _VIDEOS]
             found = {"path": videos.find(paths), "looked_for": paths[0]}
             yield {"clip_id": name, "split": split, "label": classes[label], **found}
+
+# %% ../../nbs/15_diving48.ipynb #348b919a
+_SPLITS = {"train": "train", "test": "validation"}
 
 
 def diving48_clips(root: str | Path) -> pd.DataFrame:

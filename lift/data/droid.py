@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INDEX', 'PAIRS', 'REASONS', 'MINIMUM', 'FOLDS', 'find_root', 'read_index', 'Action', 'read_action', 'form_groups',
-           'level_signs', 'deal_folds', 'chiral_clips', 'count_reasons', 'count_groups', 'describe']
+           'deal_folds', 'level_signs', 'chiral_clips', 'count_reasons', 'count_groups', 'describe']
 
 # %% ../../nbs/18_droid.ipynb #16841e22
 import json
@@ -29,9 +29,6 @@ from ..io import InputError, short_hash
 
 # %% ../../nbs/18_droid.ipynb #51c71462
 INDEX = "visualizer/index.html"
-_LAYOUT = f"{INDEX}\nvisualizer/videos/{{lab}}/{{date}}/{{episode}}/{{camera}}.mp4"
-_LINE = re.compile(r"JSON\.parse\('(\{.*)")
-_VIDEO = re.compile(r"videos/([^/]+)/[^/]+/[^/]+/[^/]+\.mp4")
 
 
 def find_root(folder: str | Path) -> Path:
@@ -43,6 +40,10 @@ def find_root(folder: str | Path) -> Path:
     return next((place for place in places if (place / INDEX).is_file()), places[0])
 
 # %% ../../nbs/18_droid.ipynb #drd00010
+_LINE = re.compile(r"JSON\.parse\('(\{.*)")
+_VIDEO = re.compile(r"videos/([^/]+)/[^/]+/[^/]+/[^/]+\.mp4")
+
+
 def _read_line(text: str) -> dict[str, str]:
     """Clip id, video, lab, scene and instruction of one line of data.
 
@@ -97,7 +98,7 @@ class Action:
     sign: int  # 1 is forward
     noun: str  # empty where the pair is not split by it
 
-
+# %% ../../nbs/18_droid.ipynb #51875306
 PAIRS = {  # forward (sign 1), reverse (sign 0)
     "open": ("open", "close"),
     "fold": ("fold", "unfold"),
@@ -123,6 +124,8 @@ _CLOSE = r"^(?:fully )?(?:close|shut)\b|^(?:push|slide|draw)\b.* (?:to close|clo
 _MOVE = r"^(?:move|slide|push|pull|shift|sweep|draw|pick\b.* and (?:slightly )?move)\b.*"
 _SIDE = rf"{_MOVE}\bto(?:wards)? (?:the )?(?:far )?"
 _NEAR, _AWAY = r"\b(?:closer to|towards) you\b", r"\b(?:away|farther) from you\b"
+
+# %% ../../nbs/18_droid.ipynb #e4e8bc58
 _PATTERNS = {  # pair: forward, reverse
     "open": (r"^(?:fully )?open\b", _CLOSE),
     "fold": (r"^fold\b", r"^unfold\b"),
@@ -135,38 +138,6 @@ _PATTERNS = {  # pair: forward, reverse
     "hang": (r"^hang\b", r"^unhang\b"),
     "stack": (r"^stack\b", r"^unstack\b"),
 }
-
-# %% ../../nbs/18_droid.ipynb #d03b795e
-_CONTAINERS = {  # kind of container, and its words
-    "cup": r"cups? mugs? glass(?!\s(?:panel|bowl|jar)) vase can",
-    "bowl": "bowls? pots? basin",
-    "box": "box(?:es)? bags? baskets? bin drawer jar container carton hamper",
-}
-_OPENINGS = {"drawer": "drawers?", "door": "doors? cabinet cupboard microwave oven"}
-_CONTAINER = "|".join(words.replace(" ", "|") for words in _CONTAINERS.values())
-_HELD = rf"(?:the |a |one )?(?:\w+ ){{0,4}}?(?:{_CONTAINER})\b"
-
-
-def _kind(text: str, kinds: dict[str, str], other: str) -> str:
-    """The first of `kinds` that has a word in the text."""
-    patterns = {kind: rf"\b(?:{words.replace(' ', '|')})\b" for kind, words in kinds.items()}
-    return next((kind for kind, pattern in patterns.items() if re.search(pattern, text)), other)
-
-
-def _container_actions(text: str) -> list[Action]:
-    """Taking out of a container and putting into one, as far as the text says so."""
-    first, *rest = _NEXT_VERB.split(text)
-    last, taken = (rest or [first])[-1], re.match(r"take|remove|pick|get|pull|move|transfer", first)
-    out = into = None
-    if taken and not re.search(r"\blid\b", first):
-        out = re.search(rf"\b(?:out of|(?<!furthest )from) {_HELD}", first)
-        out = out or (re.search(rf"\bin {_HELD}", first) if rest else None)
-    if re.match(r"put|place", last):
-        into = re.search(rf"\b(?:in|into|inside) {_HELD}", last)
-    elif re.match(r"move|transfer", last):
-        into = re.search(rf"\b(?:in|into|inside|to) {_HELD}", last)
-    found = {sign: match[0].split()[-1] for sign, match in ((0, out), (1, into)) if match}
-    return [Action("put in", sign, _kind(word, _CONTAINERS, "")) for sign, word in found.items()]
 
 # %% ../../nbs/18_droid.ipynb #645bdc7c
 _VERBS = (
@@ -186,6 +157,38 @@ def _has_steps(text: str) -> bool:
     ended = len(rest) == 1 and re.match(r"put|place|set|move|hang", rest[0])
     return bool(rest) and not (taken and ended)
 
+# %% ../../nbs/18_droid.ipynb #d03b795e
+_CONTAINERS = {  # kind of container, and its words
+    "cup": r"cups? mugs? glass(?!\s(?:panel|bowl|jar)) vase can",
+    "bowl": "bowls? pots? basin",
+    "box": "box(?:es)? bags? baskets? bin drawer jar container carton hamper",
+}
+_OPENINGS = {"drawer": "drawers?", "door": "doors? cabinet cupboard microwave oven"}
+_CONTAINER = "|".join(words.replace(" ", "|") for words in _CONTAINERS.values())
+_HELD = rf"(?:the |a |one )?(?:\w+ ){{0,4}}?(?:{_CONTAINER})\b"
+
+# %% ../../nbs/18_droid.ipynb #9459f3da
+def _kind(text: str, kinds: dict[str, str], other: str) -> str:
+    """The first of `kinds` that has a word in the text."""
+    patterns = {kind: rf"\b(?:{words.replace(' ', '|')})\b" for kind, words in kinds.items()}
+    return next((kind for kind, pattern in patterns.items() if re.search(pattern, text)), other)
+
+# %% ../../nbs/18_droid.ipynb #a2c3db1f
+def _container_actions(text: str) -> list[Action]:
+    """Taking out of a container and putting into one, as far as the text says so."""
+    first, *rest = _NEXT_VERB.split(text)
+    last, taken = (rest or [first])[-1], re.match(r"take|remove|pick|get|pull|move|transfer", first)
+    out = into = None
+    if taken and not re.search(r"\blid\b", first):
+        out = re.search(rf"\b(?:out of|(?<!furthest )from) {_HELD}", first)
+        out = out or (re.search(rf"\bin {_HELD}", first) if rest else None)
+    if re.match(r"put|place", last):
+        into = re.search(rf"\b(?:in|into|inside) {_HELD}", last)
+    elif re.match(r"move|transfer", last):
+        into = re.search(rf"\b(?:in|into|inside|to) {_HELD}", last)
+    found = {sign: match[0].split()[-1] for sign, match in ((0, out), (1, into)) if match}
+    return [Action("put in", sign, _kind(word, _CONTAINERS, "")) for sign, word in found.items()]
+
 # %% ../../nbs/18_droid.ipynb #drd00003
 REASONS = (
     "no action is said",
@@ -196,6 +199,8 @@ REASONS = (
     "two actions or both signs",
     "a place that can be read in two ways",
 )
+
+# %% ../../nbs/18_droid.ipynb #2074180d
 _TWO_WAYS = re.compile(rf"(?:put|place)\b.*\b(?:in|into|inside) {_HELD} (?:on|at|by)\b")
 
 
@@ -261,6 +266,19 @@ def form_groups(index: pd.DataFrame) -> pd.DataFrame:
     columns = ["group", "chiral_label", "verb", "noun"]
     return index.assign(reason=reason).join(rows.loc[~few, columns])
 
+# %% ../../nbs/18_droid.ipynb #94e40dae
+def deal_folds(labs: pd.Series, grouped: pd.Series, folds: int = FOLDS) -> pd.Series:
+    """The fold of each clip: whole labs, the largest first, each to the smallest fold so far.
+
+    The size of a fold is the number of its clips that are `grouped`.
+    """
+    counts = grouped.groupby(labs).sum().sort_index().sort_values(ascending=False, kind="stable")
+    sizes, places = [0] * folds, {}
+    for lab, count in counts.items():
+        places[lab] = sizes.index(min(sizes))
+        sizes[places[lab]] += int(count)
+    return labs.map(places).astype(int)
+
 # %% ../../nbs/18_droid.ipynb #drd00005
 def level_signs(table: pd.DataFrame) -> pd.DataFrame:
     """The same rows with as many clips of one sign as of the other in each group.
@@ -282,18 +300,15 @@ def level_signs(table: pd.DataFrame) -> pd.DataFrame:
     table.loc[spare, ["group", "chiral_label", "verb", "noun"]] = None
     return table.drop(columns="order")
 
+# %% ../../nbs/18_droid.ipynb #drd00012
+_SPLITS = {True: "validation", False: "train"}
 
-def deal_folds(labs: pd.Series, grouped: pd.Series, folds: int = FOLDS) -> pd.Series:
-    """The fold of each clip: whole labs, the largest first, each to the smallest fold so far.
 
-    The size of a fold is the number of its clips that are `grouped`.
-    """
-    counts = grouped.groupby(labs).sum().sort_index().sort_values(ascending=False, kind="stable")
-    sizes, places = [0] * folds, {}
-    for lab, count in counts.items():
-        places[lab] = sizes.index(min(sizes))
-        sizes[places[lab]] += int(count)
-    return labs.map(places).astype(int)
+def _one_fold(clips: pd.DataFrame, fold: int) -> pd.DataFrame:
+    """The table with the clips of one fold as validation, the others as train."""
+    held = clips["fold"] == fold
+    chosen = clips.assign(split=held.map(_SPLITS))
+    return chosen[~held | chosen["group"].notna()].reset_index(drop=True)
 
 # %% ../../nbs/18_droid.ipynb #3f2c8a60
 def chiral_clips(root: str | Path, fold: int | None = None) -> pd.DataFrame:
@@ -305,7 +320,7 @@ def chiral_clips(root: str | Path, fold: int | None = None) -> pd.DataFrame:
     """
     if fold not in (None, *range(FOLDS)):
         raise DatasetError(f"fold {fold!r}: expected None or a number from 0 to {FOLDS - 1}")
-    root, splits = check_root(root), {True: "validation", False: "train"}
+    root = check_root(root)
     index, videos = read_index(root), VideoFiles(root)
     table = form_groups(index)
     if table["group"].isna().all():
@@ -313,17 +328,13 @@ def chiral_clips(root: str | Path, fold: int | None = None) -> pd.DataFrame:
         raise DatasetError(f"{root}: {cause}: is the index whole?")
     table["fold"] = deal_folds(table["lab"], table["group"].notna())
     table = level_signs(table)
-    table["split"] = table["group"].notna().map(splits)
+    table["split"] = table["group"].notna().map(_SPLITS)
     table["looked_for"] = "visualizer/" + table["video"]
     table["path"] = [videos.find([path]) for path in table["looked_for"]]
     table["label"] = table["instruction"].where(table["instruction"] != "", "(none)")
     table = table.drop(columns=["video", "instruction"])
     clips = finish_clips(table, root, index.attrs["unusable"])
-    if fold is None:
-        return clips
-    held = clips["fold"] == fold
-    chosen = clips.assign(split=held.map(splits))
-    return chosen[~held | chosen["group"].notna()].reset_index(drop=True)
+    return clips if fold is None else _one_fold(clips, fold)
 
 # %% ../../nbs/18_droid.ipynb #drd00007
 def count_reasons(clips: pd.DataFrame) -> pd.DataFrame:
@@ -332,7 +343,7 @@ def count_reasons(clips: pd.DataFrame) -> pd.DataFrame:
     rows = labels.agg(clips="size", example="first")
     return rows.sort_values("clips", ascending=False, kind="stable").reset_index()
 
-
+# %% ../../nbs/18_droid.ipynb #fe7a55a8
 def count_groups(clips: pd.DataFrame) -> pd.DataFrame:
     """One row per group and sign: `verb`, clips in each fold, and in all."""
     rows, key = clips[clips["group"].notna()], ["group", "chiral_label", "verb"]
@@ -340,6 +351,9 @@ def count_groups(clips: pd.DataFrame) -> pd.DataFrame:
     counts.columns = [f"fold {fold}" for fold in counts.columns]
     counts["clips"] = counts.sum(axis=1)
     return counts.sort_index(ascending=[True, False, True]).reset_index()
+
+# %% ../../nbs/18_droid.ipynb #54b70737
+_LAYOUT = f"{INDEX}\nvisualizer/videos/{{lab}}/{{date}}/{{episode}}/{{camera}}.mp4"
 
 
 def describe(root: str | Path) -> DatasetStatus:

@@ -36,12 +36,6 @@ from lift.data.status import (
 from ..io import InputError
 
 # %% ../../nbs/13_epic.ipynb #68bc6094
-_FOLDERS = ("", "annotations/", "epic-kitchens-100-annotations/")
-_VIDEOS = ("", "EPIC-KITCHENS/", "videos/")
-_TIMES = ("start_timestamp", "stop_timestamp")
-_COLUMNS = ("narration_id", "participant_id", "video_id", *_TIMES, "verb_class", "noun_class")
-
-
 def seconds(timestamp: str) -> float:
     """`HH:MM:SS.ff` as seconds; `ValueError` where it is not such a time."""
     try:
@@ -49,6 +43,9 @@ def seconds(timestamp: str) -> float:
         return int(hours) * 3600 + int(minutes) * 60 + float(rest)
     except ValueError:
         raise InputError(f"timestamp {timestamp!r} is not of the form HH:MM:SS.ff") from None
+
+# %% ../../nbs/13_epic.ipynb #98a36fc1
+_TIMES = ("start_timestamp", "stop_timestamp")
 
 
 def clip_id(row: dict[str, str]) -> tuple[str, float, float]:
@@ -66,6 +63,9 @@ def clip_id(row: dict[str, str]) -> tuple[str, float, float]:
     return id, start, stop
 
 # %% ../../nbs/13_epic.ipynb #epi00001
+_FOLDERS = ("", "annotations/", "epic-kitchens-100-annotations/")
+
+
 def _class_names(root: Path, kind: str) -> dict[str, str]:
     """Class id to name, from `EPIC_100_{verb,noun}_classes.csv`; empty where the file is absent."""
     path = find_file(root, [f"{folder}EPIC_100_{kind}_classes.csv" for folder in _FOLDERS])
@@ -74,7 +74,7 @@ def _class_names(root: Path, kind: str) -> dict[str, str]:
     table = read_table(path, ["id", "key"])
     return dict(zip(table["id"], table["key"], strict=True))
 
-
+# %% ../../nbs/13_epic.ipynb #7fa32a35
 def _noun_values(table: pd.DataFrame, names: dict[str, str]) -> pd.Series:
     """The name of each row's noun class.
 
@@ -88,6 +88,9 @@ def _noun_values(table: pd.DataFrame, names: dict[str, str]) -> pd.Series:
     return classes.map(names).fillna(classes)
 
 # %% ../../nbs/13_epic.ipynb #c432876d
+_COLUMNS = ("narration_id", "participant_id", "video_id", *_TIMES, "verb_class", "noun_class")
+
+
 def _usable(table: pd.DataFrame, file: str) -> tuple[pd.DataFrame, dict[str, str]]:
     """Rows with `id`, `start_sec`, `stop_sec`; and the rows left out, each with its fault."""
     rows, unusable = [], {}
@@ -151,11 +154,14 @@ def mine(
     return rows
 
 # %% ../../nbs/13_epic.ipynb #1cfcf465
+_VIDEOS = ("", "EPIC-KITCHENS/", "videos/")
+
+
 def _locate(id: str, videos: VideoFiles) -> dict[str, object]:
     """Where the range of an id is."""
     return locate_range(id, videos, _VIDEOS, (".MP4", ".mp4"))
 
-
+# %% ../../nbs/13_epic.ipynb #19f4cbbf
 def chiral_clips(
     root: str | Path, lists: str | Path | None = None, rule: str = "published-like"
 ) -> pd.DataFrame:
@@ -165,7 +171,7 @@ def chiral_clips(
     """
     return benchmark_clips(root, "epic", mine, _locate, lists, rule)
 
-
+# %% ../../nbs/13_epic.ipynb #028ff05b
 def describe(root: str | Path) -> DatasetStatus:
     """What is found at `root`, and how to get what is missing."""
     return examine(

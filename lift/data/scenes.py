@@ -40,6 +40,8 @@ PHOTOGRAPHS = (
     "skimage/data/retina.jpg",
     "skimage/data/rocket.jpg",
 )
+
+# %% ../../nbs/16_scenes.ipynb #ca39f8b1
 # parts of the longer side
 REGIONS = {"train": (0.0, 0.38), "validation": (0.40, 0.68), "test": (0.70, 1.0)}
 
@@ -98,7 +100,7 @@ class Sprite:
         step = min(int(math.log2(max(body / max(extent, 1.0), 1.0))), len(self.levels) - 1)
         return self.levels[step], self.padding / 2**step
 
-
+# %% ../../nbs/16_scenes.ipynb #2b2f9771
 def turn(angle: float) -> np.ndarray:
     """The matrix that turns row vectors clockwise by `angle` radians, `(2, 2)`."""
     return np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
@@ -118,7 +120,7 @@ def _homography(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     below = np.stack([zero, zero, zero, x, y, one, -v * x, -v * y], 1)
     return np.linalg.solve(np.concatenate([above, below]), np.concatenate([u, v]))
 
-
+# %% ../../nbs/16_scenes.ipynb #35a090a4
 def paste(image: Image.Image, sprite: Sprite, corners: np.ndarray, shade: float = 1.0) -> None:
     """Draw a sprite into `image`, its body onto four corners in pixels `(4, 2)`.
 
@@ -143,7 +145,6 @@ def paste(image: Image.Image, sprite: Sprite, corners: np.ndarray, shade: float 
     image.paste(piece, tuple(low), piece)
 
 # %% ../../nbs/16_scenes.ipynb #6793b85c
-MARGIN = 0.2  # how far the background goes beyond the picture, parts of the picture
 _CIRCLE = [a / 24 * math.tau for a in range(24)]
 _SHAPES: dict[str, Sequence[tuple[float, float]]] = {
     "disc": [(0.5 + 0.5 * math.cos(a), 0.5 + 0.5 * math.sin(a)) for a in _CIRCLE],
@@ -223,6 +224,9 @@ def _cut_out(
     return Sprite.of(picture, padding)
 
 # %% ../../nbs/16_scenes.ipynb #scn00003
+MARGIN = 0.2  # how far the background goes beyond the picture, parts of the picture
+
+
 class Stage(_Painter):
     """All random parts of one clip that do not depend on its action."""
 
@@ -263,9 +267,9 @@ class Stage(_Painter):
             getattr(ImageDraw.Draw(body), method)(scaled, fill=colour)
         return _cut_out(body, outline, padding, opacity, halo)
 
-    def fix(self, sprite: Sprite, corners: np.ndarray, shade: float = 1.0) -> None:
+    def fix(self, sprite: Sprite, corners: np.ndarray) -> None:
         """Paint a thing that never moves onto the background."""
-        paste(self.plate, sprite, (corners + MARGIN) / (1 + 2 * MARGIN) * self.plate.width, shade)
+        paste(self.plate, sprite, (corners + MARGIN) / (1 + 2 * MARGIN) * self.plate.width)
 
 # %% ../../nbs/16_scenes.ipynb #177aa771
 @dataclass(frozen=True)
@@ -276,7 +280,7 @@ class Pose:
     zoom: float = 1.0
     light: Image.Image | None = None  # multiplies the picture
 
-
+# %% ../../nbs/16_scenes.ipynb #ee5bf3e2
 def draw(stage: Stage, index: int, pose: Pose) -> Image.Image:
     """Frame `index` of a scene, RGB: background, distractors, moving part, light."""
     offset, unit = stage.shake[index], stage.plate.width / (1 + 2 * MARGIN)
@@ -292,7 +296,7 @@ def draw(stage: Stage, index: int, pose: Pose) -> Image.Image:
     return image if pose.light is None else ImageChops.multiply(image, pose.light)
 
 # %% ../../nbs/16_scenes.ipynb #25052d8c
-Action = Callable[[float], Pose]
+Action = Callable[[float], Pose]  # the scene when the action is done to a part, from 0 to 1
 
 
 def door(stage: Stage) -> Action:
@@ -307,7 +311,6 @@ def door(stage: Stage) -> Action:
     hinge_x = x + hinge * width / 2
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         angle = math.radians(105 * amount)
         free = hinge_x - hinge * width * math.cos(angle)
         half = height / 2 * (1 + depth * math.sin(angle))
@@ -335,7 +338,6 @@ def drawer(stage: Stage) -> Action:
     reach = stage.between(0.22, 0.32)
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         edge, grow = slot + reach * amount, 1 + 0.25 * amount
         far, near = [[x - 0.48 * width, slot], [x + 0.48 * width, slot]], edge + 0.01
         side = 0.48 * width * grow
@@ -358,7 +360,6 @@ def cloth(stage: Stage) -> Action:
     stage.fix(front, box((-way * width / 2, 0), width, height) @ tilt + (x, y))
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         angle = math.pi * 0.97 * amount
         free, half = way * width * math.cos(angle), height / 2 * (1 + 0.22 * math.sin(angle))
         corners = np.array([[0, -height / 2], [free, -half], [free, half], [0, height / 2]])
@@ -380,7 +381,6 @@ def picture(stage: Stage) -> Action:
     far = 1.05 * along / np.abs(along).max() * (width, height)
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         return Pose(((card, box((x, y) + far * (1 - amount), 1.1 * width, 1.1 * height), 1.0),))
 
     return pose
@@ -392,14 +392,13 @@ def ball(stage: Stage) -> Action:
     begin, finish = stage.rng.uniform(0.35, 0.65, 2), stage.rng.uniform(0.4, 0.6, 2)
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         size = far * (near / far) ** amount
         place = begin + (finish - begin) * (size - far) / (near - far)
         return Pose(((ball, box(place, size, size), 1.0),))
 
     return pose
 
-
+# %% ../../nbs/16_scenes.ipynb #295dd239
 def zoom(stage: Stage) -> Action:
     """The camera zooms in on things that do not move; 1 is closest."""
     closest = stage.between(2.5, 3.5)
@@ -416,7 +415,6 @@ def slide(stage: Stage, axis: int) -> Action:
     change = stage.between(0.2, 0.5)
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         along = 0.12 + 0.76 * amount
         if axis == 0:  # the window is on the left
             return Pose(((thing, box((along, across), size, size, angle), 1.15 - change * amount),))
@@ -425,14 +423,13 @@ def slide(stage: Stage, axis: int) -> Action:
 
     return pose
 
-
+# %% ../../nbs/16_scenes.ipynb #d4501f18
 def pair(stage: Stage) -> Action:
     """Two toys come together; 1 is together."""
     thing, size, angle = stage.sprite(), stage.between(0.24, 0.34), stage.between(0, math.tau)
     centre, reach = stage.rng.uniform(0.44, 0.56, 2), np.array([math.cos(angle), math.sin(angle)])
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         distance = 0.42 + (0.28 * size - 0.42) * amount
         places = [centre + way * distance * reach for way in (-1, 1)]
         return Pose(tuple((thing, box(place, size, size), 1.0) for place in places))
@@ -452,7 +449,6 @@ def dial(stage: Stage) -> Action:
     pointer, width = stage.sprite(outline, brightness=(0.8, 1.0)), 0.9 * size
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         turned = box(place, width, width, math.radians(180 * amount))
         return Pose(((pointer, turned, 1.0),))
 
@@ -469,7 +465,6 @@ def marbles(stage: Stage) -> Action:
     sources = places + 1.0 * (turn(stage.between(0, math.tau))[0])
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         arrived = np.clip(amount * count - np.arange(count), 0, 1)[:, None]  # (count, 1)
         now = sources + (places - sources) * np.sin(arrived * math.pi / 2)
         seen = [i for i in range(count) if arrived[i] > 0]
@@ -494,7 +489,6 @@ def glass(stage: Stage) -> Action:
     stage.fix(stage.sprite("box", opacity=0.35, brightness=(0.9, 1.0), halo=0.9), wall(1.0))
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         level = wall(0.04 + 0.9 * amount)
         (left, edge), (right, _) = level[:2]
         return Pose(((liquid, level, 1.0), (surface, box((x, edge), right - left, 0.06), 1.0)))
@@ -516,7 +510,6 @@ def lamp(stage: Stage) -> Action:
     unlit = Image.new("RGB", lit.size, (round(dark * 0.9), round(dark * 0.95), round(dark)))
 
     def pose(amount: float) -> Pose:
-        """The scene when the action is done to `amount`, from 0 to 1."""
         shade = ((hood, box((x, y), size, 0.8 * size), 0.7 + 0.5 * amount),)
         return Pose(shade, light=Image.blend(unlit, lit, amount))
 

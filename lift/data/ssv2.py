@@ -37,15 +37,12 @@ from lift.data.status import (
 )
 
 # %% ../../nbs/12_ssv2.ipynb #7d1ab55f
-_VIDEOS = ("20bn-something-something-v2/", "videos/", "")
-
-
 def _file_names(part: str) -> list[str]:
     """The names that a file of annotations may have."""
     names = (f"{part}.json", f"something-something-v2-{part}.json")
     return [f"{folder}{name}" for folder in ("labels/", "", "annotations/") for name in names]
 
-
+# %% ../../nbs/12_ssv2.ipynb #c2509032
 def _read_classes(path: Path) -> dict[str, int]:
     """Class name to index, from `labels.json`; `DatasetError` if an index is not a whole number."""
     classes = read_json(path, dict)
@@ -62,7 +59,7 @@ def _read_entry(entry: object, classes: dict[str, int]) -> dict[str, object]:
     row = {key: fields.get(key) for key in ("id", "label", "template", "placeholders")}
     return row | {"target": classes.get(re.sub(r"[\[\]]", "", str(row["template"])))}
 
-
+# %% ../../nbs/12_ssv2.ipynb #414a9a33
 def _fault(row: dict[str, object], seen: set[str]) -> str | None:
     """Why an annotation cannot be used; `None` for a usable one."""
     if not str(row["id"] or "").strip():
@@ -103,13 +100,16 @@ def temporal_classes(dataset: str) -> set[str]:
     table = read_table(package_list("temporal_subsets.csv"), ["dataset", "label"])
     return set(table.loc[table["dataset"] == dataset, "label"])
 
+# %% ../../nbs/12_ssv2.ipynb #39811edd
+_VIDEOS = ("20bn-something-something-v2/", "videos/", "")
+
 
 def _locate(id: str, videos: VideoFiles) -> dict[str, object]:
     """Where the video of an id is: a clip is a whole file."""
     path = videos.find(f"{folder}{id}.webm" for folder in _VIDEOS)
     return {"path": path, "start": None, "end": None, "looked_for": f"{_VIDEOS[0]}{id}.webm"}
 
-
+# %% ../../nbs/12_ssv2.ipynb #54b0ae77
 def ssv2_clips(root: str | Path, subset: str | None = None) -> pd.DataFrame:
     """The 174-class benchmark as a clip table, `label` the template; 18 classes for "temporal".
 
@@ -139,7 +139,7 @@ def _noun_group(noun: str, groups: dict[str, str]) -> str:
     """The group of a noun, without its article."""
     return groups.get(re.sub(r"^(an?|the|my|his|her) ", "", noun), groups.get("*", noun))
 
-
+# %% ../../nbs/12_ssv2.ipynb #f5ea5ce4
 def _sign_templates(
     table: pd.DataFrame, pairs: pd.DataFrame, groups: dict[str, str]
 ) -> pd.DataFrame:
@@ -153,9 +153,6 @@ def _sign_templates(
     return rows.assign(group_noun=group, noun=noun.where(opening, slots))
 
 # %% ../../nbs/12_ssv2.ipynb #ssv00004
-_PUBLISHED_ROWS = 1430
-
-
 def _noun_support(rows: pd.DataFrame) -> pd.Series:
     """For each row the clips of its noun in its pair: of the sign that has fewer.
 
@@ -167,6 +164,9 @@ def _noun_support(rows: pd.DataFrame) -> pd.Series:
     fewer = counts.reindex(columns=[0, 1]).fillna(0).min(axis=1)
     support = fewer.reindex(pd.MultiIndex.from_frame(rows[keys])).fillna(0)
     return pd.Series(support.to_numpy(), rows.index)
+
+# %% ../../nbs/12_ssv2.ipynb #32bf7534
+_PUBLISHED_ROWS = 1430
 
 
 def _published_like(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -209,7 +209,7 @@ def chiral_clips(
     """
     return benchmark_clips(root, "ssv2", mine, _locate, lists, rule)
 
-
+# %% ../../nbs/12_ssv2.ipynb #1e943ddf
 def _all_clips(root: Path) -> pd.DataFrame:
     """The clips of all classes; the authors' lists are read too, to report a faulty one."""
     if folder := own_lists(root, "ssv2"):

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.resources import files
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ from ..io import LiftError
 class DatasetError(LiftError, ValueError):
     """A data set or annotation file that cannot be used; the message names it and what to do."""
 
-
+# %% ../../nbs/17_status.ipynb #d15436bd
 def check_root(root: str | Path) -> Path:
     """The folder of a data set as a `Path`; `DatasetError` if it is not a folder."""
     root = Path(root).expanduser()
@@ -49,7 +50,7 @@ def need_file(root: Path, names: Iterable[str]) -> Path:
         raise DatasetError(f"{root}: lacks {' or '.join(names)}")
     return found
 
-
+# %% ../../nbs/17_status.ipynb #062b4f91
 def find_splits(root: Path, names: dict[str, list[str]], needed: str) -> dict[str, Path]:
     """The list of each split that has one; `DatasetError` if none has, for the split `needed`."""
     paths = {split: find_file(root, choices) for split, choices in names.items()}
@@ -71,13 +72,13 @@ def read_text(path: Path) -> str:
         raise DatasetError(f"{path}: is not a text file; fetch it again")
     return text
 
-
+# %% ../../nbs/17_status.ipynb #f217cfb9
 def read_lines(path: Path) -> list[tuple[int, str]]:
     """The lines of a text file that are not empty, stripped, each with its number."""
     lines = ((number, line.strip()) for number, line in enumerate(read_text(path).splitlines(), 1))
     return [(number, line) for number, line in lines if line]
 
-
+# %% ../../nbs/17_status.ipynb #7ba24c0b
 def package_list(name: str) -> Path:
     """A data file of the package, such as `"chiral_pairs.csv"`: read it, copy it, extend it."""
     return Path(str(files("lift.data") / "lists" / name))
@@ -88,8 +89,6 @@ def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
 
     `DatasetError` where a column is missing.
     """
-    from io import StringIO
-
     options = {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
     faults = (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError)
     try:
@@ -152,7 +151,7 @@ def need_rows(rows: list | pd.DataFrame, root: Path, unusable: dict[str, str]) -
         first = f"the first fault: {next(faults, 'the lists are empty')}"
         raise DatasetError(f"{root}: the annotations hold no usable row; {first}")
 
-
+# %% ../../nbs/17_status.ipynb #df1c3692
 def finish_clips(
     table: pd.DataFrame, root: Path, unusable: dict[str, str] | None = None
 ) -> pd.DataFrame:

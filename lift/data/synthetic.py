@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FRAMES', 'DIFFICULTIES', 'GROUPS', 'ENCODING', 'FRAMES_PER_SECOND', 'Difficulty', 'amount_path', 'Group',
-           'render_clip', 'SettingsMismatchError', 'plan_clips', 'synthesise', 'audit_chance']
+           'render_clip', 'plan_clips', 'SettingsMismatchError', 'synthesise', 'audit_chance']
 
 # %% ../../nbs/16_synthetic.ipynb #67004d70
 import json
@@ -32,7 +32,7 @@ from ..video import VideoError, write_video
 # %% ../../nbs/16_synthetic.ipynb #84a75dca
 FRAMES = 31  # 15 divides 30: sixteen evenly spaced frames mirror onto themselves
 
-
+# %% ../../nbs/16_synthetic.ipynb #3afebe88
 @dataclass(frozen=True)
 class Difficulty:
     """How far the amount moves, and how much else moves with it."""
@@ -44,7 +44,7 @@ class Difficulty:
     noise: tuple[float, float]  # grey levels of 255
     flicker: float  # relative brightness
 
-
+# %% ../../nbs/16_synthetic.ipynb #95b27caa
 DIFFICULTIES = {
     "easy": Difficulty((0.3, 1.0), 0.012, 0, 0, noise=(2.0, 6.0), flicker=0.02),
     "medium": Difficulty((0.25, 0.8), 0.025, 1, 1, noise=(3.0, 8.0), flicker=0.04),
@@ -101,6 +101,8 @@ _POSITION = {
     "pair_together_apart": ("moving [] together", "moving [] apart", "pair of toys", scenes.pair),
     "dial_turn": ("turning [] clockwise", "turning [] counter-clockwise", "dial", scenes.dial),
 }
+
+# %% ../../nbs/16_synthetic.ipynb #08c393ad
 _FAMILIES: dict[str, dict[str, tuple]] = {
     "object state": _STATE,
     "distance": _DISTANCE,
@@ -115,6 +117,24 @@ GROUPS = {
     for name, about in groups.items()
 }
 
+# %% ../../nbs/16_synthetic.ipynb #74a50ff7
+def _require(
+    groups: Sequence[str], difficulty: str, size: int, splits: Sequence[str],
+    signs: Sequence[int] = (),
+) -> None:  # fmt: skip
+    """Refuse names that are not known and sizes that cannot be encoded."""
+    known: dict[str, Collection[object]]
+    known = {"group": GROUPS, "difficulty": DIFFICULTIES, "split": scenes.REGIONS, "sign": (0, 1)}
+    given = {"group": groups, "difficulty": [difficulty], "split": splits, "sign": signs}
+    for name, values in given.items():
+        for value in values:
+            if value not in known[name]:
+                there = ", ".join(map(str, known[name]))
+                raise InputError(f"unknown {name} {value!r}; there is: {there}")
+    if size < 32 or size % 2:
+        need = "the encoder needs an even number of pixels, and the drawing at least 32"
+        raise InputError(f"size is {size}; {need}")
+
 # %% ../../nbs/16_synthetic.ipynb #f3ecf1ce
 def _generator(group: str, sign: int, seed: int | Sequence[int], split: str) -> np.random.Generator:
     """The random numbers of a clip: others for each group, sign, seed and split."""
@@ -122,7 +142,7 @@ def _generator(group: str, sign: int, seed: int | Sequence[int], split: str) -> 
     numbers = [seed] if isinstance(seed, int | np.integer) else list(seed)
     return np.random.default_rng(np.random.SeedSequence([*numbers, *words, sign]))
 
-
+# %% ../../nbs/16_synthetic.ipynb #b0be350c
 def render_clip(
     group: str, sign: int, seed: int | Sequence[int], split: str, difficulty: str = "easy",
     size: int = 160,
@@ -147,40 +167,20 @@ def render_clip(
     frames = np.clip(frames, 0, 255, out=frames).astype(np.uint8)
     return frames if sign else np.ascontiguousarray(frames[::-1])
 
-# %% ../../nbs/16_synthetic.ipynb #74a50ff7
-def _require(
-    groups: Sequence[str], difficulty: str, size: int, splits: Sequence[str],
-    signs: Sequence[int] = (),
-) -> None:  # fmt: skip
-    """Refuse names that are not known and sizes that cannot be encoded."""
-    known: dict[str, Collection[object]]
-    known = {"group": GROUPS, "difficulty": DIFFICULTIES, "split": scenes.REGIONS, "sign": (0, 1)}
-    given = {"group": groups, "difficulty": [difficulty], "split": splits, "sign": signs}
-    for name, values in given.items():
-        for value in values:
-            if value not in known[name]:
-                there = ", ".join(map(str, known[name]))
-                raise InputError(f"unknown {name} {value!r}; there is: {there}")
-    if size < 32 or size % 2:
-        need = "the encoder needs an even number of pixels, and the drawing at least 32"
-        raise InputError(f"size is {size}; {need}")
-
 # %% ../../nbs/16_synthetic.ipynb #4b8c66ae
 # each frame alone and with the same quantiser; a rate factor (crf) depends on earlier frames
 ENCODING = {"g": "1", "crf": "-1", "qp": "30", "preset": "superfast", "threads": "1"}
 FRAMES_PER_SECOND = 12
+
+# %% ../../nbs/16_synthetic.ipynb #dbfadbb1
 _RECIPE = 2  # goes up whenever the same seed gives other frames
-
-
-class SettingsMismatchError(LiftError, ValueError):
-    """A folder holds a benchmark of other settings than those asked for."""
 
 
 def _stamp(settings: dict) -> str:
     """Four digits that differ for other settings: a clip id means the same pixels everywhere."""
     return f"{zlib.crc32(json.dumps(settings, sort_keys=True).encode()) & 0xFFFF:04x}"
 
-
+# %% ../../nbs/16_synthetic.ipynb #a86910c4
 def plan_clips(counts: dict[str, int], groups: Sequence[str], stamp: str = "0000") -> pd.DataFrame:
     """The clip table of a benchmark with `counts[split]` clips per class and group.
 
@@ -197,6 +197,10 @@ def plan_clips(counts: dict[str, int], groups: Sequence[str], stamp: str = "0000
     return pd.DataFrame(rows, columns=[*columns, "label", "verb", "noun", "family"])
 
 # %% ../../nbs/16_synthetic.ipynb #8802b553
+class SettingsMismatchError(LiftError, ValueError):
+    """A folder holds a benchmark of other settings than those asked for."""
+
+
 def _prepare(out: Path, settings: dict) -> None:
     """Make the folder, or make sure that it was made with the same settings."""
     record = out / "synthetic.json"
@@ -217,15 +221,15 @@ def _prepare(out: Path, settings: dict) -> None:
         raise SettingsMismatchError(f"{record}: {differs}; {advice}")
 
 # %% ../../nbs/16_synthetic.ipynb #syn00001
-def _write(
-    path: Path, group: str, sign: int, seed: tuple[int, int], split: str, difficulty: str, size: int
-) -> None:
-    """Render and encode one clip; a finished one stays."""
+def _write(out: Path, clip: dict, settings: dict) -> None:
+    """Render and encode one clip of the plan; a finished one stays."""
+    path, seed = out / clip["path"], (settings["seed"], clip["index"])
     if not path.exists():
-        frames = render_clip(group, sign, seed, split, difficulty, size)
+        what = (clip["group"], clip["chiral_label"], seed, clip["split"])
+        frames = render_clip(*what, settings["difficulty"], settings["size"])
         write_video(path, frames, frames_per_second=FRAMES_PER_SECOND, options=ENCODING)
 
-
+# %% ../../nbs/16_synthetic.ipynb #252fd5c7
 def _run(jobs: list, workers: int, progress: bool) -> None:
     """Run all jobs in `workers` processes; the first fault stops them."""
     done = Parallel(n_jobs=workers, return_as="generator_unordered")(jobs)
@@ -265,10 +269,8 @@ def synthesise(
         raise InputError(f"clips, validation_clips and workers {rule}")
     settings = {"recipe": _RECIPE, "seed": seed, "difficulty": difficulty, "size": size}
     _prepare(out, settings)
-    plan, write, jobs = plan_clips(counts, groups, _stamp(settings)), delayed(_write), []
-    for row in plan.to_dict("records"):
-        what = (row["group"], row["chiral_label"], (seed, row["index"]), row["split"])
-        jobs.append(write(out / row["path"], *what, difficulty, size))
+    plan = plan_clips(counts, groups, _stamp(settings))
+    jobs = [delayed(_write)(out, clip, settings) for clip in plan.to_dict("records")]
     _run(jobs, workers, progress)
     table = check_clips(plan.drop(columns="index"))
     write_clips(table, out / "clips.csv")
@@ -284,7 +286,7 @@ def _order_free(features: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         "random frame": features[np.arange(len(features)), drawn],
     }
 
-
+# %% ../../nbs/16_synthetic.ipynb #6d6e2858
 def _probe_correct(values: np.ndarray, clips: pd.DataFrame) -> np.ndarray:
     """Which validation clips a ridge classifier gets right, `(n_validation,)` bool.
 
@@ -297,6 +299,17 @@ def _probe_correct(values: np.ndarray, clips: pd.DataFrame) -> np.ndarray:
         raise InputError(f"group {clips['group'].iloc[0]} {need}")
     probe = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=np.logspace(-1, 5, 13)))
     return probe.fit(values[train], signs[train]).predict(values[held_out]) == signs[held_out]
+
+# %% ../../nbs/16_synthetic.ipynb #syn00003
+def _add_intervals(counts: pd.DataFrame) -> pd.DataFrame:
+    """`counts` with `accuracy`, its interval `low` to `high`, and whether 50 lies inside."""
+    hits, level = zip(counts["correct"], counts["clips"], strict=True), 1 - 0.05 / len(counts)
+    intervals = [binomtest(correct, clips).proportion_ci(level) for correct, clips in hits]
+    table = counts.assign(accuracy=100 * counts["correct"] / counts["clips"])
+    table["low"] = [100 * interval.low for interval in intervals]
+    table["high"] = [100 * interval.high for interval in intervals]
+    table["at_chance"] = table["low"].le(50) & table["high"].ge(50)
+    return table
 
 # %% ../../nbs/16_synthetic.ipynb #a367329b
 def audit_chance(features: np.ndarray, clips: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -317,10 +330,4 @@ def audit_chance(features: np.ndarray, clips: pd.DataFrame, seed: int = 0) -> pd
         correct["all groups"] = np.concatenate(list(correct.values()))
         rows += [(name, statistic, int(hits.sum()), len(hits)) for name, hits in correct.items()]
     table = pd.DataFrame(rows, columns=["group", "statistic", "correct", "clips"])
-    level = 1 - 0.05 / len(table)
-    intervals = [binomtest(hits, n).proportion_ci(level) for _, _, hits, n in rows]
-    table["accuracy"] = 100 * table["correct"] / table["clips"]
-    table["low"] = [100 * interval.low for interval in intervals]
-    table["high"] = [100 * interval.high for interval in intervals]
-    table["at_chance"] = table["low"].le(50) & table["high"].ge(50)
-    return table.drop(columns="correct")
+    return _add_intervals(table).drop(columns="correct")
