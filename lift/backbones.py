@@ -414,6 +414,18 @@ class FrozenBackbone(nn.Module):
         x = x.float() if x.dtype == torch.uint8 else 255 * x.float()  # in [0, 255]
         return ((x - self.mean) / self.std).contiguous(memory_format=self.plan.layout)
 
+    def _check_shape(self, frames: Tensor) -> None:
+        """`InputError` unless these are frames `(B, T, 3, S, S)`."""
+        size = self.input_size
+        if frames.ndim != 5 or frames.shape[2:] != (3, size, size):
+            given = tuple(frames.shape)
+            raise InputError(f"expected frames (B, T, 3, {size}, {size}), got {given}")
+
+    def _autocast(self) -> torch.autocast:
+        """Autocast to the planned precision; off where the network itself is in mixed precision."""
+        enabled = self.precision != torch.float32 and not self.plan.mixed
+        return torch.autocast(self.device.type, self.precision, enabled=enabled)
+
 # %% ../nbs/04_backbones.ipynb #bf016dcb
 class Backbone(FrozenBackbone):
     """A frozen image model over clips: frames `(B, T, 3, S, S)` to features `(B, T, D)`."""
@@ -436,10 +448,7 @@ class Backbone(FrozenBackbone):
     @torch.no_grad()
     def forward(self, frames: Tensor) -> Tensor:
         """Frames `(B, T, 3, S, S)`, uint8 or float in [0, 1], to float32 features `(B, T, D)`."""
-        size = self.input_size
-        if frames.ndim != 5 or frames.shape[2:] != (3, size, size):
-            given = tuple(frames.shape)
-            raise InputError(f"expected frames (B, T, 3, {size}, {size}), got {given}")
+        self._check_shape(frames)
         parts = frames.flatten(0, 1).split(self.plan.chunk)  # of (B * T, 3, S, S)
         features = torch.cat([self._features(part) for part in parts])  # (B * T, D)
         return features.unflatten(0, frames.shape[:2])
@@ -465,11 +474,6 @@ class Backbone(FrozenBackbone):
                 self._normalise(frames), indices=depths, intermediates_only=True
             )
         return [feature.float().mean((-1, -2)) for feature in maps]
-
-    def _autocast(self) -> torch.autocast:
-        """Autocast to the planned precision; off where the network itself is in mixed precision."""
-        enabled = self.precision != torch.float32 and not self.plan.mixed
-        return torch.autocast(self.device.type, self.precision, enabled=enabled)
 
 # %% ../nbs/04_backbones.ipynb #394ec94a
 def create_backbone(
