@@ -139,7 +139,7 @@ def _cells(feature_map: Tensor, grid: int) -> Tensor:
     cells = F.adaptive_avg_pool2d(feature_map.float(), grid).flatten(2)  # (N, C, grid²)
     return cells.transpose(1, 2).flatten(1)
 
-
+# %% ../nbs/04_acceleration.ipynb #614f03b6
 class GridNetwork(nn.Module):
     """A network whose feature is followed by averages over cells of its maps.
 

@@ -109,11 +109,11 @@ def read_checkpoint(path: Path) -> dict:
         mapped = zipfile.is_zipfile(path)  # older files have to be read whole
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except _DAMAGED as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        cause = str(error).split(". ")[0].split("\n")[0] or type(error).__name__
         detail = f"not a file of weights alone, or cut short ({cause})"
         raise WeightsError(f"{path}: {detail}; copy or download it again") from error
 
-
+# %% ../nbs/04_backbones.ipynb #52c89d08
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The named tensors of a file; `WeightsError` if it holds anything else."""
     weights = read_checkpoint(path)
@@ -133,7 +133,7 @@ def _load_by_position(network: nn.Module, weights: dict[str, Tensor], origin: st
         raise WeightsError(f"{origin}: {detail}")
     network.load_state_dict(dict(zip(own, given, strict=True)))
 
-
+# %% ../nbs/04_backbones.ipynb #7a3ab3d1
 def _load_by_name(network: nn.Module, weights: dict[str, Tensor], origin: str) -> None:
     """Load the tensors that the network needs; `WeightsError` unless all are there and match."""
     own = network.state_dict()
@@ -157,7 +157,7 @@ def reach_hub() -> None:
 
     get_session().head(constants.ENDPOINT, timeout=5)
 
-
+# %% ../nbs/04_backbones.ipynb #d0604fd4
 def download_error(
     name: str, repository: str, error: Exception, local: str = "FILE"
 ) -> WeightsError:
@@ -212,7 +212,7 @@ def _package_file(entry: BackboneEntry) -> Path:
         raise WeightsError(f"{entry.name}: {advice}")
     return next(Path(spec.origin).parent.glob("models/*.pth"))
 
-
+# %% ../nbs/04_backbones.ipynb #96029da9
 _Timm = Any  # an nn.Module with what only timm's have: pretrained_cfg, feature_info, ...
 
 
@@ -236,13 +236,13 @@ def _make_network(name: str, weights: str | Path | None) -> tuple[_Timm, str]:
         return network, published_origin(entry, _hub_repository(entry.source))
     return network, entry.package if file is None else "random" if file == "random" else "file"
 
-
+# %% ../nbs/04_backbones.ipynb #0bce40f4
 def published_origin(entry: BackboneEntry, repository: str) -> str:
     """Where published weights came from, and whether a reference embedding can check them."""
     unchecked = entry.name in CATALOGUE and not entry.reference
     return f"{repository} (no reference embedding recorded yet)" if unchecked else repository
 
-
+# %% ../nbs/04_backbones.ipynb #1c82b1c0
 def weights_hash(network: nn.Module) -> str:
     """Short hash of the names and values of all weights."""
     state = network.state_dict().items()
@@ -268,7 +268,7 @@ def best_device(device: str) -> torch.device:
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
-
+# %% ../nbs/04_backbones.ipynb #51cdfd08
 def best_precision(
     precision: str, name: str, network: nn.Module, device: torch.device, fast: bool
 ) -> torch.dtype:
@@ -300,7 +300,7 @@ class BackbonePlan:
     grid: int = 0  # cells along a side of the last map, 0 for none
     middle: int | None = None  # stage or block whose map is appended
 
-
+# %% ../nbs/04_backbones.ipynb #2ba9c22a
 def _plan(
     name: str, network: nn.Module, device: str, precision: str, compile: bool, fast: bool,
     grid: int, middle: int | None,
@@ -335,7 +335,7 @@ def _channels(network: _Timm, name: str, middle: int | None) -> int:
         raise InputError(f"{name} has the stages or blocks 0 to {last}, middle is {middle}")
     return stages[middle]["num_chs"]
 
-
+# %% ../nbs/04_backbones.ipynb #6b42f495
 def _image_transform(entry: BackboneEntry, size: int, data: dict) -> FrameTransform:
     """The preprocessing of the paper, or the one that timm's data configuration asks for."""
     if entry.preprocessing == "paper":
@@ -343,7 +343,7 @@ def _image_transform(entry: BackboneEntry, size: int, data: dict) -> FrameTransf
     squash = data["crop_mode"] == "squash"
     return FrameTransform(size, int(size / data["crop_pct"]), data["interpolation"], squash)
 
-
+# %% ../nbs/04_backbones.ipynb #88a69712
 def _described(
     name: str, network: _Timm, origin: str, plan: BackbonePlan, transform: FrameTransform
 ) -> dict:
@@ -368,7 +368,7 @@ def _described(
         description |= {"middle": plan.middle, "middle_channels": channels}
     return description
 
-
+# %% ../nbs/04_backbones.ipynb #4b788cbf
 def _arranged(network: _Timm, plan: BackbonePlan, size: int) -> nn.Module:
     """The frozen network on its device, rearranged as planned, for frames `(N, 3, size, size)`."""
     if size != network.pretrained_cfg["input_size"][-1]:
@@ -414,6 +414,18 @@ class FrozenBackbone(nn.Module):
         x = x.float() if x.dtype == torch.uint8 else 255 * x.float()  # in [0, 255]
         return ((x - self.mean) / self.std).contiguous(memory_format=self.plan.layout)
 
+    def _check_shape(self, frames: Tensor) -> None:
+        """`InputError` unless these are frames `(B, T, 3, S, S)`."""
+        size = self.input_size
+        if frames.ndim != 5 or frames.shape[2:] != (3, size, size):
+            given = tuple(frames.shape)
+            raise InputError(f"expected frames (B, T, 3, {size}, {size}), got {given}")
+
+    def _autocast(self) -> torch.autocast:
+        """Autocast to the planned precision; off where the network itself is in mixed precision."""
+        enabled = self.precision != torch.float32 and not self.plan.mixed
+        return torch.autocast(self.device.type, self.precision, enabled=enabled)
+
 # %% ../nbs/04_backbones.ipynb #bf016dcb
 class Backbone(FrozenBackbone):
     """A frozen image model over clips: frames `(B, T, 3, S, S)` to features `(B, T, D)`."""
@@ -436,10 +448,7 @@ class Backbone(FrozenBackbone):
     @torch.no_grad()
     def forward(self, frames: Tensor) -> Tensor:
         """Frames `(B, T, 3, S, S)`, uint8 or float in [0, 1], to float32 features `(B, T, D)`."""
-        size = self.input_size
-        if frames.ndim != 5 or frames.shape[2:] != (3, size, size):
-            given = tuple(frames.shape)
-            raise InputError(f"expected frames (B, T, 3, {size}, {size}), got {given}")
+        self._check_shape(frames)
         parts = frames.flatten(0, 1).split(self.plan.chunk)  # of (B * T, 3, S, S)
         features = torch.cat([self._features(part) for part in parts])  # (B * T, D)
         return features.unflatten(0, frames.shape[:2])
@@ -465,11 +474,6 @@ class Backbone(FrozenBackbone):
                 self._normalise(frames), indices=depths, intermediates_only=True
             )
         return [feature.float().mean((-1, -2)) for feature in maps]
-
-    def _autocast(self) -> torch.autocast:
-        """Autocast to the planned precision; off where the network itself is in mixed precision."""
-        enabled = self.precision != torch.float32 and not self.plan.mixed
-        return torch.autocast(self.device.type, self.precision, enabled=enabled)
 
 # %% ../nbs/04_backbones.ipynb #394ec94a
 def create_backbone(
@@ -518,7 +522,7 @@ def create_backbone(
         check_reference(backbone, _entry(name))
     return backbone
 
-
+# %% ../nbs/04_backbones.ipynb #906cd477
 def check_reference(backbone: FrozenBackbone, entry: BackboneEntry) -> None:
     """`WeightsError` where published weights do not give the recorded reference embedding."""
     on_gpu = backbone.plan.compiled and backbone.device.type != "cpu"
@@ -528,7 +532,7 @@ def check_reference(backbone: FrozenBackbone, entry: BackboneEntry) -> None:
     if fault := reference_fault(found, entry.reference):
         raise WeightsError(f"{entry.name}: {fault}")
 
-
+# %% ../nbs/04_backbones.ipynb #b7b6ea3d
 def _is_video(name: str) -> bool:
     """Whether a name is of a video encoder: by its row, a folder, or a hub id."""
     entry = find_entry(name)
@@ -536,7 +540,7 @@ def _is_video(name: str) -> bool:
         return entry.kind == "video"
     return Path(name).is_dir() or ("/" in name and not name.startswith("timm/"))
 
-
+# %% ../nbs/04_backbones.ipynb #97703051
 def _recreate(description: dict, weights: str | Path | None, *options: Any) -> FrozenBackbone:
     """The backbone that a description describes; `WeightsError` if its weights are others."""
     name = description.get("name")

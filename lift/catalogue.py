@@ -50,7 +50,7 @@ def _lite(number: int, parameters: int, *reference: float) -> BackboneEntry:
         preprocessing="paper", reference=reference,
     )  # fmt: skip
 
-
+# %% ../nbs/04_catalogue.ipynb #1500fc7b
 def _image(
     name: str, source: str, dim: int, parameters: int, size: int, pooling: str,
     licence: str = "apache-2.0", **more: Any,
@@ -59,14 +59,14 @@ def _image(
     common = (name, "image", "timm", source, dim, parameters, size, (pooling,), licence)
     return BackboneEntry(*common, **more)
 
-
+# %% ../nbs/04_catalogue.ipynb #52ac0d23
 def _dinov2(name: str, size: str, dim: int, parameters: int) -> BackboneEntry:
     """A DINOv2, with registers where the name says so."""
     registers = "_reg4" if name.endswith("_reg") else ""
     source = f"vit_{size}_patch14{registers}_dinov2.lvd142m"
     return _image(name, source, dim, parameters, 224, "class", preprocessing="paper")
 
-
+# %% ../nbs/04_catalogue.ipynb #2f4718b1
 _GATED = "facebook's own copy is gated: requests are read by people, some are refused"
 
 
@@ -82,6 +82,8 @@ _LITE = [
     _lite(1, 4_135_680, 0.1339, 0.1323, 0.1256, 0.1307, 0.09279, 0.123, 0.1326, 0.1074),
     _lite(2, 4_811_072, 0.1816, 0.1425, 0.1427, 0.1482, 0.1386, 0.1264, 0.09359, 0.1431),
 ]
+
+# %% ../nbs/04_catalogue.ipynb #46b9bf43
 _DINO = [
     _dinov2("dinov2_vits14_reg", "small", 384, 22_057_344),
     _dinov2("dinov2_vitb14_reg", "base", 768, 86_582_016),
@@ -152,14 +154,14 @@ def _video(
         frames=frames, tubelet=tubelet, family=family, architecture=architecture or {}, **more,
     )  # fmt: skip
 
-
+# %% ../nbs/04_catalogue.ipynb #48988a6a
 def _transformer(dim: int, depth: int, heads: int, wide: float | None = None, **more: int) -> dict:
     """The fields of a configuration for a vision transformer of a size."""
     width = {"mlp_ratio": wide} if wide else {"intermediate_size": 4 * dim}
     sizes = {"hidden_size": dim, "num_hidden_layers": depth, "num_attention_heads": heads}
     return sizes | width | more
 
-
+# %% ../nbs/04_catalogue.ipynb #31ab3210
 _HUGE = _transformer(1280, 32, 16, 4.0)
 _GIANT = _transformer(1408, 40, 22, 48 / 11)
 _LARGE_PRISM = {
@@ -178,6 +180,8 @@ _JEPA = [
     _video("vjepa2_giant_384", "facebook/vjepa2-vitg-fpc64-384", 1408, 1_012_173_952,
            64, 384, 2, "vjepa2", _GIANT | {"crop_size": 384}, licence="apache-2.0"),
 ]  # fmt: skip
+
+# %% ../nbs/04_catalogue.ipynb #90d47e89
 _TRANSFORMERS = [
     _video("videomae_small", "MCG-NJU/videomae-small-finetuned-kinetics", 384, 21_879_168,
            16, 224, 2, "videomae", _transformer(384, 12, 6)),
@@ -215,7 +219,7 @@ def _newer(
         _TIME, "", gate, 64, 2, "vjepa2_1", shape | {"mlp_ratio": wide},
     )  # fmt: skip
 
-
+# %% ../nbs/04_catalogue.ipynb #8e7e2b97
 _NEWER = [
     _newer("base", "vitb_dist_vitG_384", 768, 12, 12, 86_237_184, "open"),
     _newer("large", "vitl_dist_vitG_384", 1024, 24, 16, 303_886_336),
@@ -235,7 +239,7 @@ def _intern(
         frames=frames, tubelet=1, family="internvideo", architecture=shape,
     )  # fmt: skip
 
-
+# %% ../nbs/04_catalogue.ipynb #3f1dc18c
 _DISTILLED = "OpenGVLab/InternVideo2_distillation_models/resolve/main/stage1"
 _NEXT = {"classes": 4, "normed": True}
 _INTERN = [
@@ -270,7 +274,7 @@ CATALOGUE: dict[str, BackboneEntry] = {
     for entry in [*_LITE, *_DINO, *_CAPTIONED, *_JEPA, *_NEWER, *_INTERN, *_TRANSFORMERS, *_WITHOUT]
 }
 
-
+# %% ../nbs/04_catalogue.ipynb #df9a986e
 def find_entry(name: str) -> BackboneEntry | None:
     """The row of a name; of a hub id or a transformers source too. None if there is none.
 
@@ -283,7 +287,7 @@ def find_entry(name: str) -> BackboneEntry | None:
         raise InputError(f"{name}: {entry.note}; {advice}")
     return entry
 
-
+# %% ../nbs/04_catalogue.ipynb #7a205f2b
 _FACTS = ("name", "kind", "dim", "parameters", "frames", "input_size", "tubelet")
 
 
@@ -308,7 +312,7 @@ def cached_weights(repository: str) -> Path | None:
     found = (try_to_load_from_cache(repository, file) for file in (*HUB_FILES, *_SHARDED))
     return next((Path(path) for path in found if isinstance(path, str)), None)
 
-
+# %% ../nbs/04_catalogue.ipynb #748f8486
 def hub_repository(entry: BackboneEntry) -> str:
     """The repository on the hub that holds the weights of a row."""
     if entry.loader != "timm":
@@ -327,7 +331,7 @@ def _origin(entry: BackboneEntry) -> tuple[bool, str]:
     repository = hub_repository(entry)
     return cached_weights(repository) is not None, f"hf download {repository}"
 
-
+# %% ../nbs/04_catalogue.ipynb #8035025b
 def list_backbones() -> pd.DataFrame:
     """The catalogue, with whether the weights are on this machine and how to get them."""
     table = catalogue_table().drop(columns=["loader", "source"])

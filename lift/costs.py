@@ -34,7 +34,7 @@ def _eager(backbone: FrozenBackbone) -> FrozenBackbone:
     grid, middle = backbone.plan.grid, backbone.plan.middle
     return create_backbone(backbone.name, "random", device="cpu", grid=grid, middle=middle)
 
-
+# %% ../nbs/04_costs.ipynb #8eeb0bb4
 def clip_cost(backbone: FrozenBackbone, frames: int | None = None) -> dict[str, float]:
     """Parameters, frames, GFLOPs and stored bytes of one clip.
 
@@ -63,7 +63,7 @@ def _without_numbers(entry: BackboneEntry) -> nn.Module:
 
         return empty_network(entry)
 
-
+# %% ../nbs/04_costs.ipynb #43994356
 def architecture_cost(name: str, frames: int | None = None) -> dict[str, float]:
     """`clip_cost` of a named backbone from its architecture alone, features per time step.
 
@@ -95,7 +95,7 @@ def _seconds(backbone: FrozenBackbone, frames: int, clips: int) -> float:
     backbone(batch).cpu()  # the copy waits for a GPU
     return time.perf_counter() - started
 
-
+# %% ../nbs/04_costs.ipynb #5a627f90
 def cost_table(
     backbones: Mapping[str, FrozenBackbone], frames: int | None = None, clips: int = 4,
     rounds: int = 3,

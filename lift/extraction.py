@@ -56,7 +56,7 @@ class Mended(NamedTuple):
 
 Result = tuple[str, np.ndarray | Mended | str]
 
-
+# %% ../nbs/06_extraction.ipynb #9c66a5ec
 class _LastVideo:
     """The last opened video, kept open for the next item of the same file; close it at the end."""
 
@@ -107,7 +107,7 @@ def _decode_clip(
     except Exception as error:  # a decoder or a transform may raise anything
         return _cause(path, error)
 
-
+# %% ../nbs/06_extraction.ipynb #fd82c689
 def _decode_item(
     item: WorkItem, transform: Callable, frames: int, last: _LastVideo
 ) -> Iterator[Result]:
@@ -128,15 +128,12 @@ def decode_item(
     with closing(_LastVideo(size, on_damage)) as last:
         return list(_decode_item(item, transform, frames, last))
 
-# %% ../nbs/06_extraction.ipynb #fb4b0814
-_COLUMNS = ("clip_id", "path", "start", "end")
-
-
+# %% ../nbs/06_extraction.ipynb #c95dfb23
 def as_text(path: str | Path) -> str:
     """A path as UTF-8 text: bytes of a file name that are not UTF-8 become `\\xe9`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
-
+# %% ../nbs/06_extraction.ipynb #b7ad14f2
 def _seconds(column: pd.Series) -> pd.Series:
     """The column as floats; `ValueError` if it holds anything else."""
     try:
@@ -144,6 +141,9 @@ def _seconds(column: pd.Series) -> pd.Series:
     except (TypeError, ValueError) as error:
         cause = f"column {column.name} of the clip table holds no seconds: {error}"
         raise InputError(cause) from error
+
+# %% ../nbs/06_extraction.ipynb #fb4b0814
+_COLUMNS = ("clip_id", "path", "start", "end")
 
 
 def _refuse(column: str, wrong: list, what: str) -> None:
@@ -186,7 +186,7 @@ def _by_start(row: tuple[str, str, float, float]) -> tuple[str, float, str]:
     path, clip_id, start, _ = row
     return path, math.inf if math.isnan(start) else start, clip_id
 
-
+# %% ../nbs/06_extraction.ipynb #5717a253
 def work_items(clips: pd.DataFrame, video_root: str | Path | None = None) -> list[WorkItem]:
     """The clips by file, at most `CLIPS_PER_ITEM` per item; relative paths are below the root."""
     items = []
@@ -207,7 +207,7 @@ class _Decoder:
     def __call__(self, path: str, clips: tuple[tuple[str, float, float], ...]) -> Iterator[Result]:
         return _decode_item(WorkItem(path, clips), self.transform, self.frames, self.last)
 
-
+# %% ../nbs/06_extraction.ipynb #62b40eb9
 def _one_thread() -> None:
     """Prepare a fork, which has none of its parent's threads and would wait for them."""
     torch.set_num_threads(1)
@@ -219,7 +219,7 @@ def _named(item: WorkItem, clip: tuple[str, float, float], result: Result | Lost
         return clip[0], f"{item.path}: the process that decoded it {result.cause}"
     return result
 
-
+# %% ../nbs/06_extraction.ipynb #f28d3b87
 def decode_items(
     items: list[WorkItem],
     transform: Callable,
@@ -252,7 +252,7 @@ def _file_source(path: str, hashed: bool) -> ClipSource:
     except OSError:
         return ClipSource()
 
-
+# %% ../nbs/06_extraction.ipynb #ca01f586
 def _or_none(seconds: float) -> float | None:
     """The seconds; None for NaN."""
     return None if math.isnan(seconds) else seconds
@@ -270,6 +270,16 @@ def _sources(
         clip_id: files[path]._replace(path=as_text(path), start=_or_none(start), end=_or_none(end))
         for path, clip_id, start, end in _ranges(clips)
     }
+
+# %% ../nbs/06_extraction.ipynb #b6522321
+def _in_words(seconds: float | None) -> str:
+    """Seconds as text."""
+    return "empty" if seconds is None else f"{seconds:g} s"
+
+
+def _date(nanoseconds: int) -> str:
+    """A modification time as text."""
+    return datetime.fromtimestamp(nanoseconds / 1e9).isoformat(" ", "milliseconds")
 
 # %% ../nbs/06_extraction.ipynb #exb00003
 def _difference(before: ClipSource, now: ClipSource) -> str | None:
@@ -289,7 +299,7 @@ def _difference(before: ClipSource, now: ClipSource) -> str | None:
         return f"the file {now.path} is of {_date(now.modified)}, was of {_date(before.modified)}"
     return None
 
-
+# %% ../nbs/06_extraction.ipynb #b445872c
 def _unknown(before: ClipSource | None, now: ClipSource, verify: str) -> str | None:
     """Why nobody knows whether a clip is the same as before; None where it is known."""
     if before is None:
@@ -301,16 +311,6 @@ def _unknown(before: ClipSource | None, now: ClipSource, verify: str) -> str | N
         return f"the store holds no hash of its file; from now on it does. {same}"
     return None
 
-
-def _in_words(seconds: float | None) -> str:
-    """Seconds as text."""
-    return "empty" if seconds is None else f"{seconds:g} s"
-
-
-def _date(nanoseconds: int) -> str:
-    """A modification time as text."""
-    return datetime.fromtimestamp(nanoseconds / 1e9).isoformat(" ", "milliseconds")
-
 # %% ../nbs/06_extraction.ipynb #ext00003
 class _Check(NamedTuple):
     """The clips of a table, compared with those of the store."""
@@ -319,6 +319,11 @@ class _Check(NamedTuple):
     changed: dict[str, str]  # stored clips of another range or file, with the difference
     unchecked: dict[str, str]  # stored clips that may have changed, with the reason
     learned: dict[str, ClipSource]  # unchanged clips of which the store knew less
+
+# %% ../nbs/06_extraction.ipynb #1ed2e695
+def _only_touched(before: ClipSource, now: ClipSource) -> bool:
+    """Whether a file has another modification time and the same size."""
+    return before.size == now.size and before.modified != now.modified
 
 
 def _check_stored(
@@ -344,18 +349,13 @@ def _check_stored(
             check.learned[clip_id] = now._replace(replaced=old.replaced)
     return check
 
-
-def _only_touched(before: ClipSource, now: ClipSource) -> bool:
-    """Whether a file has another modification time and the same size."""
-    return before.size == now.size and before.modified != now.modified
-
 # %% ../nbs/06_extraction.ipynb #80b4b716
 def _listed(reasons: dict[str, str], where: str = "with --json") -> list[str]:
     """At most ten clips with their reason, one per line, and how many more there are."""
     lines = [f"  {clip_id}: {reason}" for clip_id, reason in list(reasons.items())[:10]]
     return [*lines, f"  and {len(reasons) - 10} more, {where}"] if len(reasons) > 10 else lines
 
-
+# %% ../nbs/06_extraction.ipynb #fe7a5933
 @dataclass
 class ExtractionReport:
     """What a call of `extract` did."""
@@ -491,7 +491,7 @@ def _check_arguments(verify: str, timeout: float, **numbers: int | None) -> None
     if not timeout > 0:
         raise InputError(f"timeout is above 0 seconds, got {timeout}")
 
-
+# %% ../nbs/06_extraction.ipynb #f3047c60
 def _engine(name: str) -> tuple[type[Writer], Callable]:
     """The writer and the decoder of an engine; `ValueError` for another name."""
     if name == "local":
@@ -503,7 +503,7 @@ def _engine(name: str) -> tuple[type[Writer], Callable]:
     require_ray()
     return RayWriter, decode_on_ray
 
-
+# %% ../nbs/06_extraction.ipynb #199f7905
 def _open_store(
     store: FeatureStore | str | Path, backbone: FrozenBackbone, frames: int, size: int | None
 ) -> FeatureStore:
@@ -564,7 +564,7 @@ def extract(
     mended = {clip_id: n for clip_id, n in store.damaged.items() if clip_id in check.sources}
     return ExtractionReport(*counts, check.changed, check.unchecked, mended)
 
-
+# %% ../nbs/06_extraction.ipynb #251ecd46
 def _write(
     stream: Generator[list[Result], None, None], writer: Writer, clips: int, progress: bool
 ) -> None:

@@ -26,7 +26,7 @@ def fixed_clip(frames: int, size: int) -> Tensor:
     mixed = (1 - share) * noise + share * ramp
     return torch.from_numpy(mixed.round().astype(np.uint8))[None]
 
-
+# %% ../nbs/04_fingerprint.ipynb #34dd15fb
 @torch.no_grad()
 def reference_embedding(backbone: "FrozenBackbone", dim: int | None = None) -> list[float]:
     """Eight numbers: means of quarters of the first and of the last feature of the fixed clip.

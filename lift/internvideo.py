@@ -75,7 +75,7 @@ class InternEncoder(nn.Module):
             x = block(x)
         return x[:, self.classes.shape[1] :]
 
-
+# %% ../nbs/04_internvideo.ipynb #d306943a
 def _patches(frames: Tensor) -> Tensor:
     """Clips `(B, T, 3, S, S)` as patches `(B, N, 14 * 14 * 3)`, colours last."""
     cut = frames.unflatten(-1, (-1, PATCH)).unflatten(-3, (-1, PATCH))  # (B, T, 3, h, p, w, q)
@@ -100,7 +100,7 @@ _RENAMED = {
 # for a teacher's features, in training
 _LEFT_OUT = ("clip_projector.", "clip_pos_embed", "clip_decoder.", "final_clip_decoder.")
 
-
+# %% ../nbs/04_internvideo.ipynb #827e28d5
 def official_name(name: str) -> str | None:
     """Our name of a tensor in the authors' files; None for what only training reads."""
     name = name.removeprefix("model.").replace(".lr_scale", ".gamma")
@@ -110,7 +110,7 @@ def official_name(name: str) -> str | None:
         name = name.replace(theirs, ours)
     return name
 
-
+# %% ../nbs/04_internvideo.ipynb #d86bb60b
 def from_official(checkpoint: dict, encoder: InternEncoder, origin: str) -> None:
     """Load the authors' weights; `InputError` for missing, unexpected or misshapen tensors."""
     state = next((checkpoint[key] for key in ("model", "module") if key in checkpoint), checkpoint)

@@ -29,7 +29,7 @@ def require_ray() -> Any:
         raise MissingExtraError('the engine ray needs Ray: pip install "lift[ray]"') from error
     return ray
 
-
+# %% ../nbs/06_ray_engine.ipynb #b491b37d
 def _connect(workers: int) -> Any:
     """Ray, connected to the cluster of `RAY_ADDRESS`, or started here with `workers` CPUs."""
     ray = require_ray()
@@ -39,7 +39,7 @@ def _connect(workers: int) -> Any:
         ray.init(**({} if os.environ.get("RAY_ADDRESS") else here), **quiet)
     return ray
 
-
+# %% ../nbs/06_ray_engine.ipynb #1d40869d
 def _get(reference: Any) -> Any:
     """A result of Ray; `LiftError` where its process died again and again."""
     ray = require_ray()
@@ -61,7 +61,7 @@ def _bundles(items: list[WorkItem]) -> Iterator[list[WorkItem]]:
     if bundle:
         yield bundle
 
-
+# %% ../nbs/06_ray_engine.ipynb #918726d9
 def _split(result: np.ndarray | Mended | str) -> tuple[str | int, np.ndarray | None]:
     """The cause of a failure, or how many frames were replaced; and the frames."""
     if isinstance(result, str):
@@ -92,7 +92,7 @@ def _results(references: list) -> Iterator[list[Result]]:
     for clips in _get(references[0]):
         yield [(clip_id, _result(state, next(frames))) for clip_id, state in clips]
 
-
+# %% ../nbs/06_ray_engine.ipynb #c5233633
 def decode_on_ray(
     items: list[WorkItem], transform: Callable, frames: int, size: int | None = None,
     workers: int = 2, timeout: float = 300.0, on_damage: str = "error",

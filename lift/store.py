@@ -35,7 +35,7 @@ class StoreError(LiftError, ValueError):
 class StoreMismatchError(StoreError):
     """The store holds features of another backbone, other weights or other frames."""
 
-
+# %% ../nbs/05_store.ipynb #212563d7
 def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """`write_whole`; `StoreError` where the disk refuses."""
     try:
@@ -44,7 +44,7 @@ def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         cause = f"could not be written ({error}); what was stored before is intact"
         raise StoreError(f"{path}: {cause}") from error
 
-
+# %% ../nbs/05_store.ipynb #91d28432
 def _read_json(path: Path) -> dict:
     """The object in a JSON file."""
     try:
@@ -103,6 +103,11 @@ _PART = pa.schema(
     + list(zip(ClipSource._fields, _SOURCE_TYPES, strict=True))
 )
 
+# %% ../nbs/05_store.ipynb #16d1cae6
+def _made_of(columns: Iterable[list]) -> list[ClipSource | None]:
+    """Sources from their columns; None where nothing was recorded."""
+    return [source if source.path else None for source in map(ClipSource, *columns)]
+
 
 def _read_part(path: Path) -> list[_Entry]:
     """The rows of an index part; parts of older versions say nothing of the source."""
@@ -113,18 +118,17 @@ def _read_part(path: Path) -> list[_Entry]:
                 raise pa.ArrowInvalid(f"{rows} rows in {size} bytes: no writer of stores made it")
             there = [name for name in _PART.names if name in file.schema_arrow.names]
             columns = file.read(there, use_threads=False).to_pydict()
-        rows = list(zip(*(columns[name] for name in ("clip_id", "shard", "row")), strict=True))
-        sources: list[ClipSource | None] = [None] * len(rows)
+        places = [columns[name] for name in ("clip_id", "shard", "row")]
+        sources: list[ClipSource | None] = [None] * rows
         if "path" in columns:
-            columns.setdefault("replaced", [0] * len(rows))
-            made_of = map(ClipSource, *(columns[name] for name in ClipSource._fields))
-            sources = [source if source.path else None for source in made_of]
-        return [_Entry(i, s, r, made) for (i, s, r), made in zip(rows, sources, strict=True)]
+            columns.setdefault("replaced", [0] * rows)
+            sources = _made_of(columns[name] for name in ClipSource._fields)
+        return list(map(_Entry, *places, sources))
     except (pa.ArrowException, KeyError, OSError) as error:
         remedy = "delete it and extract again: its clips will be redone"
         raise StoreError(f"{path}: not readable ({error}); {remedy}") from error
 
-
+# %% ../nbs/05_store.ipynb #2fce68b4
 _PLACED = ("clip_id", "shard", "row", "part")
 _SUMMARY = _PART.append(pa.field("part", pa.string()))  # the last part that names the clip
 
@@ -138,7 +142,7 @@ def _read_summary(path: Path) -> tuple[pa.Table, set[str], dict[str, str]] | Non
     except (pa.ArrowException, KeyError, OSError, TypeError, ValueError):
         return None  # it only saves time: the parts hold all that it does
 
-
+# %% ../nbs/05_store.ipynb #b917ace3
 def _read_rows(path: Path, rows: list[int]) -> Tensor:
     """Rows `(n, T, D)` float16 of a shard, which is a memory map: only these are touched."""
     try:
@@ -151,7 +155,7 @@ def _read_rows(path: Path, rows: list[int]) -> Tensor:
 # %% ../nbs/05_store.ipynb #9e7f20d9
 _SUMMARY_NAME = "summary"
 
-
+# %% ../nbs/05_store.ipynb #c5796556
 class _Index:
     """Which clip is where in the store `path`: its index parts, read and written."""
 
@@ -222,8 +226,7 @@ class _Index:
     def _read_sources(self) -> None:
         """Read what the summary says of sources; later parts have said more."""
         if self._summary is not None:
-            columns = self._summary.select(ClipSource._fields).to_pydict().values()
-            made_of = (x if x.path else None for x in map(ClipSource, *columns))
+            made_of = _made_of(self._summary.select(ClipSource._fields).to_pydict().values())
             known = dict(zip(self._summary["clip_id"].to_pylist(), made_of, strict=True))
             self._sources, self._summary = known | self._sources, None
 
@@ -248,6 +251,7 @@ class _Index:
     @property
     def damaged(self) -> dict[str, int]:
         """Clips with frames that stand for damaged ones, and how many, in the order of the ids."""
+        self._read_sources()
         counts = ((i, s.replaced) for i in self.ids if (s := self._sources[i]) is not None)
         return {clip_id: count for clip_id, count in counts if count}
 
@@ -395,7 +399,7 @@ def _check_ids(ids: list[str], known: Container[str], path: Path) -> None:
     if again:
         raise StoreError(f"{path}: stored already or given twice: {', '.join(again[:5])}")
 
-
+# %% ../nbs/05_store.ipynb #470aeda9
 def _to_half(ids: list[str], features: Tensor) -> Tensor:
     """Features `(N, T, D)` as float16; `StoreError` names clips that do not fit."""
     half = features.detach().to("cpu", torch.float16).contiguous()  # (N, T, D)

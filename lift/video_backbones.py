@@ -56,7 +56,7 @@ class _Family:
     patch_major: bool = False  # all time steps of a place follow each other
     options: dict = field(default_factory=dict)
 
-
+# %% ../nbs/04_video_backbones.ipynb #17d64e38
 _FAMILIES = {
     "vjepa2": _Family(
         "VJEPA2Model", "VJEPA2VideoProcessor", "pixel_values_videos",
@@ -120,7 +120,7 @@ class ClipFormat:
     classes: bool = False
     patch_major: bool = False
 
-
+# %% ../nbs/04_video_backbones.ipynb #7d4c84d4
 def _side(value: int | list[int], name: str, origin: str) -> int:
     """The side of a square; `WeightsError` for anything else."""
     sides = set([value] if isinstance(value, int) else value)
@@ -128,7 +128,7 @@ def _side(value: int | list[int], name: str, origin: str) -> int:
         raise WeightsError(f"{origin}: {name} is {value}; only square frames and patches are read")
     return sides.pop()
 
-
+# %% ../nbs/04_video_backbones.ipynb #7424cdc8
 def _clip_format(config: Any, family: _Family, origin: str) -> ClipFormat:
     """The format that a configuration of transformers asks for."""
     if getattr(config, "attention_type", "") == "space_only":
@@ -160,7 +160,7 @@ class _Preprocessing:
                   for name in ("mean", "std")}  # fmt: skip
         return self.transform.described | scaled
 
-
+# %% ../nbs/04_video_backbones.ipynb #18f6fc37
 _INTERPOLATION = {2: "bilinear", 3: "bicubic"}  # as PIL numbers them
 
 
@@ -222,7 +222,7 @@ def _read_type(folder: Path) -> str:
         raise WeightsError(f"{folder}: model_type {kind!r} is no video encoder ({known}); {advice}")
     return kind
 
-
+# %% ../nbs/04_video_backbones.ipynb #e781351f
 def _refuse(report: dict, family: _Family, origin: str) -> None:
     """`WeightsError` for tensors that are missing, left over or of another shape."""
     missing = sorted(n for n in report["missing_keys"] if n.split(".")[0] not in family.heads)
@@ -257,7 +257,7 @@ def _read_model(folder: Path, family: _Family) -> nn.Module:
     _refuse(report, family, str(folder))
     return model
 
-
+# %% ../nbs/04_video_backbones.ipynb #df8f2160
 class _Tokens(nn.Module):
     """An encoder of transformers: normalised frames `(B, T, 3, S, S)` to tokens `(B, N, D)`."""
 
@@ -281,7 +281,7 @@ def _complete(folder: Path) -> bool:
             return all((folder / part).is_file() for part in parts)
     return False
 
-
+# %% ../nbs/04_video_backbones.ipynb #1f1bf988
 def _hub_folder(name: str, repository: str) -> Path:
     """The folder of a hub repository, cached or downloaded; `WeightsError` if that fails."""
     from huggingface_hub import snapshot_download, try_to_load_from_cache
@@ -313,7 +313,7 @@ class _Loaded:
     preprocessing: _Preprocessing
     origin: str
 
-
+# %% ../nbs/04_video_backbones.ipynb #f5b24cf7
 def _load_folder(folder: Path, origin: str) -> _Loaded:
     """The encoder in a folder of the format of transformers."""
     family = _FAMILIES[_read_type(folder)]
@@ -322,7 +322,7 @@ def _load_folder(folder: Path, origin: str) -> _Loaded:
     ready = _preprocessing(_processor(folder, family, form.size), form.size, str(folder))
     return _Loaded(_Tokens(model, family), form, ready, origin)
 
-
+# %% ../nbs/04_video_backbones.ipynb #7dd4e449
 def _new_model(entry: BackboneEntry) -> nn.Module:
     """The model of transformers of a row, with new weights."""
     family = _FAMILIES[entry.family]
@@ -331,14 +331,14 @@ def _new_model(entry: BackboneEntry) -> nn.Module:
         fields = {family.frames: entry.frames} | entry.architecture
         return kind(kind.config_class(**fields), **family.options)
 
-
+# %% ../nbs/04_video_backbones.ipynb #9533e2b9
 def empty_network(entry: BackboneEntry) -> nn.Module:
     """The network of a row, for use under `torch.device("meta")`, where it takes no memory."""
     if entry.loader == "file":
         return _own_network(entry)
     return _Tokens(_new_model(entry), _FAMILIES[entry.family])
 
-
+# %% ../nbs/04_video_backbones.ipynb #e088c72a
 def _load_random(entry: BackboneEntry) -> _Loaded:
     """The encoder of a row with random weights, for tests."""
     family = _FAMILIES[entry.family]
@@ -358,7 +358,7 @@ def _own_network(entry: BackboneEntry) -> nn.Module:
     kind = vjepa.JEPAEncoder if entry.family == "vjepa2_1" else internvideo.InternEncoder
     return kind(**entry.architecture)
 
-
+# %% ../nbs/04_video_backbones.ipynb #b05a1903
 def _own_format(entry: BackboneEntry) -> tuple[ClipFormat, FrameTransform]:
     """What the encoder of a row takes, and how its frames are prepared."""
     size, newer = entry.input_size, entry.family == "vjepa2_1"
@@ -397,7 +397,7 @@ def _check_row(loaded: _Loaded, entry: BackboneEntry, weights: object) -> None:
         advice = "name the folder itself instead, or take the weights of this row"
         raise WeightsError(f"{entry.name}: {origin} is of another size ({said}); {advice}")
 
-
+# %% ../nbs/04_video_backbones.ipynb #24e064f5
 def _load(name: str, entry: BackboneEntry | None, weights: str | Path | None) -> _Loaded:
     """The encoder of a row, a hub id or a folder."""
     if entry is not None and entry.loader == "file":
@@ -439,7 +439,7 @@ def _chosen_frames(name: str, form: ClipFormat, frames: int | None) -> int:
         raise InputError(f"{name}: {frames} frames are {cause}; {near}")
     return frames
 
-
+# %% ../nbs/04_video_backbones.ipynb #e278bc70
 def _check_pooling(name: str, form: ClipFormat, pooling: str) -> None:
     """`InputError` for a pooling that an encoder does not have."""
     there = [one for one in _POOLINGS if one != "class" or form.classes]
@@ -491,10 +491,7 @@ class VideoBackbone(FrozenBackbone):
     @torch.no_grad()
     def forward(self, frames: Tensor) -> Tensor:
         """Clips `(B, T, 3, S, S)`, uint8 or float in [0, 1], to float32 `(B, T', D)`."""
-        size = self.input_size
-        if frames.ndim != 5 or frames.shape[2:] != (3, size, size):
-            given = tuple(frames.shape)
-            raise InputError(f"expected clips (B, T, 3, {size}, {size}), got {given}")
+        self._check_shape(frames)
         frames = self._padded(frames)
         return torch.cat([self._features(part) for part in frames.split(self.plan.chunk)])
 
@@ -511,8 +508,7 @@ class VideoBackbone(FrozenBackbone):
 
     def _features(self, frames: Tensor) -> Tensor:
         """Features of one pass."""
-        enabled = self.precision != torch.float32
-        with torch.autocast(self.device.type, self.precision, enabled=enabled):
+        with self._autocast():
             tokens = self.network(self._normalise(frames)).float()  # (B, [1 +] N, D)
         if self.pooling == "class":
             return tokens[:, :1]

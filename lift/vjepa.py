@@ -23,7 +23,7 @@ def grid_positions(steps: int, side: int) -> Tensor:
     cell = torch.linspace(0, TRAINED_GRID - 1, side)
     return torch.stack(torch.meshgrid(time, cell, cell, indexing="ij")).flatten(1)  # (3, N)
 
-
+# %% ../nbs/04_vjepa.ipynb #41a992b1
 def rotate(x: Tensor, positions: Tensor) -> Tensor:
     """Turn pairs of coordinates of `(..., N, d)` by angles that grow with `positions` `(N,)`."""
     pairs = torch.arange(x.shape[-1] // 2, device=x.device)  # (d / 2,)
@@ -58,7 +58,7 @@ class _Attention(nn.Module):
         turned = [rotate(part, axis) for part, axis in zip(parts[:3], positions, strict=True)]
         return torch.cat([*turned, parts[3]], dim=-1)
 
-
+# %% ../nbs/04_vjepa.ipynb #ffb0aaad
 class _Block(nn.Module):
     """Attention and a two-layer network, each after a norm and around a skip."""
 
@@ -142,7 +142,7 @@ def load_strictly(network: nn.Module, named: dict[str, Tensor], origin: str) -> 
         )
     network.load_state_dict(named)
 
-
+# %% ../nbs/04_vjepa.ipynb #ed86913d
 def from_official(checkpoint: dict, encoder: JEPAEncoder, origin: str) -> None:
     """Load the authors' checkpoint; `InputError` for missing, unexpected or misshapen tensors."""
     state = next((checkpoint[key] for key in _ENCODERS if key in checkpoint), checkpoint)

@@ -35,7 +35,7 @@ def _send_all(outbox: queue.Queue, pipe: Connection) -> None:
     except OSError:
         os._exit(1)
 
-
+# %% ../nbs/06_workers.ipynb #e6dcf44a
 def _serve(
     work: Work, prepare: Callable[[], None], pipe: Connection, strangers: Sequence[Connection]
 ) -> None:
@@ -61,7 +61,7 @@ class Lost:
 
     cause: str  # completes "the process that ..."
 
-
+# %% ../nbs/06_workers.ipynb #fea9bf3b
 class _Task(NamedTuple):
     """Parts of the job number `place`, from its part `first` on."""
 
@@ -198,7 +198,7 @@ class _Pool:
 def _nothing() -> None:
     """Prepare nothing."""
 
-
+# %% ../nbs/06_workers.ipynb #269c2593
 def run_jobs(
     work: Work,  # gives one result per part and raises nothing
     jobs: Sequence[Job],

@@ -314,6 +314,13 @@ def test_a_summary_holds_what_the_parts_hold(many, monkeypatch):
     assert summed.source("clip-0005").size == 7 and len(summed) == 37
 
 
+def test_damaged_clips_are_known_to_a_reader_of_the_summary(many):
+    many.append(["clip-0100"], features_of(["clip-0100"]), [ClipSource("a.mp4", replaced=3)])
+    for name in map("clip-02{:02d}".format, range(16)):  # so many parts make a new summary
+        many.append([name], features_of([name]))
+    assert FeatureStore.open(many.path).damaged == {"clip-0100": 3}
+
+
 def test_a_damaged_summary_costs_time_alone(many):
     path = many.path / "index" / "summary"
     before = FeatureStore.open(many.path)

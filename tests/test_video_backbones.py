@@ -528,7 +528,7 @@ def test_a_clip_shorter_than_a_tubelet_is_padded_loudly(folders):
 
 def test_other_frames_are_refused(folders):
     backbone = create_backbone(str(folders["vjepa2"]), **CPU)
-    with pytest.raises(InputError, match=r"expected clips \(B, T, 3, 32, 32\)"):
+    with pytest.raises(InputError, match=r"expected frames \(B, T, 3, 32, 32\)"):
         backbone(torch.zeros(8, 3, 32, 32))
 
 
