@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 from safetensors import SafetensorError
@@ -49,7 +50,8 @@ class FrameTransform:
     squash: bool = False  # both sides to `resize`, whatever the shape
     floor: bool = False  # half a pixel of the crop goes up and left, as in transformers
 
-    def __call__(self, frames: Tensor) -> Tensor:
+    def __call__(self, frames: Tensor | np.ndarray) -> Tensor:
+        frames = torch.as_tensor(frames)
         if frames.dtype != torch.uint8 or frames.ndim < 4 or frames.shape[-1] != 3:
             given = f"{frames.dtype} {tuple(frames.shape)}"
             raise InputError(f"expected uint8 frames (..., H, W, 3), got {given}")

@@ -273,6 +273,7 @@ def test_transform_takes_any_leading_axes_and_survives_a_worker(pan):
     transform = pickle.loads(pickle.dumps(FrameTransform(224, 256)))
     assert transform(pan).shape == (2, 4, 3, 224, 224) and transform(pan).dtype == torch.uint8
     assert torch.equal(transform(pan)[1], transform(pan[1]))
+    assert torch.equal(transform(pan.numpy()), transform(pan)), "as read_clip gives them"
 
 
 @pytest.mark.parametrize(
