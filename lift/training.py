@@ -423,14 +423,14 @@ def _run(
     if not last.exists():
         shutil.rmtree(out / "log", ignore_errors=True)  # of a run that never got to a checkpoint
     training, trainer = module.training_config, _trainer(module.training_config, out, progress)
-    loaders = _loaders(store, train, validation, training, trainer)
+    loader, held_loader = _loaders(store, train, validation, training, trainer)
     with warnings.catch_warnings():
         # one read of the store is a whole batch
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # inside Lightning
         warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # resuming is the point
         path = last if last.exists() else None
-        trainer.fit(module, *loaders, ckpt_path=path, weights_only=True)
+        trainer.fit(module, loader, held_loader, ckpt_path=path, weights_only=True)
     best = cast(ModelCheckpoint, trainer.checkpoint_callback)  # the first of `_trainer`
     return _restore_best(module, best, out)
 
