@@ -183,7 +183,7 @@ class SelectedTokens(Selected):
         check_is_fitted(self)
         return self.model_.log_proba_store(store, ids)
 
-
+# %% ../nbs/09_classifiers.ipynb #4435e7fc
 def select(
     estimator: BaseEstimator, grid: dict, folds: int | None = None, seed: int = 0
 ) -> Selected:
@@ -207,7 +207,7 @@ def logistic_cv() -> Selected:
     grid = {"logisticregression__C": [1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0]}
     return select(make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)), grid)
 
-
+# %% ../nbs/09_classifiers.ipynb #2e17b322
 def knn_cv() -> Selected:
     """`KNNProbe`, its number of neighbours and its temperature chosen."""
     grid = {"k": [200, 100, 50, 20, 10, 5], "temperature": [0.2, 0.1, 0.07]}
@@ -226,7 +226,7 @@ def sinusoids(frames: int, dim: int) -> Tensor:
     angle = torch.arange(frames)[:, None] * speed  # (T, ceil(D / 2))
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :dim]
 
-
+# %% ../nbs/09_classifiers.ipynb #22e6e403
 class TokenInput(nn.Module):
     """Tokens `(B, T, D)` standardised by the training clips, plus positions `(T, D)` or zero."""
 
@@ -274,7 +274,7 @@ class QueryBlock(nn.Module):
         queries = queries + self.attention(queries, x, x, need_weights=False)[0]
         return queries + self.mlp(self.norm(queries))  # (B, Q, D)
 
-
+# %% ../nbs/09_classifiers.ipynb #2aaa5f8d
 def attention_block(dim: int, heads: int) -> nn.Module:
     """A block of self-attention, norms first: `(B, T, D)` to `(B, T, D)`."""
     return nn.TransformerEncoderLayer(
@@ -307,19 +307,19 @@ def _device(name: str) -> torch.device:
         cause = str(error).splitlines()[0]
         raise InputError(f"device {name!r} cannot be used here: {cause}") from error
 
-
+# %% ../nbs/09_classifiers.ipynb #b666c486
 def _heads(dim: int, wanted: int) -> int:
     """The largest number up to `wanted` that divides `dim`."""
     return next(count for count in range(min(wanted, dim), 0, -1) if dim % count == 0)
 
-
+# %% ../nbs/09_classifiers.ipynb #ff09b69c
 def _row_batches(count: int, size: int, generator: torch.Generator) -> Iterator[list[int]]:
     """Rows in random order, `size` at a time, every one once a pass, without end."""
     while True:
         for part in torch.randperm(count, generator=generator).split(size):
             yield part.tolist()
 
-
+# %% ../nbs/09_classifiers.ipynb #35b064c8
 def _rate(step: int, steps: int) -> float:
     """The share of the learning rate at a step."""
     return min((step + 1) / max(1, steps // 10), (1 + cos(pi * step / steps)) / 2)
@@ -362,7 +362,7 @@ class TokenView:
         ids = list(ids)
         return self.change(self.store.read(ids), ids)
 
-
+# %% ../nbs/09_classifiers.ipynb #f4ea7e41
 def _made_of(store: FeatureStore | TokenView) -> dict:
     """What a store says of its features; where the weights came from does not matter."""
     known = {name: value for name, value in store.description.items() if name != "weights"}
@@ -386,7 +386,7 @@ def _require_same(fitted: dict, asked: dict) -> None:
             "give a store that was made the same way, or fit a probe to this one"
         )
 
-
+# %% ../nbs/09_classifiers.ipynb #7d819984
 def _as_tokens(x: Tensor | np.ndarray) -> Tensor:
     """Tokens `(N, T, D)` float32; `InputError` for another shape and for values not finite."""
     x = torch.as_tensor(x).float()
@@ -484,7 +484,7 @@ class ArrayProbe(TokenNetwork):
 def _reader(store: FeatureStore | TokenView, ids: list[str]) -> Reader:
     return lambda rows: store.read([ids[row] for row in rows])
 
-
+# %% ../nbs/09_classifiers.ipynb #5399a4b1
 class TokenProbe(ArrayProbe):
     """A probe of tokens that come from arrays or from a store."""
 

@@ -16,6 +16,25 @@ from sklearn.utils.validation import check_is_fitted
 
 from .io import InputError, first_five
 
+# %% ../nbs/09_combination.ipynb #c0b00008
+def _norms(x: np.ndarray, parts: Sequence[int]) -> np.ndarray:
+    """The norm of each part `(N, P)` of clips `(N, sum(parts))`."""
+    pieces = np.split(x, np.cumsum(parts)[:-1], axis=1)
+    return np.stack([np.linalg.norm(piece, axis=1) for piece in pieces], axis=1)
+
+# %% ../nbs/09_combination.ipynb #e8350ad1
+def _checked(x: np.ndarray, parts: Sequence[int]) -> np.ndarray:
+    """Clips `(N, sum(parts))` float64; `InputError` for another shape and for values not finite."""
+    x = np.asarray(x, dtype=np.float64)
+    if not len(parts) or min(parts) < 1:
+        raise InputError(f"parts are {list(parts)}; give the width of each, at least 1")
+    if x.ndim != 2 or x.shape[1] != sum(parts) or not len(x):
+        raise InputError(f"parts of {list(parts)} columns do not fit an array {x.shape}")
+    wrong = np.flatnonzero(~np.isfinite(x).all(1))
+    if len(wrong):
+        raise InputError(f"{len(wrong)} clips have NaN or infinite values, first row {wrong[0]}")
+    return x
+
 # %% ../nbs/09_combination.ipynb #c0b00007
 class Combination(TransformerMixin, BaseEstimator):
     """Parts of an embedding, side by side in columns of widths `parts`, brought to one weight.
@@ -45,25 +64,6 @@ class Combination(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         x = _checked(x, self.parts)  # (N, E)
         return self.scaler_.transform(x) / np.repeat(self.norms_, self.parts)
-
-# %% ../nbs/09_combination.ipynb #c0b00008
-def _norms(x: np.ndarray, parts: Sequence[int]) -> np.ndarray:
-    """The norm of each part `(N, P)` of clips `(N, sum(parts))`."""
-    pieces = np.split(x, np.cumsum(parts)[:-1], axis=1)
-    return np.stack([np.linalg.norm(piece, axis=1) for piece in pieces], axis=1)
-
-
-def _checked(x: np.ndarray, parts: Sequence[int]) -> np.ndarray:
-    """Clips `(N, sum(parts))` float64; `InputError` for another shape and for values not finite."""
-    x = np.asarray(x, dtype=np.float64)
-    if not len(parts) or min(parts) < 1:
-        raise InputError(f"parts are {list(parts)}; give the width of each, at least 1")
-    if x.ndim != 2 or x.shape[1] != sum(parts) or not len(x):
-        raise InputError(f"parts of {list(parts)} columns do not fit an array {x.shape}")
-    wrong = np.flatnonzero(~np.isfinite(x).all(1))
-    if len(wrong):
-        raise InputError(f"{len(wrong)} clips have NaN or infinite values, first row {wrong[0]}")
-    return x
 
 # %% ../nbs/09_combination.ipynb #c0b0000d
 def _require_same_clips(tables: dict[str, pd.DataFrame], train_ids: pd.Index) -> pd.Index:

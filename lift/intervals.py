@@ -25,7 +25,7 @@ def middle_95(samples: np.ndarray) -> tuple[float, float]:
         raise IntervalError("an interval needs bootstrap samples, got none")
     return tuple(np.percentile(samples, [2.5, 97.5]).tolist())
 
-
+# %% ../nbs/09_intervals.ipynb #d2b48402
 def wilson_95(right: int, count: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share, in percent."""
     if count < 1 or not 0 <= right <= count:
@@ -38,7 +38,7 @@ def _one_fewer(count: int) -> int:
     """How many of `count` items are resampled: with one fewer the variance is unbiased."""
     return max(count - 1, 1)
 
-
+# %% ../nbs/09_intervals.ipynb #3c2c92c7
 def _check(samples: int, sizes: Sequence[int]) -> None:
     """`IntervalError` unless there is a bootstrap sample and no group is empty."""
     if samples < 1:
@@ -46,7 +46,7 @@ def _check(samples: int, sizes: Sequence[int]) -> None:
     if not len(sizes) or not min(sizes):
         raise IntervalError("the bootstrap needs 1 group or more, and 1 item or more in each")
 
-
+# %% ../nbs/09_intervals.ipynb #a813d34f
 def _resampled_sums(
     groups: Sequence[np.ndarray], levels: Sequence[int], samples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -90,7 +90,7 @@ def resample_means(values: np.ndarray, samples: int, seed: int) -> np.ndarray:
     size = (samples, _one_fewer(len(values)))
     return values[np.random.default_rng(seed).integers(len(values), size=size)].mean(1)
 
-
+# %% ../nbs/09_intervals.ipynb #ba7c4937
 def resampled_weights(generator: np.random.Generator, count: int, samples: int) -> np.ndarray:
     """Weights `(samples, count)` of resampled items; each row sums to 1."""
     drawn = _one_fewer(count)

@@ -45,7 +45,7 @@ from .store import FeatureStore, StoreView
 class ProbeError(LiftError, ValueError):
     """Embeddings and clip table cannot be probed; the message names the clips or the column."""
 
-
+# %% ../nbs/09_probes.ipynb #e7e238e5
 PROBES: dict[str, Callable[[], BaseEstimator]] = {
     "ridge": RidgeClassifier,
     # both classes weigh the same
@@ -59,6 +59,8 @@ PROBES: dict[str, Callable[[], BaseEstimator]] = {
     "knn": knn_cv,
     "mlp": mlp_cv,
 }
+
+# %% ../nbs/09_probes.ipynb #0ad43b69
 # probes of tokens (N, T, D), their learning rate chosen inside the training clips
 TOKEN_PROBES: dict[str, Callable[[], BaseEstimator]] = {
     "attentive": lambda: select(AttentiveProbe(), {"learning_rate": [1e-4, 3e-4, 1e-3]}),
@@ -101,7 +103,7 @@ def _group_summary(results: "GroupResults") -> dict[str, float]:
     numbers = {name: round(float(value), 3) for name, value in means.items()}
     return numbers | {name: len(found) for name, found in counts.items()}
 
-
+# %% ../nbs/09_probes.ipynb #55dd8bdf
 def _group_lines(results: "GroupResults") -> Iterator[str]:
     """The results in lines: the table, the mean, what was left out."""
     numbers = results.summary()
@@ -193,7 +195,7 @@ def _chiral_rows(clips: pd.DataFrame) -> pd.DataFrame:
     """The clips of chiral groups on the two sides of the split."""
     return require_clips(clips, ("group", "chiral_label"), splits=_SIDES, error=ProbeError)
 
-
+# %% ../nbs/09_probes.ipynb #c922305b
 def _why_not(train: pd.DataFrame, validation: pd.DataFrame) -> str | None:
     """The reason why a group cannot be scored, or None."""
     for name, rows in (("training", train), ("validation", validation)):
@@ -215,7 +217,7 @@ def _record(group: str, n_train: int, answers: pd.DataFrame) -> dict:
     row = {"group": group, "accuracy": 100 * right / count, "balanced_accuracy": balanced}
     return row | {"low": low, "high": high, "n_train": n_train, "n_validation": count}
 
-
+# %% ../nbs/09_probes.ipynb #4f033cfd
 def _collect(
     records: list[dict], predictions: list[pd.DataFrame], excluded: dict[str, str], lost: list[str],
     probe: str, bootstrap: int, seed: int,
@@ -239,7 +241,7 @@ def _marked(validation: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:
     part = validation[["clip_id", "group", "chiral_label"]].assign(predicted=predicted)
     return part.assign(correct=predicted == part["chiral_label"])
 
-
+# %% ../nbs/09_probes.ipynb #8945d287
 def _probe_each_group(
     rows: pd.DataFrame, answer: _Answer, lost: list[str], probe: str, bootstrap: int, seed: int
 ) -> GroupResults:
@@ -262,7 +264,7 @@ def _videos(probe: BaseEstimator, train: pd.DataFrame) -> dict[str, np.ndarray]:
         return {}
     return {"groups": train[column].astype(object).fillna(train["clip_id"]).to_numpy(str)}
 
-
+# %% ../nbs/09_probes.ipynb #66592136
 def _predict(
     embeddings: pd.DataFrame,
     train: pd.DataFrame,
@@ -283,7 +285,7 @@ def probe_groups(
 ) -> GroupResults:  # fmt: skip
     """Chiral accuracy of embeddings (indexed by clip id) on chiral groups (paper section 4).
 
-    One probe a group, fitted on its training clips and scored on its validation clips. Clips
+    One probe per group, fitted on its training clips and scored on its validation clips. Clips
     without an embedding are named in the results, or refused with `missing="raise"`. `ProbeError`
     for NaN, repeated ids, an unknown probe, a table without the columns of a chiral set, and where
     no group can be scored.
@@ -307,14 +309,14 @@ def _fold_rows(clips: pd.DataFrame) -> pd.DataFrame:
         )
     return rows
 
-
+# %% ../nbs/09_probes.ipynb #41860d0d
 def _first_labels(train: pd.DataFrame, labels: int | None, seed: int) -> pd.DataFrame:
     """At most `labels` clips of each class, drawn by `seed`; all if None."""
     if labels is None:
         return train
     return train.sample(frac=1, random_state=seed).groupby("chiral_label").head(labels)
 
-
+# %% ../nbs/09_probes.ipynb #5a112171
 def _sides(
     members: pd.DataFrame, labels: int | None, seed: int
 ) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
@@ -370,7 +372,7 @@ def _paired(a: GroupResults, b: GroupResults) -> pd.DataFrame:
         )
     return pairs.assign(gain=pairs["correct_a"].astype(int) - pairs["correct_b"].astype(int))
 
-
+# %% ../nbs/09_probes.ipynb #017b14bf
 def _signed_rank(differences: np.ndarray, seed: int) -> float:
     """Two-sided p-value of Wilcoxon's test by permutation, without the differences of 0."""
     differences = differences[differences != 0]
@@ -378,6 +380,12 @@ def _signed_rank(differences: np.ndarray, seed: int) -> float:
         return 1.0
     permute = PermutationMethod(n_resamples=9999, rng=seed)  # exact to 13 groups: 2^13 < 9999
     return float(wilcoxon(differences, method=permute).pvalue)
+
+
+def _mcnemar(gain: np.ndarray) -> float:
+    """Exact two-sided p-value of McNemar's test on gains of 1, 0 and -1."""
+    better, apart = int((gain > 0).sum()), int((gain != 0).sum())
+    return float(binomtest(better, apart).pvalue) if apart else 1.0
 
 # %% ../nbs/09_probes.ipynb #p13a0042
 def compare_groups(a: GroupResults, b: GroupResults, bootstrap: int = 10000, seed: int = 0) -> dict:
@@ -394,14 +402,13 @@ def compare_groups(a: GroupResults, b: GroupResults, bootstrap: int = 10000, see
     sample = resample_gains(gains, bootstrap, seed)  # (bootstrap,)
     low, high = middle_95(sample)
     tail = min((sample <= 1e-9).sum(), (sample >= -1e-9).sum())
-    better, apart = int((pairs["gain"] > 0).sum()), int((pairs["gain"] != 0).sum())
     return {
         "difference": float(np.mean(differences)),
         "low": low,
         "high": high,
         "p_value": float(min(1.0, 2 * (tail + 1) / (bootstrap + 1))),
         "p_value_groups": _signed_rank(differences, seed),
-        "p_value_mcnemar": float(binomtest(better, apart).pvalue) if apart else 1.0,
+        "p_value_mcnemar": _mcnemar(pairs["gain"].to_numpy()),
         "groups": len(differences),
         "clips": len(pairs),
     }
@@ -415,7 +422,7 @@ def _holm(p_values: np.ndarray) -> np.ndarray:
     corrected[order] = np.minimum(stepped, 1)
     return corrected
 
-
+# %% ../nbs/09_probes.ipynb #e0888071
 def compare_many(
     results: dict[str, GroupResults], reference: str, bootstrap: int = 10000, seed: int = 0
 ) -> pd.DataFrame:
@@ -537,7 +544,7 @@ def _chunks(
     for table in [embeddings] if isinstance(embeddings, pd.DataFrame) else embeddings:
         yield from (table.iloc[start : start + size] for start in range(0, len(table), size))
 
-
+# %% ../nbs/09_probes.ipynb #ec5ffe0f
 def _rank(
     ids: Iterable[object], label: np.ndarray, classes: pd.Index, scores: np.ndarray
 ) -> pd.DataFrame:
@@ -552,6 +559,30 @@ def _rank(
     columns = {"clip_id": list(ids), "label": label, "predicted": predicted, "rank": rank}
     return pd.DataFrame(columns)
 
+# %% ../nbs/09_probes.ipynb #ee752af2
+def _gather(
+    parts: list[pd.DataFrame], classes: pd.Index, lost: list[str], n_train: int, bootstrap: int,
+    seed: int,
+) -> ClassResults:  # fmt: skip
+    """The results of all parts of the scored clips."""
+    predictions = pd.concat(parts, ignore_index=True)
+    unseen = sorted(set(predictions["label"]) - set(classes))
+    return ClassResults(predictions, list(classes), lost, unseen, n_train, bootstrap, seed)
+
+# %% ../nbs/09_probes.ipynb #p13a0064
+def _label_rows(clips: pd.DataFrame) -> pd.DataFrame:
+    """The clips that have a label on the two sides of the split."""
+    return require_clips(clips, ("label",), splits=_SIDES, error=ProbeError)
+
+# %% ../nbs/09_probes.ipynb #8c689781
+def _require_two_sides(classes: int, held: int) -> None:
+    """Refuse to fit a probe to fewer than 2 classes, or without clips to score."""
+    if classes < 2 or not held:
+        raise ProbeError(
+            "a probe needs training clips of 2 classes and validation clips; "
+            f"{classes} classes and {held} validation clips have features"
+        )
+
 # %% ../nbs/09_probes.ipynb #p13a0065
 def _class_scores(model: BaseEstimator, x: np.ndarray) -> np.ndarray:
     """Scores `(n, K)` by which a fitted classifier ranks its classes for `x` `(n, E)`."""
@@ -559,7 +590,7 @@ def _class_scores(model: BaseEstimator, x: np.ndarray) -> np.ndarray:
     scores = model.decision_function(x) if scored else model.predict_proba(x)
     return np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
 
-
+# %% ../nbs/09_probes.ipynb #f157bc68
 def _probe_any_classes(
     embeddings: pd.DataFrame | Iterable[pd.DataFrame], clips: pd.DataFrame,
     probe: str | BaseEstimator, missing: str, bootstrap: int, seed: int,
@@ -577,22 +608,7 @@ def _probe_any_classes(
     classes = pd.Index(model.classes_)
     scores = _class_scores(model, table.loc[held["clip_id"]].to_numpy(np.float64))  # (n, K)
     predictions = _rank(held["clip_id"], held["label"].to_numpy(), classes, scores)
-    unseen = sorted(set(predictions["label"]) - set(classes))
-    return ClassResults(predictions, list(classes), lost, unseen, len(train), bootstrap, seed)
-
-# %% ../nbs/09_probes.ipynb #p13a0064
-def _label_rows(clips: pd.DataFrame) -> pd.DataFrame:
-    """The clips that have a label on the two sides of the split."""
-    return require_clips(clips, ("label",), splits=_SIDES, error=ProbeError)
-
-
-def _require_two_sides(classes: int, held: int) -> None:
-    """Refuse to fit a probe to fewer than 2 classes, or without clips to score."""
-    if classes < 2 or not held:
-        raise ProbeError(
-            "a probe needs training clips of 2 classes and validation clips; "
-            f"{classes} classes and {held} validation clips have features"
-        )
+    return _gather([predictions], classes, lost, len(train), bootstrap, seed)
 
 # %% ../nbs/09_probes.ipynb #p13a0062
 def _read_classes(
@@ -639,10 +655,8 @@ def probe_classes(
     for part in held:
         scores = part.to_numpy(np.float64) @ weights + intercepts  # (n, K)
         parts.append(_rank(part.index, rows.loc[part.index, "label"].to_numpy(), classes, scores))
-    predictions = pd.concat(parts, ignore_index=True)
-    unseen = sorted(set(predictions["label"]) - set(classes))
     count = int(equations.class_count.sum())
-    return ClassResults(predictions, list(classes), lost, unseen, count, bootstrap, seed)
+    return _gather(parts, classes, lost, count, bootstrap, seed)
 
 # %% ../nbs/09_probes.ipynb #p13a0111
 def compare_classes(
@@ -660,10 +674,8 @@ def compare_classes(
         raise ProbeError("the results are of different clips; score both on the same ones")
     gain = (right[0] - right[1].loc[right[0].index]).to_numpy()  # (N,)
     low, high = middle_95(100 * resample_means(gain, bootstrap, seed))
-    better, apart = int((gain > 0).sum()), int((gain != 0).sum())
-    p_value = float(binomtest(better, apart).pvalue) if apart else 1.0
     found = {"difference": 100 * float(gain.mean()), "low": low, "high": high}
-    return {**found, "p_value": p_value, "clips": len(gain)}
+    return {**found, "p_value": _mcnemar(gain), "clips": len(gain)}
 
 # %% ../nbs/09_probes.ipynb #p13a0102
 CONTROLS = ("none", "order_free", "positions", "shuffled")
@@ -731,9 +743,7 @@ def _probe_token_classes(
         ids = part["clip_id"].tolist()
         scores = probe.log_proba_store(scored_on, ids)  # (n, K)
         parts.append(_rank(ids, part["label"].to_numpy(), classes, scores))
-    predictions = pd.concat(parts, ignore_index=True)
-    unseen = sorted(set(predictions["label"]) - set(classes))
-    return ClassResults(predictions, list(classes), lost, unseen, len(train), bootstrap, seed)
+    return _gather(parts, classes, lost, len(train), bootstrap, seed)
 
 # %% ../nbs/09_probes.ipynb #p13a0103
 def probe_tokens(

@@ -45,7 +45,7 @@ def _best(
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]  # (B, k)
     return order, np.take_along_axis(similarity, order, 1)
 
-
+# %% ../nbs/09_retrieval.ipynb #020cf753
 def _check_sizes(asked: np.ndarray, held: np.ndarray, own: np.ndarray, k: int) -> None:
     """`RetrievalError` for a `k` beyond the gallery, and codes that do not fit together."""
     most = len(held) - int((own >= 0).any())
@@ -202,6 +202,16 @@ def _gallery_scores(codes: np.ndarray, rows: pd.DataFrame) -> pd.DataFrame:
     scores = pd.DataFrame({"precision": precision, "first": first, "chance": chance}, rows.index)
     return scores[asked]
 
+# %% ../nbs/09_retrieval.ipynb #e77f177a
+def _summary(scores: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, float]:
+    """Means in percent with their intervals over queries, and how many queries there are."""
+    numbers: dict[str, float] = {}
+    for name, column, ends in (("mAP", "precision", ""), ("R@1", "first", "R@1_")):
+        values = 100 * scores[column].to_numpy(float)  # (Q,)
+        low, high = middle_95(resample_means(values, bootstrap, seed))
+        numbers |= {name: values.mean(), f"{ends}low": low, f"{ends}high": high}
+    return {**numbers, "chance": 100 * scores["chance"].mean(), "queries": len(scores)}
+
 # %% ../nbs/09_retrieval.ipynb #gal00006
 def retrieve_from_galleries(
     embeddings: pd.DataFrame, clips: pd.DataFrame, split: str | None = "validation",
@@ -229,13 +239,3 @@ def retrieve_from_galleries(
         table.append({"gallery": gallery, **_summary(scores, bootstrap, seed)})
     found = pd.DataFrame(table)
     return found.assign(left_out=len(rows) - found["queries"])
-
-
-def _summary(scores: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, float]:
-    """Means in percent with their intervals over queries, and how many queries there are."""
-    numbers: dict[str, float] = {}
-    for name, column, ends in (("mAP", "precision", ""), ("R@1", "first", "R@1_")):
-        values = 100 * scores[column].to_numpy(float)  # (Q,)
-        low, high = middle_95(resample_means(values, bootstrap, seed))
-        numbers |= {name: values.mean(), f"{ends}low": low, f"{ends}high": high}
-    return {**numbers, "chance": 100 * scores["chance"].mean(), "queries": len(scores)}

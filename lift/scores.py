@@ -26,7 +26,7 @@ _LINES: dict[str, Style] = {
     "ceiling": {"label": "the most that can be had", "linestyle": ":", "linewidth": 1.5, **_GREY},
 }
 
-
+# %% ../nbs/20_scores.ipynb #24a24052
 def _panel(axis: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> None:
     """The scores of one panel, one row per method, with chance and the most that can be had."""
     for height, (method, style) in enumerate(styles.items()):

@@ -123,7 +123,7 @@ def _permutation(count: int, seed: int) -> list[int]:
     """The numbers below `count` in an order that follows from `seed`."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
 
-
+# %% ../nbs/07_training.ipynb #7f528e2b
 def draw_ids(ids: list[str], count: int, seed: int) -> list[str]:
     """`count` of the ids, chosen by `seed`, in their order; all of them if `count` is 0.
 
@@ -135,7 +135,7 @@ def draw_ids(ids: list[str], count: int, seed: int) -> list[str]:
     order = _permutation(len(ids), seed)
     return [ids[place] for place in sorted(order[: count or len(ids)])]
 
-
+# %% ../nbs/07_training.ipynb #843a10e7
 def split_ids(ids: list[str], validation_fraction: float, seed: int) -> tuple[list[str], list[str]]:
     """Training ids and at least one held-out id, chosen by `seed`; `ValueError` below 2 ids."""
     if len(ids) < 2:
@@ -151,7 +151,7 @@ def _epoch_seed(seed: int, epoch: int, process: int = 0) -> int:
     """A seed for each epoch of each process."""
     return (process << 40) + seed * 2**20 + epoch
 
-
+# %% ../nbs/07_training.ipynb #71101f2b
 class _Batches(Sampler[list[int]]):
     """Batches of `count` clips; each process has its part of every batch, at least one clip.
 
@@ -192,6 +192,16 @@ def draw_frames(x: Tensor, frames: int, window: float) -> Tensor:
     places = (times * x.shape[1]).long().clamp(max=x.shape[1] - 1)  # (B, frames), sorted
     return x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
 
+# %% ../nbs/07_training.ipynb #9d07e853
+def _varied(batch: Tensor, training: TrainingConfig) -> Tensor:
+    """Clips `(B, T, D)` with random frames and random reversals where the recipe asks for them."""
+    if training.frames:
+        batch = draw_frames(batch, training.frames, training.window)  # (B, frames, D)
+    if training.reversal:
+        chance = torch.rand(len(batch), 1, 1, device=batch.device)  # (B, 1, 1)
+        batch = torch.where(chance < training.reversal, reverse_time(batch), batch)
+    return batch
+
 # %% ../nbs/07_training.ipynb #trn00007
 class LiFTModule(lightning.LightningModule):
     """A LiFT model with its loss, optimiser and schedule, as Lightning expects them."""
@@ -209,12 +219,7 @@ class LiFTModule(lightning.LightningModule):
 
     def training_step(self, batch: Tensor, index: int) -> Tensor:
         """The loss of clips `(B, T, D)`, of random frames where the recipe asks for them."""
-        training = self.training_config
-        if training.frames:
-            batch = draw_frames(batch, training.frames, training.window)  # (B, frames, D)
-        if training.reversal:
-            chance = torch.rand(len(batch), 1, 1, device=batch.device)  # (B, 1, 1)
-            batch = torch.where(chance < training.reversal, reverse_time(batch), batch)
+        batch = _varied(batch, self.training_config)
         return self._step(batch, index, "train")
 
     def validation_step(self, batch: Tensor, index: int) -> Tensor:
@@ -275,7 +280,7 @@ def _recipe(
 class RecipeMismatchError(LiftError, ValueError):
     """A folder holds a run of another recipe."""
 
-
+# %% ../nbs/07_training.ipynb #871471fe
 _MADE = ("log", "checkpoints", "recipe.json", "config.json", "model.safetensors", "README.md")
 
 
@@ -304,13 +309,6 @@ def _check_resumable(out: Path, recipe: dict[str, str], replace: bool) -> None:
         raise RecipeMismatchError(f"{out} {held}: choose another folder or delete it")
 
 # %% ../nbs/07_training.ipynb #trn00002
-def _check_checkpoints(folder: Path) -> None:
-    """Refuse a checkpoint that is damaged, by its name, before any work."""
-    for name in ("last", "best"):
-        if (path := folder / f"{name}.ckpt").exists():
-            _read_checkpoint(path)
-
-
 def _read_checkpoint(path: Path) -> dict:
     """A checkpoint of a run; `ValueError` for a damaged one says how to continue without it."""
     fault = weights_fault(path)
@@ -318,11 +316,19 @@ def _read_checkpoint(path: Path) -> dict:
         if fault is None:
             return torch.load(path, map_location="cpu", weights_only=True)
     except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        cause = (str(error) or type(error).__name__).splitlines()[0]
+        # torch's first sentence: the next ones may advise to load without a check
+        cause = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
         fault = f"{path}: is cut short or damaged ({cause})"
     there = path.name == "last.ckpt" and path.with_name("best.ckpt").exists()
     way = "copy best.ckpt over it to continue from the best epoch, or " if there else ""
     raise InputError(f"{fault.split(';')[0]}; {way}delete {path.parents[1]} to train again")
+
+# %% ../nbs/07_training.ipynb #ba998983
+def _check_checkpoints(folder: Path) -> None:
+    """Refuse a checkpoint that is damaged, by its name, before any work."""
+    for name in ("last", "best"):
+        if (path := folder / f"{name}.ckpt").exists():
+            _read_checkpoint(path)
 
 # %% ../nbs/07_training.ipynb #a5fec916
 def _trainer(training: TrainingConfig, out: Path, progress: bool) -> lightning.Trainer:
@@ -349,7 +355,7 @@ def _trainer(training: TrainingConfig, out: Path, progress: bool) -> lightning.T
         enable_model_summary=False,
     )
 
-
+# %% ../nbs/07_training.ipynb #02b4c729
 def losses_by_epoch(out: str | Path) -> pd.DataFrame:
     """The losses of a run of `fit`, one row per epoch.
 
@@ -359,6 +365,74 @@ def losses_by_epoch(out: str | Path) -> pd.DataFrame:
     by_age = sorted(logs, key=lambda path: path.stat().st_mtime)
     table = pd.concat([pd.read_csv(path) for path in by_age])
     return table.groupby("epoch", as_index=False).last().drop(columns="step")
+
+# %% ../nbs/07_training.ipynb #trn00011
+def _restore_best(module: LiFTModule, found: ModelCheckpoint, out: Path) -> float:
+    """Put the weights of the best epoch into the module; their validation loss."""
+    path = Path(found.best_model_path)
+    held = _read_checkpoint(path) if path.parent == Path(found.dirpath or "") else {}
+    # of the checkpoint: the score of another process does not come back to this one
+    best = held.get("callbacks", {}).get(found.state_key, {}).get("best_model_score")
+    if best is None:
+        moved = "its checkpoints were moved here from another folder"
+        raise InputError(f"{out}: {moved}; move them back, or delete it to train again")
+    if not math.isfinite(best := float(best)):
+        advice = "choose a lower learning rate"
+        raise InputError(f"{out}: no epoch had a finite validation loss: {advice}")
+    module.load_state_dict(held["state_dict"])
+    return best
+
+# %% ../nbs/07_training.ipynb #4f788657
+def _save(model: LiFT, loss: float, out: Path, card: dict[str, str]) -> LiFT:
+    """Save a trained model with its card."""
+    (out / "README.md").unlink(missing_ok=True)  # an old card would be kept, with old numbers
+    card = {"metrics": f"validation loss {loss:.4f}", **card}
+    model.eval().save_pretrained(out, model_card_kwargs=card)
+    return model
+
+# %% ../nbs/07_training.ipynb #7f922f06
+def _same(batch: Tensor) -> Tensor:
+    """A batch is read whole: there is nothing to collate."""
+    return batch
+
+
+def _loaders(
+    store: FeatureStore, train: list[str], validation: list[str], training: TrainingConfig,
+    trainer: lightning.Trainer,
+) -> list[DataLoader]:  # fmt: skip
+    """The batches of the training clips, and those of the validation clips."""
+    options: dict[str, Any] = {"num_workers": training.workers, "collate_fn": _same}
+    if training.devices == 1:  # a generator cannot be sent to other processes
+        options["generator"] = torch.Generator()  # else the workers' seed moves dropout's
+    loaders = []
+    for ids, seed in ((train, training.seed), (validation, None)):
+        order = _Batches(len(ids), training.batch_size, trainer, seed)
+        loaders.append(DataLoader(StoreDataset(store, ids), batch_sampler=order, **options))
+    return loaders
+
+# %% ../nbs/07_training.ipynb #a4d8014f
+def _run(
+    module: LiFTModule, store: FeatureStore, train: list[str], validation: list[str], out: Path,
+    progress: bool,
+) -> float:  # fmt: skip
+    """Train from the last checkpoint if there is one; the lowest validation loss.
+
+    The module has the weights of that loss at the end.
+    """
+    last = out / "checkpoints" / "last.ckpt"
+    if not last.exists():
+        shutil.rmtree(out / "log", ignore_errors=True)  # of a run that never got to a checkpoint
+    training, trainer = module.training_config, _trainer(module.training_config, out, progress)
+    loader, held_loader = _loaders(store, train, validation, training, trainer)
+    with warnings.catch_warnings():
+        # one read of the store is a whole batch
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # inside Lightning
+        warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # resuming is the point
+        path = last if last.exists() else None
+        trainer.fit(module, loader, held_loader, ckpt_path=path, weights_only=True)
+    best = cast(ModelCheckpoint, trainer.checkpoint_callback)  # the first of `_trainer`
+    return _restore_best(module, best, out)
 
 # %% ../nbs/07_training.ipynb #d9d375cf
 def fit(
@@ -398,62 +472,3 @@ def fit(
     module = LiFTModule(model, training)
     loss = _run(module, store, train_ids, validation_ids, out, progress)
     return _save(model, loss, out, {"training_data": f"{len(train_ids)} clips", **(card or {})})
-
-# %% ../nbs/07_training.ipynb #a4d8014f
-def _run(
-    module: LiFTModule, store: FeatureStore, train: list[str], validation: list[str], out: Path,
-    progress: bool,
-) -> float:  # fmt: skip
-    """Train from the last checkpoint if there is one; the lowest validation loss.
-
-    The module has the weights of that loss at the end.
-    """
-    last = out / "checkpoints" / "last.ckpt"
-    if not last.exists():
-        shutil.rmtree(out / "log", ignore_errors=True)  # of a run that never got to a checkpoint
-    training, trainer = module.training_config, _trainer(module.training_config, out, progress)
-    options: dict[str, Any] = {"num_workers": training.workers, "collate_fn": _same}
-    if training.devices == 1:  # a generator cannot be sent to other processes
-        options["generator"] = torch.Generator()  # else the workers' seed moves dropout's
-    order = _Batches(len(train), training.batch_size, trainer, training.seed)
-    held_out = _Batches(len(validation), training.batch_size, trainer)
-    loader = DataLoader(StoreDataset(store, train), batch_sampler=order, **options)
-    held_loader = DataLoader(StoreDataset(store, validation), batch_sampler=held_out, **options)
-    with warnings.catch_warnings():
-        # one read of the store is a whole batch
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # inside Lightning
-        warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # resuming is the point
-        path = last if last.exists() else None
-        trainer.fit(module, loader, held_loader, ckpt_path=path, weights_only=True)
-    best = cast(ModelCheckpoint, trainer.checkpoint_callback)  # the first of `_trainer`
-    return _restore_best(module, best, out)
-
-
-def _same(batch: Tensor) -> Tensor:
-    """A batch is read whole: there is nothing to collate."""
-    return batch
-
-# %% ../nbs/07_training.ipynb #trn00011
-def _restore_best(module: LiFTModule, found: ModelCheckpoint, out: Path) -> float:
-    """Put the weights of the best epoch into the module; their validation loss."""
-    path = Path(found.best_model_path)
-    held = _read_checkpoint(path) if path.parent == Path(found.dirpath or "") else {}
-    # of the checkpoint: the score of another process does not come back to this one
-    best = held.get("callbacks", {}).get(found.state_key, {}).get("best_model_score")
-    if best is None:
-        moved = "its checkpoints were moved here from another folder"
-        raise InputError(f"{out}: {moved}; move them back, or delete it to train again")
-    if not math.isfinite(best := float(best)):
-        advice = "choose a lower learning rate"
-        raise InputError(f"{out}: no epoch had a finite validation loss: {advice}")
-    module.load_state_dict(held["state_dict"])
-    return best
-
-
-def _save(model: LiFT, loss: float, out: Path, card: dict[str, str]) -> LiFT:
-    """Save a trained model with its card."""
-    (out / "README.md").unlink(missing_ok=True)  # an old card would be kept, with old numbers
-    card = {"metrics": f"validation loss {loss:.4f}", **card}
-    model.eval().save_pretrained(out, model_card_kwargs=card)
-    return model

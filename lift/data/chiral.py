@@ -37,14 +37,14 @@ def chiral_pairs(dataset: str, path: str | Path | None = None) -> pd.DataFrame:
         raise DatasetError(f"{file}: has no pair for the data set {dataset!r}")
     return pairs
 
-
+# %% ../../nbs/11_chiral.ipynb #a26602dd
 def noun_groups(dataset: str, path: str | Path | None = None) -> dict[str, str]:
     """Noun to group, for the nouns that are merged or renamed."""
     table = read_table(Path(path or package_list("noun_groups.csv")), ["dataset", "group", "noun"])
     table = table[table["dataset"] == dataset]
     return dict(zip(table["noun"], table["group"], strict=True))
 
-
+# %% ../../nbs/11_chiral.ipynb #619d7b4f
 def published_groups(dataset: str) -> pd.DataFrame:
     """The groups of the authors' benchmark whose names are known.
 
@@ -59,7 +59,7 @@ def group_id(dataset: str, forward: str, reverse: str, noun: str) -> str:
     """Eight hexadecimal digits that name a group, like the authors' `triplet_id` (other digits)."""
     return short_hash(["\n".join((dataset, forward, reverse, noun))], 8)
 
-
+# %% ../../nbs/11_chiral.ipynb #c07a875d
 def sign_rows(rows: pd.DataFrame, pairs: pd.DataFrame, text: str | None = None) -> pd.DataFrame:
     """The rows whose `verb` is in a pair, with `verb_forward`, `verb_reverse` and `chiral_label`.
 
@@ -87,7 +87,7 @@ def _drop_contradictions(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     twice = rows.duplicated(["chiral_triplet_id", "id"], keep=False)
     return rows[~twice], rows.loc[twice, "id"].nunique()
 
-
+# %% ../../nbs/11_chiral.ipynb #160555d1
 def _large_enough(rows: pd.DataFrame, clips_a_sign: int, clips: int) -> pd.Index:
     """Ids of the groups with both signs in every split and enough clips in the deciding one."""
     splits, triplets = rows["split"].unique(), rows["chiral_triplet_id"].unique()
@@ -99,7 +99,7 @@ def _large_enough(rows: pd.DataFrame, clips_a_sign: int, clips: int) -> pd.Index
     enough = (deciding.min(axis=1) >= clips_a_sign) & (deciding.sum(axis=1) >= clips)
     return both.index[both & enough.reindex(both.index)]
 
-
+# %% ../../nbs/11_chiral.ipynb #2c2cb056
 def _in_both_splits(rows: pd.DataFrame) -> dict[str, str]:
     """The ids in more than one split, with the fault: a training clip must not be scored."""
     ids = rows.loc[rows.groupby("id")["split"].transform("nunique") > 1, "id"].unique()
@@ -244,7 +244,7 @@ def _group_names(groups: pd.DataFrame) -> pd.Series:
     ids = groups.groupby(names)["triplet_id"].transform("nunique")
     return names.where(ids == 1, names + " (" + groups["triplet_id"] + ")")
 
-
+# %% ../../nbs/11_chiral.ipynb #98e4da74
 def _read_groups(path: Path, split: str) -> pd.DataFrame:
     """One row per clip and group of a `chiral_groups-*.csv`."""
     verbs = ["verb_forward", "verb_reverse"]
@@ -297,7 +297,7 @@ def find_lists(folder: str | Path, dataset: str) -> dict[str, Path]:
     paths = {split: Path(folder) / f"chiral_groups-{dataset}-{split}.csv" for split in splits}
     return {split: path for split, path in paths.items() if path.is_file()}
 
-
+# %% ../../nbs/11_chiral.ipynb #4de40b0b
 def _refuse_contradictions(folder: Path, table: pd.DataFrame) -> None:
     """Refuse an id in both splits, and a group whose verbs or noun are not the same in both."""
     names = table[["verb_forward", "verb_reverse", "noun"]].agg(" / ".join, axis=1)
@@ -352,7 +352,7 @@ def range_id(video: str, start: float, end: float) -> str:
         raise InputError(f"video {video!r} is empty or holds ';', which parts ids in the lists")
     return f"{video}_{round(start * 10) / 10:.1f}_{round(end * 10) / 10:.1f}"
 
-
+# %% ../../nbs/11_chiral.ipynb #17fe2593
 def parse_range(id: str) -> tuple[str, float, float]:
     """Video, start and end (seconds) of an id such as `YSKX3_12.1_16.6`.
 
@@ -412,13 +412,13 @@ def check_rule(rule: str) -> None:
     if rule not in RULES:
         raise DatasetError(f"rule {rule!r}: expected {' or '.join(map(repr, RULES))}")
 
-
+# %% ../../nbs/11_chiral.ipynb #404f1831
 def own_lists(root: Path, dataset: str) -> Path | None:
     """The folder of the authors' lists, `root/chirality-in-action` or `root`; None without any."""
     folders = (root / "chirality-in-action", root)
     return next((path for path in folders if find_lists(path, dataset)), None)
 
-
+# %% ../../nbs/11_chiral.ipynb #6034c988
 def chiral_lists(
     root: Path, lists: str | Path | None, dataset: str, mine: Callable[[], pd.DataFrame]
 ) -> tuple[pd.DataFrame, str]:

@@ -20,18 +20,7 @@ import pandera.pandas as pa
 from ..io import LiftError, first_five, write_text
 
 # %% ../../nbs/10_clips.ipynb #03ee8119
-CLIP_COLUMNS = (
-    "clip_id",
-    "path",
-    "start",
-    "end",
-    "split",
-    "label",
-    "group",
-    "chiral_label",
-    "verb",
-    "noun",
-)
+CLIP_COLUMNS = tuple("clip_id path start end split label group chiral_label verb noun".split())
 SPLITS = ("train", "validation", "test")
 _REQUIRED = ("clip_id", "path", "split", "label")
 _SECONDS = ("start", "end")
@@ -41,14 +30,6 @@ class ClipTableError(LiftError, ValueError):
     """A clip table that cannot be used; the message lists column, row, value and what to do."""
 
 # %% ../../nbs/10_clips.ipynb #4d18f0e7
-def _numbers(values: pd.Series) -> pd.Series:
-    """The values as floats, `nan` where there is none."""
-    try:
-        return pd.to_numeric(values, errors="coerce").astype(float)
-    except (TypeError, OverflowError):  # a list, or a whole number of 400 digits
-        return values.map(_number).astype(float)
-
-
 def _number(value: Any) -> float:
     try:
         return float(value)
@@ -56,6 +37,14 @@ def _number(value: Any) -> float:
         return np.nan
 
 
+def _numbers(values: pd.Series) -> pd.Series:
+    """The values as floats, `nan` where there is none."""
+    try:
+        return pd.to_numeric(values, errors="coerce").astype(float)
+    except (TypeError, OverflowError):  # a list, or a whole number of 400 digits
+        return values.map(_number).astype(float)
+
+# %% ../../nbs/10_clips.ipynb #74941c71
 def _is_text(values: pd.Series) -> pd.Series:
     return values.map(lambda value: isinstance(value, str) and bool(value.strip()))
 
@@ -138,13 +127,13 @@ def _require_columns(
         found = ", ".join(map(str, table.columns)) or "none"
         raise error(f"{what} lacks the column {', '.join(lacking)}; it has: {found}")
 
-
+# %% ../../nbs/10_clips.ipynb #c480d16b
 def _require_table(table: pd.DataFrame) -> None:
     """Refuse a table that lacks a column or a row, or that has a column twice."""
     _require_columns(table, _REQUIRED, "the clip table", ClipTableError)
     if "group" in table.columns and "chiral_label" not in table.columns:
         raise ClipTableError(
-            "the clip table has the column group but not chiral_label; add it with 0 or 1 a row"
+            "the clip table has the column group but not chiral_label; add it, 0 or 1 in each row"
         )
     if not table.columns.is_unique:
         raise ClipTableError(
@@ -163,12 +152,10 @@ def check_clips(table: pd.DataFrame, first_row: int = 0) -> pd.DataFrame:
     """
     _require_table(table)
     table = table.reset_index(drop=True)
-    table = table.assign(**{name: np.nan for name in _SECONDS if name not in table.columns})
+    absent = {"start": np.nan, "end": np.nan, "group": None, "chiral_label": None}
+    table = table.assign(**{name: absent[name] for name in absent if name not in table.columns})
     table["path"] = table["path"].map(
         lambda value: os.fspath(value) if isinstance(value, Path) else value
-    )
-    table = table.assign(
-        **{name: None for name in ("group", "chiral_label") if name not in table.columns}
     )
     try:
         _schema(list(table.columns)).validate(table, lazy=True)
@@ -283,7 +270,7 @@ def _parse(path: str | Path) -> pd.DataFrame:
         cause = f"is not UTF-8 text ({error.reason}); save it as CSV in UTF-8"
         raise ClipTableError(f"{path}: {cause}") from error
     except pd.errors.EmptyDataError as error:
-        cause = "is empty; give a line of column names and one line a clip"
+        cause = "is empty; give a line of column names and one line per clip"
         raise ClipTableError(f"{path}: {cause}") from error
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
         cause = f"is not a CSV table ({str(error).strip()}); quote cells with a comma"
@@ -309,7 +296,7 @@ def _quoting(table: pd.DataFrame) -> int:
     ]
     return csv.QUOTE_NONNUMERIC if {" ", "\t"} & set(first) else csv.QUOTE_MINIMAL
 
-
+# %% ../../nbs/10_clips.ipynb #3583eff3
 def write_clips(table: pd.DataFrame, path: str | Path) -> None:
     """Write a clip table as CSV, atomically; a faulty one is refused with `ClipTableError`."""
     table = check_clips(table)
