@@ -158,7 +158,8 @@ def _open_container(path: str | Path) -> Any:
         _check_file(path)
         # some titles are in Latin-1; from version 19 on PyAV keeps their bytes by itself
         old = int(av.__version__.split(".")[0]) < 19
-        container = av.open(_url(path), **({"metadata_errors": "replace"} if old else {}))
+        lenient: dict[str, Any] = {"metadata_errors": "replace"} if old else {}
+        container = av.open(_url(path), **lenient)
     except VideoError:
         raise
     except av.error.InvalidDataError:
