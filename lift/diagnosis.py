@@ -568,22 +568,10 @@ def plot_measures(table: pd.DataFrame) -> Any:
         for line, look in styles.items():
             chosen = (table["line"] == line) & (table["measure"] == measure)
             rows = table[chosen].sort_values("frames")
-            axis.fill_between(
-                rows["frames"],
-                rows["low"],
-                rows["high"],
-                color=look["color"],
-                alpha=0.15,
-                linewidth=0,
-            )
-            axis.plot(
-                rows["frames"],
-                rows["mean"],
-                markersize=6,
-                markeredgecolor="#333333",
-                linewidth=1.6,
-                **look,
-            )
+            band = {"color": look["color"], "alpha": 0.15, "linewidth": 0}
+            axis.fill_between(rows["frames"], rows["low"], rows["high"], **band)
+            points = {"markersize": 6, "markeredgecolor": "#333333", "linewidth": 1.6, **look}
+            axis.plot(rows["frames"], rows["mean"], **points)
         frames = sorted(set(table["frames"]))
         axis.set(xscale="log", xlabel="frames", ylabel=measure)
         axis.set_xticks(frames, [str(count) for count in frames])

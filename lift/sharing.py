@@ -65,7 +65,8 @@ FACTS = {
         "Chiral groups of Something-Something V2",
         "other",
         "Lists only. The videos are for research, under the agreement of their owners.",
-        "Something-Something V2 (https://www.qualcomm.com/developer/software/something-something-v-2-dataset).",
+        "Something-Something V2 (https://www.qualcomm.com/developer/software/"
+        "something-something-v-2-dataset).",
         _MINED,
     ),
     "epic": Facts(
