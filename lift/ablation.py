@@ -96,7 +96,7 @@ class Row(NamedTuple):
     variant: str
     code: str = "lift"  # one of CODES
 
-
+# %% ../nbs/23_ablation.ipynb #6e99e94e
 @contextlib.contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Silence Lightning's remarks on hardware, one per training."""
@@ -174,14 +174,6 @@ def _study_features(study: Study, name: str) -> FeatureStore:
     return StoreView(source, lambda x: x[:, places])
 
 # %% ../nbs/23_ablation.ipynb #5e1f0c05
-def summarise(study: Study, rows: Sequence[Row]) -> pd.DataFrame:
-    """One row per `Row` and measure: mean and interval over seeds and clips.
-
-    Columns: factor, level, dimension, parameters (millions), seeds, measure, mean, low, high.
-    """
-    return pd.DataFrame([line for row in rows for line in _lines(study, row)])
-
-
 def _lines(study: Study, row: Row) -> Iterator[dict]:
     """The rows of one `Row`, one per measure."""
     tables = [study.measurements(row.variant, seed) for seed in range(study.settings["seeds"])]
@@ -194,6 +186,14 @@ def _lines(study: Study, row: Row) -> Iterator[dict]:
         scores = np.stack([table[column].to_numpy(float) for table in tables])  # (S, N)
         mean, low, high = seed_clip_interval(scores, groups, study.settings["bootstrap"])
         yield {**labels, "measure": title, "mean": mean, "low": low, "high": high}
+
+# %% ../nbs/23_ablation.ipynb #bf4316fc
+def summarise(study: Study, rows: Sequence[Row]) -> pd.DataFrame:
+    """One row per `Row` and measure: mean and interval over seeds and clips.
+
+    Columns: factor, level, dimension, parameters (millions), seeds, measure, mean, low, high.
+    """
+    return pd.DataFrame([line for row in rows for line in _lines(study, row)])
 
 # %% ../nbs/23_ablation.ipynb #5e1f0c11
 def study_caption(study: Study) -> str:
@@ -223,12 +223,12 @@ def comparison_table(summary: pd.DataFrame) -> pd.DataFrame:
     table = table.rename(columns={"parameters": "parameters (millions)"})
     return spread_column(table, "measure", "text")
 
-
+# %% ../nbs/23_ablation.ipynb #e46f9bc8
 def without_zeros(summary: pd.DataFrame) -> pd.DataFrame:
     """The summary without a measure that is 0 for every variant, as the curvature of lines is."""
     return summary[summary.groupby("measure")["high"].transform("max") > 0]
 
-
+# %% ../nbs/23_ablation.ipynb #8d8f4da7
 def save_summary(summary: pd.DataFrame, folder: str | Path, caption: str) -> None:
     """Write the table `ablation` (md, csv, tex) and its numbers as JSON."""
     save_table(comparison_table(summary), folder, "ablation", caption, digits=2)
@@ -243,7 +243,7 @@ def study_clips(clips: pd.DataFrame, train: int | None, validation: int | None) 
         parts.append(by_class.head(len(chiral) if count is None else count))
     return pd.concat(parts, ignore_index=True)
 
-
+# %% ../nbs/23_ablation.ipynb #51766a11
 def _real_source(run: Run, name: str) -> tuple[pd.DataFrame, FeatureStore, str]:
     """Clips, features and caption of a real chiral set; `FileNotFoundError` says why not."""
     benchmark = BENCHMARKS[name]
@@ -270,7 +270,7 @@ def open_study(run: Run) -> Study:
     others = {name: run.folder / "backbones" / name for name in sorted(named - {""})}
     return Study(clips, store, run.folder / "ablation", settings, others, data)
 
-
+# %% ../nbs/23_ablation.ipynb #ca18b0f7
 def extract_backbone(run: Run, name: str) -> str:
     """Extract the study's clips with another backbone; `RuntimeError` names a clip that fails."""
     study, features = open_study(run), run.parameters["features"]

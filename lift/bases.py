@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NEEDS_WEIGHTS', 'NO_ADAPTER', 'Results', 'COLUMNS', 'Part', 'BASE_STEPS', 'base_options', 'extract_bases',
-           'base_store', 'why_no_base', 'base_embeddings', 'combined_probe', 'score_combinations', 'read_combinations',
-           'combination_title']
+           'base_store', 'why_no_base', 'base_embeddings', 'combined_probe', 'score_combinations', 'combination_title',
+           'read_combinations']
 
 # %% ../nbs/23_bases.ipynb #bas00004
 from collections.abc import Callable, Iterable, Iterator
@@ -64,14 +64,14 @@ def base_options(run: Run) -> dict[str, dict]:
         for name, options in bases.items()
     }
 
-
+# %% ../nbs/23_bases.ipynb #ae516d22
 def _without_adapter(base: str) -> bool:
     """Whether a base is in the catalogue, and nothing here can load it."""
     from lift.catalogue import CATALOGUE
 
     return base in CATALOGUE and CATALOGUE[base].loader == "none"
 
-
+# %% ../nbs/23_bases.ipynb #6f502f31
 def _open_bases(run: Run) -> tuple[dict, dict[str, str]]:
     """The backbones that can be made here, and for each of the others the reason."""
     from lift.backbones import WeightsError, create_backbone  # timm takes seconds to import
@@ -124,7 +124,7 @@ def base_store(run: Run, folder: str, base: str) -> FeatureStore | StoreView | N
     path = run.folder / "bases" / base / folder
     return FeatureStore.open(path) if (path / "store.json").is_file() else None
 
-
+# %% ../nbs/23_bases.ipynb #f3992db3
 def why_no_base(base: str) -> str:
     """What the rows of a base say that has no features."""
     return NO_ADAPTER if _without_adapter(base) else NEEDS_WEIGHTS
@@ -169,7 +169,7 @@ def _numbers(results: Results) -> dict[str, object]:
     summary = results.summary()
     return {**accuracy_of(summary), "classes": summary.get("classes", 2)}
 
-
+# %% ../nbs/23_bases.ipynb #d69c6369
 def _gain(results: Results, alone: Results, settings: dict) -> dict[str, float]:
     """The paired difference to the base alone, in points, with its interval."""
     # the two are of one kind: of one probe on one benchmark
@@ -183,8 +183,6 @@ COLUMNS = [
     "benchmark", "title", "kind", "base", "code", "probe", "control", "dimension", "value", "low",
     "high", "delta", "delta_low", "delta_high", "classes", "reason",
 ]  # fmt: skip
-
-
 Part: TypeAlias = pd.DataFrame | str  # embeddings, or why there are none
 
 
@@ -204,7 +202,7 @@ def _codes(run: Run, benchmark: str) -> dict[str, Part]:
             found[code] = f"no embeddings of {method_title(code)}: {error}"
     return found
 
-
+# %% ../nbs/23_bases.ipynb #f7d2c641
 def _parts(
     run: Run, benchmark: str, base: str, codes: dict[str, Part]
 ) -> Iterator[tuple[str, list[pd.DataFrame] | str]]:
@@ -275,7 +273,7 @@ def _absent_rows(run: Run, reason: str) -> list[dict[str, object]]:
     """One row per base for a benchmark that is not there."""
     return [{"base": base, "code": "", "reason": reason} for base in base_options(run)]
 
-
+# %% ../nbs/23_bases.ipynb #86d015f4
 def score_combinations(run: Run, progress: bool = True) -> str:
     """Score every base, code and probe on every benchmark into `combinations/scores.csv`."""
     from tqdm import tqdm
@@ -295,6 +293,11 @@ def score_combinations(run: Run, progress: bool = True) -> str:
     return f"{int(table['value'].notna().sum())} of {len(table)} scored: {path}"
 
 # %% ../nbs/23_bases.ipynb #bas00021
+def combination_title(base: str, code: str) -> str:
+    """The name of a row in tables and figures."""
+    return f"{base} \N{CIRCLED PLUS} {method_title(code)}" if code else base
+
+# %% ../nbs/23_bases.ipynb #b7330ca2
 def read_combinations(run: Run) -> pd.DataFrame:
     """The rows of `score_combinations` with a `method` to read and the cost of their encoders.
 
@@ -317,11 +320,6 @@ def read_combinations(run: Run) -> pd.DataFrame:
     seconds = 1 / costs["clips_per_second"]
     table["clips_per_second"] = 1 / (table["base"].map(seconds) + both * seconds.get(own, 0))
     return table
-
-
-def combination_title(base: str, code: str) -> str:
-    """The name of a row in tables and figures."""
-    return f"{base} \N{CIRCLED PLUS} {method_title(code)}" if code else base
 
 # %% ../nbs/23_bases.ipynb #bas00024
 BASE_STEPS: dict[str, Callable[[Run, bool], str]] = {

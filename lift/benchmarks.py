@@ -6,8 +6,8 @@
 __all__ = ['BENCHMARKS', 'PARTS', 'OUTSIDE', 'CODES', 'FAMILIES', 'SUMMARY_COLUMNS', 'STEPS', 'Benchmark', 'synthetic_clips',
            'run_benchmarks', 'make_clip_tables', 'benchmark_clips', 'clip_tables', 'why_absent', 'clips_by_folder',
            'extract_tables', 'extract_features', 'feature_stores', 'stored_ids', 'split_method', 'method_title',
-           'feature_part', 'why_no_model', 'train_model', 'fit_lift', 'read_outside', 'model_folder', 'embed_clips',
-           'read_embedding', 'probe_benchmarks', 'score_benchmark', 'accuracy_of', 'read_summary', 'read_group_results',
+           'feature_part', 'why_no_model', 'fit_lift', 'train_model', 'read_outside', 'model_folder', 'embed_clips',
+           'read_embedding', 'score_benchmark', 'accuracy_of', 'probe_benchmarks', 'read_summary', 'read_group_results',
            'fold_caption', 'run_step', 'mining_counts']
 
 # %% ../nbs/23_benchmarks.ipynb #92ed6416
@@ -87,7 +87,7 @@ def synthetic_clips(root: Path, label: str = "label") -> pd.DataFrame:
     clips.attrs.update(root=str(root), source="lift synth", missing={}, unusable={})
     return clips
 
-
+# %% ../nbs/23_benchmarks.ipynb #a405155f
 _actions_of_both = partial(synthetic_clips, label="group")
 _temporal_kinetics = partial(actions.kinetics_clips, subset="temporal")
 _temporal_ssv2 = partial(ssv2.ssv2_clips, subset="temporal")
@@ -119,28 +119,13 @@ BENCHMARKS = {
     ),
 }
 
-
+# %% ../nbs/23_benchmarks.ipynb #4186ccbd
 def run_benchmarks(run: Run) -> dict[str, Benchmark]:
     """The benchmarks of a profile: those of its list `real.benchmarks`, or all."""
     names = run.parameters.get("real", {}).get("benchmarks", BENCHMARKS)
     return {name: BENCHMARKS[name] for name in names}
 
 # %% ../nbs/23_benchmarks.ipynb #d663eed5
-def make_clip_tables(run: Run, data: str | Path) -> str:
-    """Write the clip table of each benchmark found below `data`; one line per benchmark.
-
-    Rendered clips are those of the run itself, where it has some.
-    """
-    data, out, states = check_root(data).resolve(), run.folder / "clips", {}
-    out.mkdir(parents=True, exist_ok=True)
-    for name, benchmark in run_benchmarks(run).items():
-        rendered = (run.folder / benchmark.folder / "clips.csv").is_file()
-        place = run.folder if rendered else data
-        states[name] = _make_clip_table(benchmark, place, out / f"{name}.csv")
-    write_json(out / "benchmarks.json", states, ensure_ascii=False)
-    return "\n".join(f"{name}: {state['note']}" for name, state in states.items())
-
-
 def _make_clip_table(benchmark: Benchmark, data: Path, path: Path) -> dict[str, object]:
     """Write one clip table: clips, missing and unusable ones by name, and a `note` of one line."""
     try:
@@ -156,6 +141,21 @@ def _make_clip_table(benchmark: Benchmark, data: Path, path: Path) -> dict[str, 
     details = {key: clips.attrs.get(key) for key in ("source", "missing", "unusable")}
     return {"found": True, "clips": len(clips), "note": left_out(clips), **details}
 
+# %% ../nbs/23_benchmarks.ipynb #2225237e
+def make_clip_tables(run: Run, data: str | Path) -> str:
+    """Write the clip table of each benchmark found below `data`; one line per benchmark.
+
+    Rendered clips are those of the run itself, where it has some.
+    """
+    data, out, states = check_root(data).resolve(), run.folder / "clips", {}
+    out.mkdir(parents=True, exist_ok=True)
+    for name, benchmark in run_benchmarks(run).items():
+        rendered = (run.folder / benchmark.folder / "clips.csv").is_file()
+        place = run.folder if rendered else data
+        states[name] = _make_clip_table(benchmark, place, out / f"{name}.csv")
+    write_json(out / "benchmarks.json", states, ensure_ascii=False)
+    return "\n".join(f"{name}: {state['note']}" for name, state in states.items())
+
 # %% ../nbs/23_benchmarks.ipynb #5e1f0d03
 def benchmark_clips(run: Run, name: str) -> pd.DataFrame:
     """The clip table of one benchmark."""
@@ -167,7 +167,7 @@ def clip_tables(run: Run) -> dict[str, pd.DataFrame]:
     paths = {name: run.folder / "clips" / f"{name}.csv" for name in run_benchmarks(run)}
     return {name: read_clips(path) for name, path in paths.items() if path.is_file()}
 
-
+# %% ../nbs/23_benchmarks.ipynb #48188754
 def why_absent(run: Run) -> dict[str, str]:
     """The benchmarks that a run has no clips of, each with the reason in one line."""
     path = run.folder / "clips" / "benchmarks.json"
@@ -186,7 +186,7 @@ def clips_by_folder(run: Run) -> dict[str, pd.DataFrame]:
         tables.setdefault(BENCHMARKS[name].folder, []).append(part)
     return {folder: pd.concat(parts).drop_duplicates("clip_id") for folder, parts in tables.items()}
 
-
+# %% ../nbs/23_benchmarks.ipynb #7e7fb12f
 def extract_tables(
     tables: dict[str, pd.DataFrame], out: Path, backbone: "FrozenBackbone", settings: dict,
     progress: bool,
@@ -269,7 +269,7 @@ def split_method(name: str) -> tuple[str, str, str]:
     known = (f"{', '.join(titles)} (@{', @'.join(parts)})" for titles, parts in FAMILIES.values())
     raise InputError(f"no method {name!r}: choose one of {'; '.join(known)}; {OUTSIDE}NAME")
 
-
+# %% ../nbs/23_benchmarks.ipynb #80aafbf8
 def method_title(name: str) -> str:
     """The name of a method in tables and figures."""
     family, method, part = split_method(name)
@@ -278,7 +278,7 @@ def method_title(name: str) -> str:
     titles, parts = FAMILIES[family]
     return titles[method] + ("" if part == parts[0] else PARTS[part] or ", whole frame")
 
-
+# %% ../nbs/23_benchmarks.ipynb #3a43e12e
 def _all_methods(run: Run) -> list[str]:
     """The methods of a profile, of all kinds of benchmarks, and the codes that it combines."""
     lists = [*run.parameters["real"]["methods"].values()]
@@ -315,7 +315,18 @@ def why_no_model(run: Run) -> str:
     where = f"in the folder {wanted.folder} of LIFT_DATA (lift doctor --data says how)"
     return f"no LiFT was trained: that needs at least 2 training clips of {wanted.title} {where}"
 
+# %% ../nbs/23_benchmarks.ipynb #b106bbbc
+def fit_lift(
+    run: Run, store: FeatureStore, ids: list[str], out: Path, progress: bool, card: dict[str, str]
+) -> None:
+    """LiFT by the profile's own recipe, in `out`; a model of another recipe is replaced."""
+    from lift.training import fit, split_recipe  # Lightning is an extra
 
+    section = {"seed": run.parameters["seed"], **run.parameters["model"]}
+    config, training = split_recipe(section, store.dim)
+    fit(store, config, training, out, train_ids=ids, progress=progress, card=card, replace=True)
+
+# %% ../nbs/23_benchmarks.ipynb #d8f59e03
 def train_model(run: Run, progress: bool = True) -> str:
     """Train LiFT and fit the equivariant codes that are methods, on the profile's training clips.
 
@@ -339,17 +350,6 @@ def train_model(run: Run, progress: bool = True) -> str:
         code = fit_store(feature_part(store, part), ids, run.parameters["seed"])
         code.save(models / f"equivariant_{part}")
     return f"trained on {source}: {models}"
-
-
-def fit_lift(
-    run: Run, store: FeatureStore, ids: list[str], out: Path, progress: bool, card: dict[str, str]
-) -> None:
-    """LiFT by the profile's own recipe, in `out`; a model of another recipe is replaced."""
-    from lift.training import fit, split_recipe  # Lightning is an extra
-
-    section = {"seed": run.parameters["seed"], **run.parameters["model"]}
-    config, training = split_recipe(section, store.dim)
-    fit(store, config, training, out, train_ids=ids, progress=progress, card=card, replace=True)
 
 # %% ../nbs/23_benchmarks.ipynb #out00002
 def read_outside(path: str | Path) -> pd.DataFrame:
@@ -382,7 +382,7 @@ def read_outside(path: str | Path) -> pd.DataFrame:
         raise EmbeddingError(f"{path}: no clip, or no number beside clip_id")
     return pd.DataFrame(values, index=pd.Index(rows["clip_id"].astype(str), name="clip_id"))
 
-
+# %% ../nbs/23_benchmarks.ipynb #aee31622
 def _outside_rows(run: Run, store: FeatureStore, name: str) -> pd.DataFrame:
     """The rows of an outside embedding for the clips of a store; `EmbeddingError` for none."""
     title = method_title(name)
@@ -415,7 +415,7 @@ def _open_model(run: Run, store: FeatureStore, name: str) -> tuple[Model, Featur
         model = model.cuda()
     return model, feature_part(store, part)
 
-
+# %% ../nbs/23_benchmarks.ipynb #ace910b0
 def _embedding_file(run: Run, store: FeatureStore, name: str) -> Path:
     """Where the embeddings of a store by one method lie."""
     return run.folder / "embeddings" / store.path.name / f"{name}.parquet"
@@ -457,6 +457,27 @@ def embed_clips(run: Run, progress: bool = True) -> str:
         lines += [line for line in dict.fromkeys(lacking) if line not in lines]
     return "\n".join(lines) or why_no_model(run)
 
+# %% ../nbs/23_benchmarks.ipynb #5e1f0d11
+def _check_embeddings(run: Run, store: FeatureStore, method: str) -> None:
+    """`EmbeddingError` where a method has a model and no embeddings yet; it says why."""
+    if split_method(method)[0] == "baseline" or _embedding_file(run, store, method).is_file():
+        return
+    if split_method(method)[0] == "outside":
+        _outside_rows(run, store, method)  # says why there are none
+    else:
+        check_backbone(*_open_model(run, store, method))  # the same
+    hint = f"run lift benchmark embeddings {run.profile}"
+    raise EmbeddingError(f"{method}: no embeddings; {hint}")
+
+# %% ../nbs/23_benchmarks.ipynb #38de4f78
+def _embeddings(run: Run, store: FeatureStore, name: str, ids: list[str]) -> Iterator[pd.DataFrame]:
+    """Tables of embeddings `(n, E)` of the clips `ids`, indexed by clip id."""
+    family, method, part = split_method(name)
+    if family == "baseline":
+        yield from stream_embeddings(feature_part(store, part), method, None, ids)
+    else:
+        yield from iterate_embeddings(_embedding_file(run, store, name), ids)
+
 
 def read_embedding(run: Run, benchmark: str, name: str) -> pd.DataFrame:
     """The embeddings of a benchmark's clips, indexed by clip id; `EmbeddingError` for none."""
@@ -467,14 +488,54 @@ def read_embedding(run: Run, benchmark: str, name: str) -> pd.DataFrame:
     _check_embeddings(run, store, name)
     return pd.concat(_embeddings(run, store, name, ids))
 
+# %% ../nbs/23_benchmarks.ipynb #5e1f0d12
+def score_benchmark(
+    tables: Iterable[pd.DataFrame], clips: pd.DataFrame, name: str, settings: dict[str, Any],
+    probe: str | BaseEstimator | None = None,
+) -> GroupResults | ClassResults:  # fmt: skip
+    """One probe per group, by folds where the clips have them, or one of all classes.
 
-def _embeddings(run: Run, store: FeatureStore, name: str, ids: list[str]) -> Iterator[pd.DataFrame]:
-    """Tables of embeddings `(n, E)` of the clips `ids`, indexed by clip id."""
+    `probe`: None for the paper's ridge, which weighs both classes alike where there are folds.
+    """
+    if BENCHMARKS[name].kind == "classes":
+        return probe_classes(tables, clips, probe=probe or "ridge", **settings)
+    if "fold" in clips.columns:
+        return probe_folds(pd.concat(tables), clips, probe or "ridge_balanced", **settings)
+    return probe_groups(pd.concat(tables), clips, probe or "ridge", **settings)
+
+# %% ../nbs/23_benchmarks.ipynb #78c8b8ad
+def accuracy_of(summary: dict[str, float]) -> dict[str, float]:
+    """The summary's accuracy and interval in percent: the mean over groups, or top-1."""
+    names = ("mean", "low", "high") if "mean" in summary else ("top1", "top1_low", "top1_high")
+    return dict(zip(("value", "low", "high"), (summary[name] for name in names), strict=True))
+
+# %% ../nbs/23_benchmarks.ipynb #1a43ac37
+def _dimension(run: Run, store: FeatureStore, name: str) -> int:
+    """E, the size of an embedding."""
     family, method, part = split_method(name)
     if family == "baseline":
-        yield from stream_embeddings(feature_part(store, part), method, None, ids)
-    else:
-        yield from iterate_embeddings(_embedding_file(run, store, name), ids)
+        zeros = torch.zeros(1, store.frames, feature_part(store, part).dim)  # (1, T, D)
+        return BASELINES[method](zeros).shape[1]
+    return pq.read_schema(_embedding_file(run, store, name)).field("embedding").type.list_size
+
+# %% ../nbs/23_benchmarks.ipynb #1b106a31
+def _score(
+    run: Run, name: str, method: str, clips: pd.DataFrame, store: FeatureStore, ids: list[str]
+) -> dict[str, object]:
+    """The numbers of one method on the clips `ids`, or the `reason` why there are none."""
+    folder = run.folder / "results" / name / method
+    try:
+        _check_embeddings(run, store, method)
+        tables = _embeddings(run, store, method, ids)
+        score_benchmark(tables, clips, name, run.probe_settings).save(folder)
+    except (ProbeError, EmbeddingError) as error:
+        return {"reason": str(error)}
+    numbers = json.loads((folder / "summary.json").read_text())
+    numbers |= {**accuracy_of(numbers), "dimension": _dimension(run, store, method)}
+    if BENCHMARKS[name].kind == "chiral":
+        clips_scored = pd.read_csv(folder / "groups.csv")["n_validation"].sum()
+        numbers["n_validation"] = int(clips_scored)
+    return numbers
 
 # %% ../nbs/23_benchmarks.ipynb #baa5e98c
 SUMMARY_COLUMNS = [
@@ -501,67 +562,6 @@ def probe_benchmarks(run: Run, progress: bool = True) -> str:
     path = run.folder / "results" / "summary.csv"
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
     return f"{int(table['value'].notna().sum())} of {len(table)} scored: {path}"
-
-# %% ../nbs/23_benchmarks.ipynb #5e1f0d11
-def _score(
-    run: Run, name: str, method: str, clips: pd.DataFrame, store: FeatureStore, ids: list[str]
-) -> dict[str, object]:
-    """The numbers of one method on the clips `ids`, or the `reason` why there are none."""
-    folder = run.folder / "results" / name / method
-    try:
-        _check_embeddings(run, store, method)
-        tables = _embeddings(run, store, method, ids)
-        score_benchmark(tables, clips, name, run.probe_settings).save(folder)
-    except (ProbeError, EmbeddingError) as error:
-        return {"reason": str(error)}
-    numbers = json.loads((folder / "summary.json").read_text())
-    numbers |= {**accuracy_of(numbers), "dimension": _dimension(run, store, method)}
-    if BENCHMARKS[name].kind == "chiral":
-        clips_scored = pd.read_csv(folder / "groups.csv")["n_validation"].sum()
-        numbers["n_validation"] = int(clips_scored)
-    return numbers
-
-
-def _check_embeddings(run: Run, store: FeatureStore, method: str) -> None:
-    """`EmbeddingError` where a method has a model and no embeddings yet; it says why."""
-    if split_method(method)[0] == "baseline" or _embedding_file(run, store, method).is_file():
-        return
-    if split_method(method)[0] == "outside":
-        _outside_rows(run, store, method)  # says why there are none
-    else:
-        check_backbone(*_open_model(run, store, method))  # the same
-    hint = f"run lift benchmark embeddings {run.profile}"
-    raise EmbeddingError(f"{method}: no embeddings; {hint}")
-
-# %% ../nbs/23_benchmarks.ipynb #5e1f0d12
-def _dimension(run: Run, store: FeatureStore, name: str) -> int:
-    """E, the size of an embedding."""
-    family, method, part = split_method(name)
-    if family == "baseline":
-        zeros = torch.zeros(1, store.frames, feature_part(store, part).dim)  # (1, T, D)
-        return BASELINES[method](zeros).shape[1]
-    return pq.read_schema(_embedding_file(run, store, name)).field("embedding").type.list_size
-
-
-def score_benchmark(
-    tables: Iterable[pd.DataFrame], clips: pd.DataFrame, name: str, settings: dict[str, Any],
-    probe: str | BaseEstimator | None = None,
-) -> GroupResults | ClassResults:  # fmt: skip
-    """One probe per group, by folds where the clips have them, or one of all classes.
-
-    `probe`: None for the paper's ridge, which weighs both classes alike where there are folds.
-    """
-    if BENCHMARKS[name].kind == "classes":
-        return probe_classes(tables, clips, probe=probe or "ridge", **settings)
-    if "fold" in clips.columns:
-        return probe_folds(pd.concat(tables), clips, probe or "ridge_balanced", **settings)
-    return probe_groups(pd.concat(tables), clips, probe or "ridge", **settings)
-
-
-def accuracy_of(summary: dict[str, float]) -> dict[str, float]:
-    """The summary's accuracy and interval in percent: the mean over groups, or top-1."""
-    names = ("mean", "low", "high") if "mean" in summary else ("top1", "top1_low", "top1_high")
-    return dict(zip(("value", "low", "high"), (summary[name] for name in names), strict=True))
 
 # %% ../nbs/23_benchmarks.ipynb #061cdc41
 def read_summary(run: Run, kind: str) -> pd.DataFrame:
@@ -598,7 +598,7 @@ def read_group_results(run: Run, name: str) -> dict[str, GroupResults]:
         results[method] = GroupResults(groups, *lost, answers, seed=info["seed"])
     return results
 
-
+# %% ../nbs/23_benchmarks.ipynb #df4f63a3
 def fold_caption(run: Run, name: str) -> str:
     """What a chiral set that is scored by folds of laboratories is, for captions."""
     clips = clip_tables(run)[name].dropna(subset="group")
@@ -636,23 +636,6 @@ def run_step(run: Run, step: str, data: str | Path | None = None, progress: bool
     return make_clip_tables(run, data)
 
 # %% ../nbs/23_benchmarks.ipynb #29d10654
-def mining_counts(annotations: dict[str, Path | None]) -> pd.DataFrame:
-    """Groups and rows mined by each rule from annotations of `ssv2`, `epic`, `charades`.
-
-    `known_found` counts published groups by verbs and noun; `of_known` of them are known by name.
-    `note` says where there are no annotations.
-    """
-    adapters = {"ssv2": ssv2, "epic": epic, "charades": charades}
-    rows = []
-    for dataset, folder in annotations.items():
-        title, names = BENCHMARKS[f"cia-{dataset}"].title, ["forward", "reverse", "noun"]
-        known = set(published_groups(dataset)[names].itertuples(index=False, name=None))
-        for rule in ("published-like", "all"):
-            labels = {"dataset": title, "rule": rule, "of_known": len(known)}
-            rows.append({**labels, **_mined(adapters[dataset].mine, folder, rule, known)})
-    return pd.DataFrame(rows)
-
-
 def _mined(
     mine: Callable[..., pd.DataFrame], folder: Path | None, rule: str, known: set
 ) -> dict[str, object]:
@@ -669,3 +652,20 @@ def _mined(
     note = f"k = {least} clips per class" if least else None
     counted = statistics(rows.assign(group=rows["chiral_triplet_id"])).iloc[0].to_dict()
     return {**counted, "known_found": found, "note": note}
+
+# %% ../nbs/23_benchmarks.ipynb #b69a4c0a
+def mining_counts(annotations: dict[str, Path | None]) -> pd.DataFrame:
+    """Groups and rows mined by each rule from annotations of `ssv2`, `epic`, `charades`.
+
+    `known_found` counts published groups by verbs and noun; `of_known` of them are known by name.
+    `note` says where there are no annotations.
+    """
+    adapters = {"ssv2": ssv2, "epic": epic, "charades": charades}
+    rows = []
+    for dataset, folder in annotations.items():
+        title, names = BENCHMARKS[f"cia-{dataset}"].title, ["forward", "reverse", "noun"]
+        known = set(published_groups(dataset)[names].itertuples(index=False, name=None))
+        for rule in ("published-like", "all"):
+            labels = {"dataset": title, "rule": rule, "of_known": len(known)}
+            rows.append({**labels, **_mined(adapters[dataset].mine, folder, rule, known)})
+    return pd.DataFrame(rows)

@@ -38,7 +38,7 @@ class Facts:
     source: str  # where the videos come from
     rule: str  # how clips and groups were chosen
 
-
+# %% ../nbs/25_sharing.ipynb #a1033bc8
 _MINED = (
     "Clips with opposite verbs and the same noun form a group. Verbs and their opposites come from "
     "`chiral_pairs.csv` of the package `lift`; its `lift mine` makes the lists from annotations."
@@ -65,7 +65,8 @@ FACTS = {
         "Chiral groups of Something-Something V2",
         "other",
         "Lists only. The videos are for research, under the agreement of their owners.",
-        "Something-Something V2 (https://www.qualcomm.com/developer/software/something-something-v-2-dataset).",
+        "Something-Something V2 (https://www.qualcomm.com/developer/software/"
+        "something-something-v-2-dataset).",
         _MINED,
     ),
     "epic": Facts(
@@ -108,7 +109,7 @@ def _configurations(groups: Iterable[str]) -> dict[str, str]:
         raise InputError(f"two groups have the name {twice!r} as a folder: rename one of them")
     return names
 
-
+# %% ../nbs/25_sharing.ipynb #2887d6ec
 def _check_videos(clips: pd.DataFrame, root: Path) -> None:
     """`InputError` for clips that are parts of files, and for files that are not there."""
     cut = clips.loc[clips["start"].notna() | clips["end"].notna(), "clip_id"]
@@ -121,29 +122,31 @@ def _check_videos(clips: pd.DataFrame, root: Path) -> None:
     if gone:
         raise InputError(f"{len(gone)} videos are not there, the first is {gone[0]}")
 
-
+# %% ../nbs/25_sharing.ipynb #c62af47f
 def _as_arrow(rows: pd.DataFrame, root: Path | None) -> pa.Table:
-    """One split of a group; the schema tells the `datasets` library which column holds videos."""
+    """One split of a group; with `root` the files of its videos too."""
     numbers = {"start": pa.float64(), "end": pa.float64(), "chiral_label": pa.int64()}
     schema = pa.schema({name: numbers.get(name, pa.string()) for name in rows})
     words = rows.assign(
         **{name: rows[name].map(str, na_action="ignore") for name in rows if name not in numbers}
     )  # one type in every split, whatever a split holds
     table = pa.Table.from_pandas(words, schema, preserve_index=False)
-    if root is None:
-        return table.replace_schema_metadata(None)
+    return table.replace_schema_metadata(None) if root is None else _with_videos(table, root)
+
+
+def _with_videos(table: pa.Table, root: Path) -> pa.Table:
+    """A table with the files that its column `path` names, and a note on what each column is."""
+    kinds = {pa.int64(): "int64", pa.float64(): "float64", pa.string(): "string"}
+    features = {
+        field.name: {"dtype": kinds[field.type], "_type": "Value"} for field in table.schema
+    }
+    note = json.dumps({"info": {"features": {**features, "video": {"_type": "Video"}}}})
     files = [
-        {"bytes": (root / path).read_bytes(), "path": Path(path).name} for path in rows["path"]
+        {"bytes": (root / path).read_bytes(), "path": Path(path).name}
+        for path in table["path"].to_pylist()
     ]
     kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     table = table.append_column("video", pa.array(files, kind))
-    kinds = {pa.int64(): "int64", pa.float64(): "float64", pa.string(): "string"}
-    features = {
-        name: {"dtype": kinds[kind], "_type": "Value"}
-        for name, kind in zip(schema.names, schema.types, strict=True)
-    }
-    features["video"] = {"_type": "Video"}
-    note = json.dumps({"info": {"features": features}})
     return table.replace_schema_metadata({"huggingface": note})
 
 # %% ../nbs/25_sharing.ipynb #sh00000b
@@ -173,16 +176,25 @@ def _header(facts: Facts, configurations: dict[str, str], clips: pd.DataFrame) -
         header |= {"license_name": f"{name}-terms", "license_link": "LICENSE"}
     return header
 
-
-def _card_text(facts: Facts, clips: pd.DataFrame, groupless: int, with_videos: bool) -> str:
-    """What people read: source, rule, licence, counts, columns, and what was left out."""
+# %% ../nbs/25_sharing.ipynb #66319b4c
+def _counts(clips: pd.DataFrame) -> str:
+    """How many clips each group has of each class in each split, as a table in markdown."""
     counts = pd.crosstab(clips["group"], [clips["chiral_label"].astype(int), clips["split"]])
     counts.columns = [f"sign {sign}, {split}" for sign, split in counts.columns]
     counts = counts.reset_index().astype(str)
-    total = statistics(clips).iloc[0]
-    columns = [*clips.columns, *(["video"] if with_videos else [])]
+    return markdown_table(counts, ["left"] + ["right"] * (counts.shape[1] - 1))
+
+
+def _meanings(columns: list[str]) -> str:
+    """What each column holds, as a table in markdown."""
     known = pd.DataFrame({"column": columns})
     known["meaning"] = known["column"].map(COLUMNS).fillna("as in the clip table")
+    return markdown_table(known, ["left", "left"])
+
+# %% ../nbs/25_sharing.ipynb #d1d4285c
+def _card_text(facts: Facts, clips: pd.DataFrame, groupless: int, with_videos: bool) -> str:
+    """What people read: source, rule, licence, counts, columns, and what was left out."""
+    total = statistics(clips).iloc[0]
     first, left = next(iter(_configurations(clips["group"].unique()).values())), left_out(clips)
     blocks = [
         f"# {facts.title}",
@@ -195,11 +207,11 @@ def _card_text(facts: Facts, clips: pd.DataFrame, groupless: int, with_videos: b
         f"**Licence.** {facts.terms}",
         f"## Counts\n\n{int(total['groups'])} groups, {int(total['train'])} training clips, "
         f"{int(total['validation'])} validation clips.",
-        markdown_table(counts, ["left"] + ["right"] * (counts.shape[1] - 1)),
+        _counts(clips),
         f"{groupless} clips of the table belong to no group and are not in here."
         f" From the annotations: {left}.",
         "## Columns",
-        markdown_table(known, ["left", "left"]),
+        _meanings([*clips.columns, *(["video"] if with_videos else [])]),
         f"## Use\n\n```python\nfrom datasets import load_dataset\n\n"
         f'load_dataset("FOLDER OR HUB ID", "{first}")  # one group; all without a name\n```',
     ]
@@ -216,7 +228,7 @@ def _chiral_clips(clips: pd.DataFrame) -> pd.DataFrame:
     chiral.attrs = clips.attrs
     return chiral
 
-
+# %% ../nbs/25_sharing.ipynb #269ff7d9
 def write_dataset(
     clips: pd.DataFrame,
     folder: str | Path,
@@ -305,7 +317,7 @@ def _subsets(path: str) -> list[str]:
         raise InputError(f"{path}: its card names no configuration; write_dataset makes them")
     return names
 
-
+# %% ../nbs/25_sharing.ipynb #eb339755
 def _task_fields(path: str, revision: str, subsets: list[str]) -> dict[str, Any]:
     """What MTEB wants to know of a task."""
     return {
@@ -326,7 +338,7 @@ def _task_fields(path: str, revision: str, subsets: list[str]) -> dict[str, Any]
         "dialect": [],
     }
 
-
+# %% ../nbs/25_sharing.ipynb #c5b6e47b
 def chiral_task(
     path: str | Path, revision: str = "main", groups: Iterable[str] | None = None
 ) -> Any:
@@ -367,6 +379,16 @@ def chiral_task(
     return ChiralPairs()
 
 # %% ../nbs/25_sharing.ipynb #sh000014
+@contextmanager
+def _as_file(video: dict[str, Any]) -> Iterator[str]:
+    """The path of a temporary file with the bytes of a video."""
+    suffix = Path(video.get("path") or "clip.mp4").suffix
+    with tempfile.TemporaryDirectory(prefix="lift-video-") as folder:
+        path = Path(folder) / f"clip{suffix}"
+        path.write_bytes(video["bytes"])
+        yield str(path)
+
+# %% ../nbs/25_sharing.ipynb #76f27f3f
 def _frames_of(video: Any, frames: int) -> np.ndarray:
     """Frames `(T, H, W, 3)` uint8 of a video as MTEB gives it: a decoder, a file, or its bytes."""
     from lift.video import read_clip, sample_indices
@@ -381,17 +403,7 @@ def _frames_of(video: Any, frames: int) -> np.ndarray:
     with _as_file(video) as path:
         return read_clip(path, frames)
 
-
-@contextmanager
-def _as_file(video: dict[str, Any]) -> Iterator[str]:
-    """The path of a temporary file with the bytes of a video."""
-    suffix = Path(video.get("path") or "clip.mp4").suffix
-    with tempfile.TemporaryDirectory(prefix="lift-video-") as folder:
-        path = Path(folder) / f"clip{suffix}"
-        path.write_bytes(video["bytes"])
-        yield str(path)
-
-
+# %% ../nbs/25_sharing.ipynb #aceea2b8
 def mteb_encoder(model: Any = None, frames: int = 16, device: str = "auto") -> Any:
     """An encoder for `mteb.evaluate` from any model of this package.
 

@@ -26,7 +26,7 @@ def polynomial_path(start: Tensor, coefficients: Tensor, times: Tensor) -> Tenso
         bend = times[None, :, None] * (bend + velocity[:, None, :])  # (B, K, d)
     return start[:, None, :] + bend
 
-
+# %% ../nbs/22_variants.ipynb #b90f8b20
 class PolynomialEncoder(LineEncoder):
     """LiFT's encoder with a polynomial of `degree` p as latent path.
 
