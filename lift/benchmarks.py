@@ -621,7 +621,7 @@ def run_step(run: Run, step: str, data: str | Path | None = None, progress: bool
     `ValueError` for an unknown step, a profile without real data sets, or no data folder.
     """
     if step not in ("clips", *STEPS):
-        raise InputError(f"no step {step!r}: choose one of clips, {', '.join(STEPS)}")
+        raise InputError(f"no step {step!r}: lift benchmark --help lists them")
     if "real" not in run.parameters:
         fault = f"no `real` in config/{run.profile}.yaml"
         hint = "use paper, droid or mini"
