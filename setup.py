@@ -32,7 +32,7 @@ setup(
     keywords=settings["keywords"],
     url=settings["git_url"],
     packages=find_namespace_packages(include=["lift", "lift.*"]),
-    package_data={"lift": ["*.json", "model_card.md", "weights/*/*", "data/lists/*"]},
+    package_data={"lift": ["py.typed", "*.json", "model_card.md", "weights/*/*", "data/lists/*"]},
     python_requires=f">={settings['min_python']}",
     install_requires=shlex.split(settings["requirements"]),
     extras_require={

@@ -62,7 +62,10 @@ def fold_batch_norms(network: nn.Module, size: int) -> None:
                 setattr(module, name, activations[child])
 
 # %% ../nbs/04_acceleration.ipynb #70360c24
-_KEPT_FLOAT32 = ("conv_stem", "blocks.0.", "blocks.1.1.", "blocks.2.0.", "blocks.3.0.")
+_KEPT_FLOAT32 = (
+    "conv_stem", "blocks.0.", "blocks.1.1.", "blocks.2.0.", "blocks.3.", "blocks.4.0.",
+    "blocks.5.0.",
+)  # fmt: skip
 
 
 def mix_precision(network: EfficientNet) -> None:
