@@ -173,6 +173,16 @@ def test_faulty_files_are_named(tmp_path, content, words):
 
 
 @pytest.mark.parametrize(
+    "white", [" ", "\t", "\r", "\n", "\r\n", "\x0b", "\x0c", "\x85", "\u2028", "\xa0"]
+)
+@pytest.mark.parametrize("name", ["{}a", "a{}b", "a{}"])
+def test_white_space_in_a_name_comes_back(table, tmp_path, white, name):
+    table = table.assign(clip_id=name.format(white) + table["clip_id"])
+    write_clips(table, tmp_path / "clips.csv")
+    assert read_clips(tmp_path / "clips.csv")["clip_id"].tolist() == table["clip_id"].tolist()
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "clip_id, path, split, label, start\n007, v.mp4, train, open, 1.5\n",

@@ -288,13 +288,17 @@ def read_clips(path: str | Path) -> pd.DataFrame:
 
 # %% ../../nbs/10_clips.ipynb #b515367c
 def _quoting(table: pd.DataFrame) -> int:
-    """Quotes where needed; around all text where a cell begins with a blank, which is skipped."""
-    first = [
-        str(value)[:1]
+    """Quotes where needed; around all text where a cell begins with a blank or holds a return.
+
+    A reader skips such a blank, and ends the line at the return.
+    """
+    text = [
+        str(value)
         for name in table.select_dtypes(["object", "string"])
         for value in table[name].dropna()
     ]
-    return csv.QUOTE_NONNUMERIC if {" ", "\t"} & set(first) else csv.QUOTE_MINIMAL
+    unsafe = any(value[:1] in (" ", "\t") or "\r" in value for value in text)
+    return csv.QUOTE_NONNUMERIC if unsafe else csv.QUOTE_MINIMAL
 
 # %% ../../nbs/10_clips.ipynb #3583eff3
 def write_clips(table: pd.DataFrame, path: str | Path) -> None:
