@@ -82,8 +82,12 @@ def content(store: Path) -> list:
     return [header, shards, [part.to_pylist() for part in parts]]
 
 
-def test_ray_makes_the_same_store_though_a_task_and_an_actor_are_killed(tmp_path, videos, table):
+def test_ray_makes_the_same_store_though_a_task_and_an_actor_are_killed(
+    tmp_path, videos, table, monkeypatch
+):
     ray = pytest.importorskip("ray")
+    here, others = str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONPATH", f"{here}{os.pathsep}{others}")  # its workers know Cells
     (tmp_path / "task").touch()
     (tmp_path / "actor").touch()
     local = run(table, tmp_path / "local", videos, Cells())
