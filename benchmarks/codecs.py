@@ -9,11 +9,14 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from ranges import moving
 
 from lift.decoding import VideoError
 from lift.style import (
@@ -27,7 +30,7 @@ from lift.style import (
     set_style,
 )
 from lift.tables import provenance, save_json, save_table
-from lift.video import read_clip, write_video
+from lift.video import read_clip, sample_indices, write_video
 
 RATE, FRAMES = 24, 16
 ENCODERS = {
@@ -45,14 +48,11 @@ Reader = Callable[[Path], object]
 
 
 def pattern(height: int, seconds: int) -> Iterator[np.ndarray]:
-    """Frames `(H, W, 3)` uint8 of a moving wave under a little noise."""
-    width, rng = 2 * (height * 2 // 3), np.random.default_rng(0)
-    across, down = np.meshgrid(np.arange(width), np.arange(height))
-    noise = rng.normal(0, 4, (height, width))
-    for number in range(seconds * RATE):
-        wave = 120 * np.sin((across + 3 * number) / 40) * np.cos((down + number) / 25)
-        grey = wave + np.roll(noise, number, axis=1) + 128
-        yield np.repeat(grey.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    """Frames `(H, W, 3)` uint8 of a moving pattern under a little noise."""
+    width = 2 * (height * 2 // 3)
+    noise = np.random.default_rng(0).normal(0, 4, (height, width, 1))
+    for number, frame in enumerate(moving(width, height, seconds * RATE)):
+        yield (frame + np.roll(noise, number, axis=1)).clip(0, 255).astype(np.uint8)
 
 
 def encode(path: Path, setting: dict) -> Path:
@@ -62,27 +62,23 @@ def encode(path: Path, setting: dict) -> Path:
     return write_video(path, frames, RATE, ENCODERS[setting["codec"]], options)
 
 
+def by_torchcodec(path: Path) -> object:
+    """Frames by torchcodec."""
+    from torchcodec.decoders import VideoDecoder
+
+    video = VideoDecoder(str(path), num_ffmpeg_threads=1, seek_mode="exact")
+    return video.get_frames_at(sample_indices(len(video), FRAMES).tolist())
+
+
 def readers() -> dict[str, Reader]:
     """The decoders that are installed."""
-    found: dict[str, Reader] = {"PyAV": lambda path: read_clip(path, FRAMES, decoder="pyav")}
-    try:
-        import decord  # noqa: F401
-
-        found["decord"] = lambda path: read_clip(path, FRAMES, decoder="decord")
-    except ImportError:
-        print("decord is not installed: no row of it")
-    try:
-        from torchcodec.decoders import VideoDecoder
-    except (ImportError, RuntimeError) as error:  # RuntimeError: it finds no FFmpeg
-        print(f"torchcodec cannot be used, no row of it: {str(error).splitlines()[0]}")
-        return found
-
-    def by_torchcodec(path: Path) -> object:
-        video = VideoDecoder(str(path), num_ffmpeg_threads=1, seek_mode="exact")
-        places = np.linspace(0, len(video) - 1, FRAMES).round().astype(int).tolist()
-        return video.get_frames_at(places)
-
-    return found | {"torchcodec": by_torchcodec}
+    known: dict[str, Reader] = {
+        name: partial(read_clip, frames=FRAMES, decoder=name.lower()) for name in ("PyAV", "decord")
+    }
+    known["torchcodec"] = by_torchcodec
+    missing = [name for name in ("decord", "torchcodec") if not find_spec(name)]
+    print("not installed, no row of it:", ", ".join(missing) or "none")
+    return {name: read for name, read in known.items() if name not in missing}
 
 
 def can_read(path: Path, name: str, read: Reader) -> bool:
@@ -107,18 +103,13 @@ def least_seconds(path: Path, decoders: dict[str, Reader], repeats: int) -> dict
     return spent
 
 
-def settings() -> Iterator[tuple[str, object]]:
-    """Each factor with each of its levels."""
-    for factor, levels in LEVELS.items():
-        yield from ((factor, level) for level in levels)
-
-
 def measure(folder: Path, repeats: int) -> pd.DataFrame:
     """One row per factor, level and decoder."""
     # all are encoded before decord is imported: it brings a libvpx that PyAV cannot encode with
     files = {
-        (factor, level): encode(folder / f"{number}.mp4", {**BASE, factor: level})
-        for number, (factor, level) in enumerate(settings())
+        (factor, level): encode(folder / f"{factor} {level}.mp4", {**BASE, factor: level})
+        for factor, levels in LEVELS.items()
+        for level in levels
     }
     decoders, rows = readers(), []
     for (factor, level), path in files.items():

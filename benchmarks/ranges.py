@@ -21,10 +21,10 @@ RATE = 50
 FRAMES = 16
 
 
-def minute(width: int, height: int) -> Iterator[np.ndarray]:
-    """One minute of a moving pattern, each frame different: `(H, W, 3)` uint8."""
+def moving(width: int, height: int, frames: int) -> Iterator[np.ndarray]:
+    """Frames `(H, W, 3)` uint8 of a moving pattern, each different."""
     across, down = np.meshgrid(np.arange(width), np.arange(height))
-    for number in range(60 * RATE):
+    for number in range(frames):
         wave = 127 * (1 + np.sin((across + 3 * number) / 40) * np.cos((down + number) / 25))
         yield np.repeat(wave.astype(np.uint8)[..., None], 3, axis=2)
 
@@ -76,7 +76,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         short, long = Path(folder) / "minute.mp4", Path(folder) / "long.mp4"
-        write_video(short, minute(*arguments.size), RATE)
+        write_video(short, moving(*arguments.size, frames=60 * RATE), RATE)
         repeat(short, long, arguments.minutes)
         numbers = measure(long, arguments.minutes, arguments.clips)
         numbers |= {"minutes": arguments.minutes, "clips": arguments.clips}

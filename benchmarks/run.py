@@ -305,7 +305,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("figures"), help="folder for benchmark.*")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--clips", type=int, default=4, help="clips to render per sign and group")
+    parser.add_argument("--clips", type=int, default=4, help="clips to render per class")
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:

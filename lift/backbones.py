@@ -36,7 +36,7 @@ from lift.acceleration import (
 from .catalogue import CATALOGUE, HUB_FILES, BackboneEntry, cached_weights, find_entry
 from .equivariant import MIDDLE_GRID
 from .fingerprint import reference_embedding, reference_fault
-from .io import InputError, LiftError, short_hash
+from .io import InputError, LiftError, first_sentence, short_hash
 from .weights_files import weights_fault
 
 # %% ../nbs/04_backbones.ipynb #ded18bda
@@ -111,8 +111,7 @@ def read_checkpoint(path: Path) -> dict:
         mapped = zipfile.is_zipfile(path)  # older files have to be read whole
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except _DAMAGED as error:
-        cause = str(error).split(". ")[0].split("\n")[0] or type(error).__name__
-        detail = f"not a file of weights alone, or cut short ({cause})"
+        detail = f"not a file of weights alone, or cut short ({first_sentence(error)})"
         raise WeightsError(f"{path}: {detail}; copy or download it again") from error
 
 # %% ../nbs/04_backbones.ipynb #52c89d08

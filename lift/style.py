@@ -151,10 +151,14 @@ def list_rows(axis: Axes, names: Sequence[str]) -> None:
 
 # %% ../nbs/19_style.ipynb #f7fd1f08
 def log_axis(axis: Axes) -> None:
-    """A logarithmic horizontal axis with ticks at 1, 2 and 5 times powers of ten."""
+    """A logarithmic horizontal axis with ticks at 1, 2 and 5 times powers of ten.
+
+    Over more than three powers the ticks are the powers alone, so that labels do not touch.
+    """
     axis.set_xscale("log")
     low, high = axis.get_xlim()
-    ticks = [digit * 10.0**power for power in range(-3, 7) for digit in (1, 2, 5)]
+    digits = (1, 2, 5) if high <= 1000 * low else (1,)
+    ticks = [digit * 10.0**power for power in range(-3, 7) for digit in digits]
     ticks = [tick for tick in ticks if low <= tick <= high]
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.set_xticks([], minor=True)

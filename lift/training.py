@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .config import as_type
 from .geometry import reverse_time
-from .io import InputError, LiftError, MissingExtraError, first_five, write_json
+from .io import InputError, LiftError, MissingExtraError, first_five, first_sentence, write_json
 from .losses import LiFTLoss, LossWeights
 from .model import LiFT, LiFTConfig
 from .store import FeatureStore
@@ -316,9 +316,7 @@ def _read_checkpoint(path: Path) -> dict:
         if fault is None:
             return torch.load(path, map_location="cpu", weights_only=True)
     except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        # torch's first sentence: the next ones may advise to load without a check
-        cause = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
-        fault = f"{path}: is cut short or damaged ({cause})"
+        fault = f"{path}: is cut short or damaged ({first_sentence(error)})"
     there = path.name == "last.ckpt" and path.with_name("best.ckpt").exists()
     way = "copy best.ckpt over it to continue from the best epoch, or " if there else ""
     raise InputError(f"{fault.split(';')[0]}; {way}delete {path.parents[1]} to train again")

@@ -123,7 +123,7 @@ def test_a_group_that_is_there_twice_is_refused(lists):
     path = lists / "chiral_groups-ssv2-train.csv"
     text = path.read_text()
     path.write_text(text + text.splitlines()[1].replace("697", "597") + "\n")
-    with pytest.raises(DatasetError, match=r"row 3 \(3f20f09b\): column triplet_id is there twice"):
+    with pytest.raises(DatasetError, match=r"row 3 \(3f20f09b\): column triplet_id is duplicated"):
         read_lists(lists, "ssv2")
 
 
@@ -172,7 +172,7 @@ def test_lists_of_an_earlier_mining_do_not_stay(tmp_path, monkeypatch):
 def test_a_clip_file_with_a_clip_twice_is_refused(lists):
     path = lists / "cia-ssv2-train.csv"
     path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
-    with pytest.raises(DatasetError, match=r"cia-ssv2-train\.csv: row 5 \(69707\): is there twice"):
+    with pytest.raises(DatasetError, match=r"cia-ssv2-train\.csv: row 5 \(69707\): is duplicated"):
         read_lists(lists, "ssv2")
 
 

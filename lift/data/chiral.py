@@ -226,7 +226,7 @@ def _validate(table: pd.DataFrame, schema: pa.DataFrameSchema) -> None:
     except pa.errors.SchemaErrors as error:
         first = error.failure_cases.sort_values("index").iloc[0]
         index, check, column = int(first["index"]), first["check"], first["column"]
-        check = "is there twice" if check == "field_uniqueness" else check
+        check = "is duplicated" if check == "field_uniqueness" else check
         wide = first["schema_context"] == "DataFrameSchema"
         cells = ["id_forward", "id_reverse"] if wide else [column]
         joined = cells[0].startswith("id_")
@@ -274,7 +274,7 @@ def _clip_labels(path: Path, rows: pd.DataFrame) -> pd.Series:
     table = read_table(path, ["id", "chiral_label", "chiral_triplet_id", "template"])
     table = table.rename(columns={"chiral_triplet_id": "triplet_id"})
     twice, unnamed = table.duplicated(["triplet_id", "id"]), table["template"].str.strip() == ""
-    for fault, found in (("is there twice", twice), ("has no label", unnamed)):
+    for fault, found in (("is duplicated", twice), ("has no label", unnamed)):
         if found.any():
             index = found.idxmax()
             row = f"row {index + 2} ({table.at[index, 'id']})"
