@@ -159,7 +159,7 @@ rule variant:
         f"{RUN}/ablation/{{variant}}-{{seed}}/measurements.csv",
     params:
         made_with=lambda w: made_with("lift/ablation.py", settings=section("ablation.recipe") + str(ABLATION["variants"][w.variant])),
-        clips=[ABLATION.get("clips"), ABLATION.get("validation_clips")],
+        clips=[ABLATION.get("clips"), ABLATION.get("test_clips")],
     shell:
         fresh(f"{RUN}/ablation/{{wildcards.variant}}-{{wildcards.seed}}")
         + f"lift ablation train {PROFILE} {{wildcards.variant}} --seed {{wildcards.seed}}"

@@ -309,7 +309,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        synthesise(Path(folder), arguments.clips, validation_clips=1, workers=2)
+        synthesise(Path(folder), arguments.clips, test_clips=1, workers=2)
         clips = read_clips(Path(folder) / "clips.csv")
         paths = [str(Path(folder) / path) for path in clips["path"]]
         lite = create_backbone("efficientnet_lite0", device="cpu")

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .backbones import create_backbone
 from .benchmarks import BENCHMARKS, clip_tables, feature_stores, why_absent
+from .data.clips import scored_split
 from .embedding import embed_store
 from .extraction import extract
 from .geometry import curvature
@@ -69,7 +70,7 @@ def _curvatures(model: LiFT, batches: Iterable[Tensor]) -> Tensor:
 
 # %% ../nbs/23_ablation.ipynb #5e1f0c09
 def measure(model: LiFT, store: FeatureStore, clips: pd.DataFrame) -> pd.DataFrame:
-    """Scores of a model, one row per validation clip, indexed by clip id.
+    """Scores of a model, one row per test clip, indexed by clip id.
 
     `group`, a column of 0 or 100 for each of `CODES`, `reconstruction_error`, `latent_curvature`.
     """
@@ -116,7 +117,7 @@ _OWN = ("encoder", "backbone", "input_frames")  # fields of a variant that are n
 class Study:
     """What variants share: clips, features, `settings` (recipe, variants, seeds, bootstrap)."""
 
-    clips: pd.DataFrame  # training and validation clips
+    clips: pd.DataFrame  # training and test clips
     store: FeatureStore
     folder: Path  # every training has a folder below it
     settings: dict
@@ -235,10 +236,10 @@ def save_summary(summary: pd.DataFrame, folder: str | Path, caption: str) -> Non
     save_json(summary.to_dict("records"), folder, "ablation")
 
 # %% ../nbs/23_ablation.ipynb #f85d0285
-def study_clips(clips: pd.DataFrame, train: int | None, validation: int | None) -> pd.DataFrame:
-    """The first `train` and `validation` clips of each group and class; None for all of a split."""
+def study_clips(clips: pd.DataFrame, train: int | None, test: int | None) -> pd.DataFrame:
+    """The first `train` and `test` clips of each group and class; None for all of a split."""
     chiral, parts = clips[clips["group"].notna()], []
-    for split, count in (("train", train), ("validation", validation)):
+    for split, count in (("train", train), (scored_split(chiral), test)):
         by_class = chiral[chiral["split"] == split].groupby(["group", "chiral_label"], sort=True)
         parts.append(by_class.head(len(chiral) if count is None else count))
     return pd.concat(parts, ignore_index=True)
@@ -251,7 +252,7 @@ def _real_source(run: Run, name: str) -> tuple[pd.DataFrame, FeatureStore, str]:
     if clips is None or store is None:
         raise FileNotFoundError(why_absent(run).get(name, "its features were not extracted"))
     clips = clips[[clip_id in store for clip_id in clips["clip_id"]]]
-    if not set(clips["split"]) >= {"train", "validation"}:
+    if not set(clips["split"]) >= {"train", scored_split(clips)}:
         raise FileNotFoundError("no video of one of its splits could be read")
     groups = f"{benchmark.title} ({clips['group'].nunique()} chiral groups)"
     return clips, store, f"{groups}, {run.features_caption}"
@@ -265,7 +266,7 @@ def open_study(run: Run) -> Study:
     settings = {**run.parameters["ablation"], "bootstrap": run.parameters["bootstrap"]}
     real = settings.get("benchmark")
     clips, store, data = _real_source(run, real) if real else (run.clips, run.store, run.caption)
-    clips = study_clips(clips, settings["clips"], settings["validation_clips"])
+    clips = study_clips(clips, settings["clips"], settings["test_clips"])
     named = {(fields or {}).get("backbone", "") for fields in settings["variants"].values()}
     others = {name: run.folder / "backbones" / name for name in sorted(named - {""})}
     return Study(clips, store, run.folder / "ablation", settings, others, data)

@@ -136,8 +136,7 @@ def _make_clip_table(benchmark: Benchmark, data: Path, path: Path) -> dict[str, 
         return {"found": False, "clips": 0, "note": " ".join(str(error).split())}
     root = Path(clips.attrs["root"]).resolve()
     absolute = [str(root / name) for name in clips["path"]]
-    split = clips["split"].replace("test", "validation")
-    write_clips(clips.assign(path=absolute, split=split), path)
+    write_clips(clips.assign(path=absolute), path)
     details = {key: clips.attrs.get(key) for key in ("source", "missing", "unusable")}
     return {"found": True, "clips": len(clips), "note": left_out(clips), **details}
 
@@ -533,14 +532,14 @@ def _score(
     numbers = json.loads((folder / "summary.json").read_text())
     numbers |= {**accuracy_of(numbers), "dimension": _dimension(run, store, method)}
     if BENCHMARKS[name].kind == "chiral":
-        clips_scored = pd.read_csv(folder / "groups.csv")["n_validation"].sum()
-        numbers["n_validation"] = int(clips_scored)
+        clips_scored = pd.read_csv(folder / "groups.csv")["n_test"].sum()
+        numbers["n_test"] = int(clips_scored)
     return numbers
 
 # %% ../nbs/23_benchmarks.ipynb #baa5e98c
 SUMMARY_COLUMNS = [
     "benchmark", "title", "kind", "method", "dimension", "value", "low", "high", "top5",
-    "top5_low", "top5_high", "groups", "classes", "n_validation", "missing_clips", "reason",
+    "top5_low", "top5_high", "groups", "classes", "n_test", "missing_clips", "reason",
 ]  # fmt: skip
 
 
@@ -578,7 +577,7 @@ def read_summary(run: Run, kind: str) -> pd.DataFrame:
             labels = {"benchmark": name, "title": b.title, "kind": b.kind, "method": "lift"}
             rows.append({**labels, "reason": absent.get(name, "not scored yet")})
         table = pd.DataFrame(rows).reindex(columns=SUMMARY_COLUMNS)
-    counts = ("dimension", "groups", "classes", "n_validation", "missing_clips")
+    counts = ("dimension", "groups", "classes", "n_test", "missing_clips")
     table = table[table["kind"] == kind].reset_index(drop=True)
     return table.astype(dict.fromkeys(counts, "Int64"))
 

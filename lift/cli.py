@@ -139,7 +139,7 @@ def _report(result: dict[str, Any], as_json: bool, text: str) -> None:
 def synth(
     out: Annotated[Path, _argument("Folder to write videos/ and clips.csv into.")],
     clips: Annotated[int, _option("Training clips per class.")] = 40,
-    validation_clips: Annotated[int | None, _option("Validation clips per class.")] = None,
+    test_clips: Annotated[int | None, _option("Test clips per class [default: half].")] = None,
     seed: Annotated[int, _option("Seed of all that is random.")] = 0,
     difficulty: Annotated[str, _option("easy, medium or hard.")] = "easy",
     size: Annotated[int, _option("Height and width in pixels.")] = 160,
@@ -154,7 +154,7 @@ def synth(
 
     _check_folder(out)
     settings: dict[str, Any] = {"seed": seed, "size": size, "workers": workers}
-    settings |= {"validation_clips": validation_clips, "difficulty": difficulty}
+    settings |= {"test_clips": test_clips, "difficulty": difficulty}
     made = [out / name for name in ("videos", "clips.csv", "synthetic.json")]
     table = _make(lambda: synthesise(out, clips, **settings), made, SettingsMismatchError, replace)
     count, groups, file = len(table), int(table["group"].nunique()), str(out / "clips.csv")
@@ -569,7 +569,7 @@ def probe(
     seed: Annotated[int, _option("Seed of the bootstrap.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Chiral accuracy: one probe per group, trained on its split train, scored on validation."""
+    """Chiral accuracy: one probe per group, fitted to its training clips, scored on its test."""
     from lift.data.clips import read_clips
     from lift.embedding import read_embeddings
     from lift.probes import probe_groups

@@ -527,22 +527,22 @@ def training_curves(table: pd.DataFrame, columns: int = 3) -> Figure:
 def accuracy_group_size(table: pd.DataFrame) -> Figure:
     """Accuracy by group size, with the funnel of chance.
 
-    Columns: `dataset`, `group`, `n_validation`, `accuracy` (percent).
+    Columns: `dataset`, `group`, `n_test`, `accuracy` (percent).
     """
-    require_columns(table, "accuracy_group_size", "dataset group n_validation accuracy")
+    require_columns(table, "accuracy_group_size", "dataset group n_test accuracy")
     from scipy.stats import binom
 
     styles = series_styles(table["dataset"])
     figure, axis = plt.subplots(figsize=(7, 4.6), layout="constrained")
-    least, most = table["n_validation"].min(), table["n_validation"].max()
+    least, most = table["n_test"].min(), table["n_test"].max()
     sizes = np.unique(np.geomspace(least / 1.3, most * 1.3, 400).round().clip(1))
     low, high = (100 * bound / sizes for bound in binom.interval(0.95, sizes, 0.5))
     axis.fill_between(sizes, low, high, color="#DDDDDD", linewidth=0, zorder=0)
     for dataset, style in styles.items():
         rows = table[table["dataset"] == dataset]
         look: Style = {"s": 36, "alpha": 0.75, "edgecolors": "#333333"}
-        axis.scatter(rows["n_validation"], rows["accuracy"], **look, **style)
-    axis.set(xlabel="validation clips in the group", ylabel="accuracy (%)", ylim=(None, 102))
+        axis.scatter(rows["n_test"], rows["accuracy"], **look, **style)
+    axis.set(xlabel="test clips in the group", ylabel="accuracy (%)", ylim=(None, 102))
     axis.set_xlim(sizes[0], sizes[-1])
     log_axis(axis)
     chance_line(axis, vertical=False)

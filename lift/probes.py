@@ -120,7 +120,7 @@ def _group_lines(results: "GroupResults") -> Iterator[str]:
 class GroupResults:
     """One row per chiral group, what was left out and why, and every prediction."""
 
-    # group, accuracy, balanced_accuracy, low, high (percent), n_train, n_validation
+    # group, accuracy, balanced_accuracy, low, high (percent), n_train, n_test
     table: pd.DataFrame
     excluded: dict[str, str]  # group -> reason
     missing: list[str]  # clips of the table that have no embedding
@@ -170,7 +170,7 @@ def _check_embeddings(embeddings: pd.DataFrame, known: Iterable[object] = ()) ->
         )
 
 # %% ../nbs/09_probes.ipynb #p13a0012
-_SIDES = ("train", "validation")
+_SIDES = ("train", "test")
 
 
 def _without_missing(
@@ -193,12 +193,12 @@ def _without_missing(
 # %% ../nbs/09_probes.ipynb #a1bc0004
 def _chiral_rows(clips: pd.DataFrame) -> pd.DataFrame:
     """The clips of chiral groups on the two sides of the split."""
-    return require_clips(clips, ("group", "chiral_label"), splits=_SIDES, error=ProbeError)
+    return require_clips(clips, ("group", "chiral_label"), two_sides=True, error=ProbeError)
 
 # %% ../nbs/09_probes.ipynb #c922305b
-def _why_not(train: pd.DataFrame, validation: pd.DataFrame) -> str | None:
+def _why_not(train: pd.DataFrame, test: pd.DataFrame) -> str | None:
     """The reason why a group cannot be scored, or None."""
-    for name, rows in (("training", train), ("validation", validation)):
+    for name, rows in (("training", train), ("test", test)):
         present = sorted(rows["chiral_label"].unique())
         if not present:
             return f"no {name} clips"
@@ -215,7 +215,7 @@ def _record(group: str, n_train: int, answers: pd.DataFrame) -> dict:
     low, high = wilson_95(right, count)
     balanced = 100 * answers.groupby("chiral_label")["correct"].mean().mean()
     row = {"group": group, "accuracy": 100 * right / count, "balanced_accuracy": balanced}
-    return row | {"low": low, "high": high, "n_train": n_train, "n_validation": count}
+    return row | {"low": low, "high": high, "n_train": n_train, "n_test": count}
 
 # %% ../nbs/09_probes.ipynb #4f033cfd
 def _collect(
@@ -233,26 +233,26 @@ def _collect(
     return GroupResults(table, excluded, lost, together, probe, seed, samples, group_samples)
 
 # %% ../nbs/09_probes.ipynb #p13a0023
-_Answer = Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]  # training, validation -> (n,) classes
+_Answer = Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]  # training, test -> (n,) classes
 
 
-def _marked(validation: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:
+def _marked(test: pd.DataFrame, predicted: np.ndarray) -> pd.DataFrame:
     """Clips with what a probe says of them, and whether that is right."""
-    part = validation[["clip_id", "group", "chiral_label"]].assign(predicted=predicted)
+    part = test[["clip_id", "group", "chiral_label"]].assign(predicted=predicted)
     return part.assign(correct=predicted == part["chiral_label"])
 
 # %% ../nbs/09_probes.ipynb #8945d287
 def _probe_each_group(
     rows: pd.DataFrame, answer: _Answer, lost: list[str], probe: str, bootstrap: int, seed: int
 ) -> GroupResults:
-    """`answer` asked about the validation clips of every group that can be scored."""
+    """`answer` asked about the test clips of every group that can be scored."""
     excluded, records, predictions = {}, [], []
     for group, members in rows.groupby("group", sort=True):
-        train, validation = (members[members["split"] == side] for side in _SIDES)
-        if reason := _why_not(train, validation):
+        train, test = (members[members["split"] == side] for side in _SIDES)
+        if reason := _why_not(train, test):
             excluded[group] = reason
             continue
-        predictions.append(_marked(validation, answer(train, validation)))
+        predictions.append(_marked(test, answer(train, test)))
         records.append(_record(group, len(train), predictions[-1]))
     return _collect(records, predictions, excluded, lost, probe, bootstrap, seed)
 
@@ -266,17 +266,14 @@ def _videos(probe: BaseEstimator, train: pd.DataFrame) -> dict[str, np.ndarray]:
 
 # %% ../nbs/09_probes.ipynb #66592136
 def _predict(
-    embeddings: pd.DataFrame,
-    train: pd.DataFrame,
-    validation: pd.DataFrame,
-    probe: str | BaseEstimator,
+    embeddings: pd.DataFrame, train: pd.DataFrame, test: pd.DataFrame, probe: str | BaseEstimator
 ) -> np.ndarray:
-    """What one probe, fitted to the training clips, says of the validation clips."""
-    x_train, x_validation = (
-        embeddings.loc[part["clip_id"]].to_numpy(np.float64) for part in (train, validation)
+    """What one probe, fitted to the training clips, says of the test clips."""
+    x_train, x_test = (
+        embeddings.loc[part["clip_id"]].to_numpy(np.float64) for part in (train, test)
     )
     model, labels = _new_probe(probe), train["chiral_label"].to_numpy()
-    return model.fit(x_train, labels, **_videos(model, train)).predict(x_validation)
+    return model.fit(x_train, labels, **_videos(model, train)).predict(x_test)
 
 # %% ../nbs/09_probes.ipynb #9053d7d3
 def probe_groups(
@@ -285,8 +282,9 @@ def probe_groups(
 ) -> GroupResults:  # fmt: skip
     """Chiral accuracy of embeddings (indexed by clip id) on chiral groups (paper section 4).
 
-    One probe per group, fitted on its training clips and scored on its validation clips. Clips
-    without an embedding are named in the results, or refused with `missing="raise"`. `ProbeError`
+    One probe per group, fitted on its training clips and scored on its test clips: those of
+    the split `test`, or `validation` in a table without one (`scored_split`). Clips without an
+    embedding are named in the results, or refused with `missing="raise"`. `ProbeError`
     for NaN, repeated ids, an unknown probe, a table without the columns of a chiral set, and where
     no group can be scored.
     """
@@ -294,8 +292,8 @@ def probe_groups(
     _check_embeddings(embeddings)
     rows, lost = _without_missing(_chiral_rows(clips), embeddings.index, missing)
 
-    def answer(train: pd.DataFrame, validation: pd.DataFrame) -> np.ndarray:
-        return _predict(embeddings, train, validation, probe)
+    def answer(train: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
+        return _predict(embeddings, train, test, probe)
 
     return _probe_each_group(rows, answer, lost, str(probe), bootstrap, seed)
 
@@ -505,7 +503,7 @@ def _class_summary(results: "ClassResults") -> dict[str, float]:
         numbers |= {f"top{k}": 100 * right.mean(), f"top{k}_low": low, f"top{k}_high": high}
     numbers["balanced"] = 100 * (rank == 1).groupby(results.predictions["label"]).mean().mean()
     counts = {"classes": len(results.classes), "n_train": results.n_train}
-    counts |= {"n_validation": len(rank), "missing_clips": len(results.missing)}
+    counts |= {"n_test": len(rank), "missing_clips": len(results.missing)}
     counts |= {"unseen_labels": len(results.unseen)}
     return {name: round(float(value), 3) for name, value in numbers.items()} | counts
 
@@ -518,7 +516,7 @@ class ClassResults:
     predictions: pd.DataFrame
     classes: list[str]
     missing: list[str]  # clips of the table that have no embedding
-    unseen: list[str]  # labels without a training clip: their validation clips count as wrong
+    unseen: list[str]  # labels without a training clip: their test clips count as wrong
     n_train: int
     bootstrap: int = 1000
     seed: int = 0
@@ -572,15 +570,15 @@ def _gather(
 # %% ../nbs/09_probes.ipynb #p13a0064
 def _label_rows(clips: pd.DataFrame) -> pd.DataFrame:
     """The clips that have a label on the two sides of the split."""
-    return require_clips(clips, ("label",), splits=_SIDES, error=ProbeError)
+    return require_clips(clips, ("label",), two_sides=True, error=ProbeError)
 
 # %% ../nbs/09_probes.ipynb #8c689781
 def _require_two_sides(classes: int, held: int) -> None:
     """Refuse to fit a probe to fewer than 2 classes, or without clips to score."""
     if classes < 2 or not held:
         raise ProbeError(
-            "a probe needs training clips of 2 classes and validation clips; "
-            f"{classes} classes and {held} validation clips have features"
+            "a probe needs training clips of 2 classes and test clips; "
+            f"{classes} classes and {held} test clips have features"
         )
 
 # %% ../nbs/09_probes.ipynb #p13a0065
@@ -614,7 +612,7 @@ def _probe_any_classes(
 def _read_classes(
     embeddings: pd.DataFrame | Iterable[pd.DataFrame], rows: pd.DataFrame, classes: pd.Index
 ) -> tuple[_NormalEquations | None, list[pd.DataFrame], pd.Index]:
-    """The training clips' equations, the validation clips, and the ids of all that were read."""
+    """The training clips' equations, the test clips, and the ids of all that were read."""
     equations, held, seen = None, [], set[str]()
     for chunk in _chunks(embeddings):
         _check_embeddings(chunk, seen.intersection(chunk.index))
@@ -637,7 +635,7 @@ def probe_classes(
     """Top-1 and top-5 accuracy on `label` of one probe of all classes (paper, standard benchmarks).
 
     `embeddings`: one table indexed by clip id, or tables of some clips each, read once. With the
-    paper's ridge memory grows only with the validation clips; another `probe` needs all clips at
+    paper's ridge memory grows only with the test clips; another `probe` needs all clips at
     once. `ProbeError` as in `probe_groups`.
     """
     if probe != "ridge":
@@ -720,11 +718,11 @@ def _probe_token_groups(
 ) -> GroupResults:  # fmt: skip
     """One probe of tokens for each chiral group."""
 
-    def answer(train: pd.DataFrame, validation: pd.DataFrame) -> np.ndarray:
+    def answer(train: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
         model, ids = clone(probe), train["clip_id"].tolist()
         labels = train["chiral_label"].to_numpy()
         model.fit_store(fitted_on, ids, labels, **_videos(model, train))
-        return model.predict_store(scored_on, validation["clip_id"].tolist())
+        return model.predict_store(scored_on, test["clip_id"].tolist())
 
     return _probe_each_group(rows, answer, lost, name, bootstrap, seed)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .data.clips import require_clips
+from .data.clips import require_clips, scored_split
 from .intervals import middle_95, resample_means, resample_precisions
 from .io import LiftError
 
@@ -128,13 +128,13 @@ def _split_clips(
     clips: pd.DataFrame, asked: pd.Index, held: pd.Index
 ) -> tuple[pd.DataFrame, pd.Index, pd.Index]:
     """Clips of chiral groups by id, those to ask with, those to search among."""
-    columns, sides = ("group", "chiral_label"), ("train", "validation")
-    rows = require_clips(clips, columns, splits=sides, error=RetrievalError).set_index("clip_id")
-    queries = rows.index[(rows["split"] == "validation") & rows.index.isin(asked)]
+    columns = ("group", "chiral_label")
+    rows = require_clips(clips, columns, two_sides=True, error=RetrievalError).set_index("clip_id")
+    queries = rows.index[(rows["split"] == "test") & rows.index.isin(asked)]
     gallery = rows.index[(rows["split"] == "train") & rows.index.isin(held)]
     if not len(queries) or not len(gallery):
         raise RetrievalError(
-            f"{len(queries)} validation and {len(gallery)} training clips have an embedding: "
+            f"{len(queries)} test and {len(gallery)} training clips have an embedding: "
             "do the ids belong together?"
         )
     return rows, queries, gallery
@@ -144,7 +144,7 @@ def retrieve(
     embeddings: pd.DataFrame, clips: pd.DataFrame, k: int = 10, ask: pd.DataFrame | None = None,
     opposite: bool = False, bootstrap: int = 1000, seed: int = 0,
 ) -> RetrievalResults:  # fmt: skip
-    """The `k` nearest training clips of each validation clip; right: those of its group and class.
+    """The `k` nearest training clips of each test clip; right: those of its group and class.
 
     With `opposite`, right are those of its group and the other class. `embeddings`, and `ask` where
     the queries have other codes, are indexed by clip id; clips without one are named in the
@@ -214,19 +214,19 @@ def _summary(scores: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, float
 
 # %% ../nbs/09_retrieval.ipynb #gal00006
 def retrieve_from_galleries(
-    embeddings: pd.DataFrame, clips: pd.DataFrame, split: str | None = "validation",
+    embeddings: pd.DataFrame, clips: pd.DataFrame, split: str | None = "scored",
     bootstrap: int = 1000, seed: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """mAP and R@1 (percent) of clips that ask for their class in each gallery, one row per gallery.
 
-    Queries and galleries are the clips of `split` (all if None). Columns: gallery, mAP, low, high,
-    R@1, R@1_low, R@1_high, chance (mAP of a random order), queries, left_out (clips without an
-    embedding, or alone in their class). `RetrievalError` as in `nearest`. Source: TARA, chiral
-    retrieval.
+    Queries and galleries are the clips of `split`: its name, `scored` for the scored split, or None
+    for all clips. Columns: gallery, mAP, low, high, R@1, R@1_low, R@1_high, chance (mAP of a random
+    order), queries, left_out (clips without an embedding, or alone in their class).
+    `RetrievalError` as in `nearest`. Source: TARA, chiral retrieval.
     """
     rows = require_clips(clips, ("group", "chiral_label"), error=RetrievalError)
-    rows = rows if split is None else rows[rows["split"] == split]
-    rows = rows.set_index("clip_id")
+    chosen = scored_split(rows) if split == "scored" else split
+    rows = (rows if chosen is None else rows[rows["split"] == chosen]).set_index("clip_id")
     held = rows[rows.index.isin(embeddings.index)]
     codes = _unit(embeddings.loc[held.index], "embeddings")  # (N, E)
     table = []

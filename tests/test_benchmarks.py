@@ -114,7 +114,7 @@ def test_every_job_runs_on_miniature_copies_of_all_data_sets(made, data):
         cause = "made by a backbone with name 'test_efficientnet'"
         assert summary.loc[packaged, "reason"].str.contains(cause).all()
     sit = read_summary(run, "chiral").query("benchmark == 'cia-hmdb51' and method == 'equivariant'")
-    assert sit["groups"].tolist() == [1] and sit["n_validation"].tolist() == [2]
+    assert sit["groups"].tolist() == [1] and sit["n_test"].tolist() == [2]
     ablations = [
         pd.read_csv(path)
         for path in (checkout / "runs" / "mini" / "figures").glob("ablation_*/ablation.csv")
@@ -264,7 +264,7 @@ def test_an_outside_embedding_is_a_row_of_the_tables(bare):
     run_step(run, "results", progress=False)
     summary = read_summary(run, "chiral").set_index("method")
     assert summary.loc["outside_mine", ["value", "dimension"]].tolist() == [100, 2]
-    assert summary.loc["outside_mine", "n_validation"] == summary.loc["mean", "n_validation"]
+    assert summary.loc["outside_mine", "n_test"] == summary.loc["mean", "n_test"]
     lacking = summary.loc["outside_short", "reason"]
     assert "short.parquet: no row for 1 of" in lacking and known["clip_id"][0] in lacking
     assert (
@@ -370,7 +370,7 @@ def test_mined_counts_stand_beside_the_published(shared):
         ["dataset", "rule"]
     )
     found = counts.loc[
-        ("EPIC", "published-like"), ["groups", "validation", "known_found", "of_known"]
+        ("EPIC", "published-like"), ["groups", "test", "known_found", "of_known"]
     ].astype(int)
     assert found.tolist() == [66, 3115, 53, 55]
     assert counts.loc["SSv2", "note"].eq("annotations not available here").all()

@@ -356,7 +356,7 @@ def test_an_id_that_is_no_range(id):
 def test_statistics_of_table_1(lists):
     table = read_lists(lists, "ssv2")
     assert statistics(table).to_dict("records") == [
-        {"groups": 1, "videos_per_group": 5.0, "train": 3, "validation": 2}
+        {"groups": 1, "videos_per_group": 5.0, "train": 3, "test": 2}
     ]
     with pytest.raises(DatasetError, match="no column group"):
         statistics(table.drop(columns="group"))

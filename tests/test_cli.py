@@ -48,7 +48,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def benchmark(folder) -> Path:
     out = folder / "benchmark"
-    succeed("synth", out, "--clips", 3, "--validation-clips", 2, "--size", 96)
+    succeed("synth", out, "--clips", 3, "--test-clips", 2, "--size", 96)
     return out
 
 

@@ -14,6 +14,7 @@ from lift.data.clips import (
     first_five,
     read_clips,
     require_clips,
+    scored_split,
     write_clips,
 )
 from lift.io import InputError
@@ -243,8 +244,9 @@ def test_what_is_required_are_the_rows_that_have_the_first_column(table):
     assert rows["clip_id"].tolist() == ["00123", "NA"] and rows["chiral_label"].tolist() == [1, 0]
     assert pd.api.types.is_integer_dtype(rows["chiral_label"])
     assert require_clips(table, ("label",))["clip_id"].tolist() == ["00123", "NA", "c"]
-    both = require_clips(table, ("label",), splits=("train", "validation"))
-    assert both["clip_id"].tolist() == ["00123", "NA"], "no clip of the split test"
+    both = require_clips(table, ("label",), two_sides=True)
+    assert both["clip_id"].tolist() == ["00123", "c"], "no clip of the split validation"
+    assert both["split"].tolist() == ["train", "test"]
     assert require_clips(table.drop(columns="split"), CHIRAL).shape[0] == 2, "no split asked for"
     assert rows.columns.tolist() == table.columns.tolist() and table["chiral_label"].isna().any()
 
@@ -262,15 +264,21 @@ def test_what_is_required_are_the_rows_that_have_the_first_column(table):
         (lambda t: t.assign(chiral_label=[1, None, 0]), "no chiral_label for clips that .* NA$"),
         (lambda t: t.assign(chiral_label=["1", "0", None]), "other than 0 or 1; .*: 00123, NA$"),
         (lambda t: t.assign(group=None), "no clip of split 'train' that has a group"),
-        (lambda t: t.iloc[:1], "no clip of split 'validation' that has a group"),
+        (lambda t: t.iloc[:1], "no clip of split 'test' that has a group"),
     ],
 )
 def test_a_table_that_lacks_what_is_required_is_refused_in_the_error_of_who_asks(
     table, change, message
 ):
-    splits = ("train", "validation")
     with pytest.raises(InputError, match=message):
-        require_clips(change(table), CHIRAL, "clips of a probe", splits, InputError)
+        require_clips(change(table), CHIRAL, "clips of a probe", True, InputError)
+
+
+def test_validation_clips_are_scored_only_where_no_test_clip_is(table):
+    assert scored_split(table) == "test"
+    without = require_clips(table[table["split"] != "test"], ("label",), two_sides=True)
+    assert without["clip_id"].tolist() == ["00123", "NA"]
+    assert without["split"].tolist() == ["train", "test"]
 
 
 def test_many_names_are_the_first_five_and_a_count():

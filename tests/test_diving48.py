@@ -29,14 +29,14 @@ def write(root, split, entries):
     (root / f"Diving48_V2_{split}.json").write_text(json.dumps(entries))
 
 
-def test_labels_are_places_in_the_vocabulary_and_test_is_validation(diving):
+def test_labels_are_places_in_the_vocabulary_and_splits_keep_their_names(diving):
     table = diving48_clips(diving).set_index("clip_id")
     assert table["label"].to_dict() == {
         "_8Vy3dlHg2w_00000": "Back 15som 05Twis FREE",
         "b_00001": "Forward 25som NoTwis PIKE",
         "c_00000": "Forward 25som NoTwis PIKE",
     }
-    assert list(table["split"]) == ["train", "train", "validation"]
+    assert list(table["split"]) == ["train", "train", "test"]
     assert describe_diving48(diving).found
 
 

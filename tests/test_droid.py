@@ -134,7 +134,7 @@ def test_a_small_copy(tmp_path):
     )
     grouped = clips[clips["group"].notna()]
     assert set(grouped["group"]) == {"open / close: drawer", "put in / take out: cup"}
-    assert set(grouped["split"]) == {"validation"}
+    assert set(grouped["split"]) == {"test"}
     assert set(clips.loc[clips["group"].isna(), "split"]) == {"train"}
     assert set(grouped["verb"]) == {"open", "close", "put in", "take out"}
     assert clips.groupby("lab")["fold"].nunique().eq(1).all()
@@ -149,7 +149,7 @@ def test_a_small_copy(tmp_path):
 def test_one_fold_is_an_ordinary_table(tmp_path):
     root = make_droid(tmp_path)
     whole, part = chiral_clips(root), chiral_clips(root, fold=2)
-    held = part[part["split"] == "validation"]
+    held = part[part["split"] == "test"]
     assert set(held["clip_id"]) == set(
         whole.loc[(whole["fold"] == 2) & whole["group"].notna(), "clip_id"]
     )

@@ -179,5 +179,5 @@ def test_the_real_validation_list(shared, tmp_path, rule, groups, rows, known):
     )
     write_lists(mined, tmp_path, "epic")
     assert statistics(read_lists(tmp_path, "epic", ["validation"])).loc[
-        0, ["groups", "validation"]
+        0, ["groups", "test"]
     ].tolist() == [groups, rows]

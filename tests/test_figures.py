@@ -104,7 +104,7 @@ TABLES = {
          "loss": ["reconstruction"] * 4 + ["orthogonality"] * 4, "value": np.arange(8.0)}
     ),
     "accuracy_group_size": pd.DataFrame(
-        {"dataset": ["A", "B"] * 4, "group": range(8), "n_validation": [1, 2, 5, 9, 20, 50, 90, 300], "accuracy": 70.0}
+        {"dataset": ["A", "B"] * 4, "group": range(8), "n_test": [1, 2, 5, 9, 20, 50, 90, 300], "accuracy": 70.0}
     ),
     "benchmark_ratios": pd.DataFrame(
         {"task": ["decoding", "memory"], "ratio": [3, 0.5], "ours": [1.0, 2.0], "reference": [3.0, 1.0], "unit": "s"}

@@ -74,7 +74,7 @@ def test_the_mean_weighs_every_group_the_same():
     many = clips[(clips["group"] == "g0") & (clips["split"] == "validation")]
     drop = many["clip_id"].iloc[2:]
     results = probe_groups(embeddings, clips[~clips["clip_id"].isin(drop)])
-    assert results.table["n_validation"].tolist() == [2, 10]
+    assert results.table["n_test"].tolist() == [2, 10]
     assert results.summary()["mean"] == pytest.approx((100 + 50) / 2)
 
 
@@ -131,9 +131,9 @@ def test_groups_that_cannot_be_scored_are_named_and_never_scored():
     assert results.table["group"].tolist() == ["g5"] and set(results.predictions["group"]) == {"g5"}
     assert results.excluded == {
         "g0": "training clips of label 0 only",
-        "g1": "validation clips of label 1 only",
+        "g1": "test clips of label 1 only",
         "g2": "no training clips",
-        "g3": "no validation clips",
+        "g3": "no test clips",
         "g4": "fewer than 2 training clips",
     }
     assert "left out: g2: no training clips" in repr(results)
@@ -170,7 +170,7 @@ def test_bad_tables_are_refused_by_name():
         probe_groups(embeddings, clips.drop(columns=["group", "chiral_label"]))
     with pytest.raises(ProbeError, match="chiral_label other than 0 or 1; .*: c0"):
         probe_groups(embeddings, clips.assign(chiral_label=[2, *clips["chiral_label"][1:]]))
-    with pytest.raises(ProbeError, match="no clip of split 'validation'"):
+    with pytest.raises(ProbeError, match="no clip of split 'test'"):
         probe_groups(embeddings, clips[clips["split"] == "train"])
     with pytest.raises(ProbeError, match="no probe 'forest'; choose one of ridge"):
         probe_groups(embeddings, clips, "forest")
@@ -563,7 +563,7 @@ def test_bad_questions_about_tokens_are_refused(tmp_path):
         probe_tokens(store, clips.drop(columns="label"), QUICK, task="label")
     with pytest.raises(ProbeError, match="no clip of the table has an embedding"):
         probe_tokens(store, clips.assign(clip_id="x" + clips["clip_id"]), QUICK)
-    with pytest.raises(ProbeError, match="1 classes and 8 validation clips have features"):
+    with pytest.raises(ProbeError, match="1 classes and 8 test clips have features"):
         probe_tokens(store, clips.assign(label="same"), QUICK, task="label")
     view = TokenView(store, lambda x, ids: x[:, :3])
     assert len(probe_tokens(view, clips, QUICK).table) == 2, "a part of the frames"

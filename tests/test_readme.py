@@ -35,7 +35,7 @@ def folder(tmp_path_factory) -> Path:
     for name, codec in (("some/video.mp4", "libx264"), ("another/video.webm", "libvpx-vp9")):
         (folder / name).parent.mkdir()
         write_video(folder / name, noise, codec=codec)
-    lift("synth rendered --clips 2 --validation-clips 1 --size 64", folder)
+    lift("synth rendered --clips 2 --test-clips 1 --size 64", folder)
     table = pd.read_csv(folder / "rendered" / "clips.csv")
     table = table[table["group"].isin(sorted(table["group"].unique())[:2])]
     table.assign(path="rendered/" + table["path"]).to_csv(folder / "clips.csv", index=False)

@@ -130,7 +130,7 @@ def test_a_query_without_a_right_clip_counts_as_a_miss(chiral):
 
 def test_embeddings_of_other_clips_are_refused(chiral):
     codes, clips = chiral
-    with pytest.raises(RetrievalError, match="0 validation and 0 training clips"):
+    with pytest.raises(RetrievalError, match="0 test and 0 training clips"):
         retrieve(codes.add_prefix("other-", axis=0), clips)
 
 

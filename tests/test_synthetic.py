@@ -22,7 +22,7 @@ from lift.data.synthetic import (
 )
 from lift.video import VideoError, read_frames, sample_indices, write_video
 
-SMALL = {"clips": 2, "validation_clips": 1, "size": 32, "workers": 1, "progress": False}
+SMALL = {"clips": 2, "test_clips": 1, "size": 32, "workers": 1, "progress": False}
 SMALL["groups"] = ["lamp_on_off", "ball_near_far"]
 
 
@@ -171,7 +171,7 @@ def test_table_and_files(tmp_path):
     )
     assert (
         table.groupby(["group", "split", "chiral_label"]).size().unstack(1).to_numpy().tolist()
-        == [[2, 1]] * 4
+        == [[1, 2]] * 4
     )
     assert all((tmp_path / "a" / path).stat().st_size > 0 for path in table.path)
     assert not any("/" == path[0] for path in table.path)
@@ -183,7 +183,7 @@ def test_table_and_files(tmp_path):
 
 def test_the_number_of_workers_changes_no_byte(tmp_path):
     tables = [
-        synthesise(tmp_path / str(n), **SMALL | {"workers": n, "test_clips": 1}) for n in (1, 2)
+        synthesise(tmp_path / str(n), **SMALL | {"workers": n, "validation_clips": 1}) for n in (1, 2)
     ]
     pd.testing.assert_frame_equal(*tables)
     assert set(tables[0].split) == {"train", "validation", "test"}
@@ -245,7 +245,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"clips": 0}, {"validation_clips": 0}, {"seed": -1}, {"workers": 0}, {"groups": []}]
+    "change", [{"clips": 0}, {"test_clips": 0}, {"seed": -1}, {"workers": 0}, {"groups": []}]
 )
 def test_counts_are_checked_before_anything_is_written(tmp_path, change):
     with pytest.raises(ValueError, match="1 or more"):
@@ -311,7 +311,7 @@ def test_a_leak_in_one_group_is_named():
 def test_a_leaky_benchmark_fails_the_audit(tmp_path):
     """Clips of sign 0 that are filmed with a less steady camera, encoded and decoded."""
     groups = ["door_open_close", "marble_put_take", "glass_fill_empty"]
-    arguments = SMALL | {"clips": 6, "validation_clips": 6, "groups": groups, "size": 48}
+    arguments = SMALL | {"clips": 6, "test_clips": 6, "groups": groups, "size": 48}
     steady = synthesise(tmp_path / "steady", **arguments)
     shaky = synthesise(tmp_path / "shaky", **arguments | {"difficulty": "hard"})
     path = np.where(steady.chiral_label.eq(1), "steady/" + steady.path, "shaky/" + shaky.path)
@@ -333,6 +333,6 @@ def test_audit_refuses_what_it_cannot_probe():
     with pytest.raises(ValueError, match="door_open_close needs both signs"):
         audit_chance(features, table.assign(chiral_label=1))
     with pytest.raises(
-        ValueError, match="door_open_close needs both signs in train, and validation"
+        ValueError, match="door_open_close needs both signs in train, and test"
     ):
         audit_chance(features, table.assign(split="train"))

@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pandera.pandas as pa
 
+from .clips import scored_split
 from lift.data.status import (
     DatasetError,
     VideoFiles,
@@ -456,11 +457,12 @@ def benchmark_clips(
 
 # %% ../../nbs/11_chiral.ipynb #136f8444
 def statistics(clips: pd.DataFrame) -> pd.DataFrame:
-    """One row of the paper's Table 1: groups, mean videos per group, clips of each split."""
+    """One row of the paper's Table 1: groups, mean videos per group, training and scored clips."""
     if "group" not in clips.columns:
         raise DatasetError("the clip table has no column group: it holds no chiral groups")
     table = clips[clips["group"].notna()]
     groups, counts = table["group"].nunique(), table["split"].value_counts()
     row = {"groups": groups, "videos_per_group": len(table) / groups if groups else math.nan}
-    row |= {split: int(counts.get(split, 0)) for split in ("train", "validation")}
+    sides = {"train": "train", "test": scored_split(table)}
+    row |= {side: int(counts.get(split, 0)) for side, split in sides.items()}
     return pd.DataFrame([row])

@@ -53,16 +53,13 @@ def _rows(
             yield {"clip_id": name, "split": split, "label": classes[label], **found}
 
 # %% ../../nbs/15_diving48.ipynb #348b919a
-_SPLITS = {"train": "train", "test": "validation"}
-
-
 def diving48_clips(root: str | Path) -> pd.DataFrame:
-    """Diving48 (version 2 of its labels) as a clip table; the split `test` becomes `validation`.
+    """Diving48 (version 2 of its labels) as a clip table.
 
     Paths are relative to `root`; `attrs["missing"]` and `attrs["unusable"]` say what is left out.
     """
     root = check_root(root)
-    names = {split: f"Diving48_V2_{name}.json" for name, split in _SPLITS.items()}
+    names = {split: f"Diving48_V2_{split}.json" for split in ("train", "test")}
     places = {split: [name, f"annotations/{name}"] for split, name in names.items()}
     lists, classes = find_splits(root, places, "train"), _class_names(root)
     videos, unusable, rows = VideoFiles(root), dict[str, str](), list[dict[str, object]]()

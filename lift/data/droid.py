@@ -301,11 +301,11 @@ def level_signs(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns="order")
 
 # %% ../../nbs/18_droid.ipynb #drd00012
-_SPLITS = {True: "validation", False: "train"}
+_SPLITS = {True: "test", False: "train"}
 
 
 def _one_fold(clips: pd.DataFrame, fold: int) -> pd.DataFrame:
-    """The table with the clips of one fold as validation, the others as train."""
+    """The table with the clips of one fold as test, the others as train."""
     held = clips["fold"] == fold
     chosen = clips.assign(split=held.map(_SPLITS))
     return chosen[~held | chosen["group"].notna()].reset_index(drop=True)
@@ -314,7 +314,7 @@ def _one_fold(clips: pd.DataFrame, fold: int) -> pd.DataFrame:
 def chiral_clips(root: str | Path, fold: int | None = None) -> pd.DataFrame:
     """The clip table, with `fold`, `lab`, `scene` and, for clips of no group, `reason`.
 
-    `fold=k` splits it into train and validation. `attrs["missing"]` and `attrs["unusable"]` say
+    `fold=k` splits it into train and test. `attrs["missing"]` and `attrs["unusable"]` say
     what was left out. `DatasetError` for a folder without the layout, without videos or without a
     group, and for a fold that is not there.
     """

@@ -43,7 +43,7 @@ PHOTOGRAPHS = (
 
 # %% ../../nbs/16_scenes.ipynb #ca39f8b1
 # parts of the longer side
-REGIONS = {"train": (0.0, 0.38), "validation": (0.40, 0.68), "test": (0.70, 1.0)}
+REGIONS = {"train": (0.0, 0.38), "test": (0.40, 0.68), "validation": (0.70, 1.0)}
 
 # %% ../../nbs/16_scenes.ipynb #2208cc1c
 @cache

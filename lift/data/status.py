@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from .clips import ClipTableError, check_clips
+from .clips import ClipTableError, check_clips, scored_split
 from ..io import LiftError
 
 # %% ../../nbs/17_status.ipynb #46aecb14
@@ -213,7 +213,7 @@ class DatasetStatus:
 def examine(
     root: str | Path,
     make_clips: Callable[[Path], pd.DataFrame],
-    lists: tuple[str, str],  # names of the training and the validation list
+    lists: tuple[str, str],  # names of the training and the scored list
     **about: Any,
 ) -> DatasetStatus:
     """The status of the data set at `root`: what `make_clips(root)` finds, or why it refuses.
@@ -228,9 +228,8 @@ def examine(
     absent, unusable = clips.attrs["missing"], len(clips.attrs["unusable"])
     videos = list(dict.fromkeys(absent.values()))
     lines = [f"videos of {len(absent)} clips, the first: {', '.join(videos[:3])}"] if absent else []
-    usable = set(clips["split"].replace("test", "validation"))
-    for split, name in zip(("train", "validation"), lists, strict=True):
-        if split not in usable:
+    for split, name in zip(("train", scored_split(clips)), lists, strict=True):
+        if split not in set(clips["split"]):
             cause = f"{name} is absent or empty, or none of its videos is there"
             lines.append(f"no usable clip of the split {split}: {cause}")
     return DatasetStatus(

@@ -130,7 +130,7 @@ profile: killed
 seed: 0
 gallery: runs/killed/gallery
 notebooks: []
-synthetic: {clips: 2, validation_clips: 1, difficulty: easy, size: 64}
+synthetic: {clips: 2, test_clips: 1, difficulty: easy, size: 64}
 features: {backbone: efficientnet_lite0, frames: 4, workers: WORKERS, compile: false}
 model: {latent_dim: 16, depth: 1, heads: 2, epochs: 2, batch_size: 16, learning_rate: 0.0005}
 bootstrap: 20
