@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -33,13 +34,8 @@ class VideoError(LiftError):
         self.path, self.cause = str(path), cause
 
     def __str__(self) -> str:
-        return _printable(f"{self.path}: {self.cause}")
-
-
-def _printable(text: str) -> str:
-    """The text with all characters that a terminal cannot print written as escapes."""
-    signs = (s if s.isprintable() else s.encode("unicode_escape").decode() for s in text)
-    return "".join(signs)
+        text = f"{self.path}: {self.cause}"  # as escapes what a terminal cannot print
+        return "".join(s if s.isprintable() else s.encode("unicode_escape").decode() for s in text)
 
 # %% ../nbs/03_decoding.ipynb #cddbe8b4
 @dataclass(frozen=True)
@@ -248,16 +244,6 @@ def _gap_at_start(packets: list[_Packet]) -> bool:
     steps = np.diff(stamps)
     return bool((steps[:4] > 1.5 * np.median(steps)).any())
 
-# %% ../nbs/03_decoding.ipynb #5d3cca2c
-def _first_picture(packet: Any) -> Any:
-    """The first picture that this packet completes; None if there is none, or it is damaged."""
-    import av
-
-    try:
-        return next(iter(packet.decode()), None)
-    except av.error.FFmpegError:  # the next packets may hold one
-        return None
-
 # %% ../nbs/03_decoding.ipynb #dcd00020
 def _check_whole(container: Any, packets: list[_Packet], end: float, path: str | Path) -> None:
     """Refuse a file that ends inside a packet, or long before the duration in its header."""
@@ -276,6 +262,8 @@ def _check_whole(container: Any, packets: list[_Packet], end: float, path: str |
 # %% ../nbs/03_decoding.ipynb #dcd00005
 def _scan(container: Any, stream: Any, path: str | Path) -> tuple[list[_Packet], Any]:
     """The packets of the video in decoding order, and its first picture."""
+    import av
+
     packets, picture, end, padded = list[_Packet](), None, 0.0, False
     codec, format_name, prefix = stream.codec_context.name, container.format.name, _prefix(stream)
     units = [float(other.time_base or 0) for other in container.streams]
@@ -288,7 +276,8 @@ def _scan(container: Any, stream: Any, path: str | Path) -> tuple[list[_Packet],
             padded = _padded(packet, codec) if not packets else padded
             packets.append(_described(packet, codec, format_name, padded, prefix))
         if picture is None:
-            picture = _first_picture(packet)
+            with suppress(av.error.FFmpegError):  # the next packets may hold one
+                picture = next(iter(packet.decode()), None)
     _check_whole(container, packets, end, path)
     if picture is None or not packets:
         raise VideoError(path, "the video stream holds no frame that can be decoded")
@@ -499,14 +488,11 @@ def _filled(stamps: np.ndarray, chosen: np.ndarray, ranks: np.ndarray, count: in
     return np.interp(np.arange(count), places, np.r_[kept[0] - before, kept, kept[-1] + after])
 
 # %% ../nbs/03_decoding.ipynb #bc273ab1
-def _twin(stamps: np.ndarray, chosen: np.ndarray, step: int) -> np.ndarray:
-    """The choice with each stamp exchanged for an equal one before (-1) or after (1) it."""
-    while True:
-        beside = np.clip(chosen + step, 0, len(stamps) - 1)
-        equal = (stamps[beside] == stamps[chosen]) & (beside != chosen)
-        if not equal.any():
-            return chosen
-        chosen = np.where(equal, beside, chosen)
+def _twins(stamps: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The choice with the first, and with the last, of the equal stamps around each stamp."""
+    new = np.r_[True, np.diff(stamps) != 0]
+    firsts, run = np.flatnonzero(new), np.cumsum(new)[chosen] - 1
+    return firsts[run], np.r_[firsts[1:], len(stamps)][run] - 1
 
 # %% ../nbs/03_decoding.ipynb #dcd00024
 def _mended(stamps: list[float | None]) -> np.ndarray | None:
@@ -517,7 +503,7 @@ def _mended(stamps: list[float | None]) -> np.ndarray | None:
     known = np.asarray([stamp for stamp in stamps if stamp is not None], np.float64)
     late = _rising(known.tolist())
     early = len(known) - 1 - _rising((-known[::-1]).tolist())[::-1]
-    choices = [_twin(known, chosen, step) for chosen in (early, late) for step in (-1, 1)]
+    choices = [twin for chosen in (early, late) for twin in _twins(known, chosen)]
     filled = [_filled(known, chosen, ranks, len(stamps)) for chosen in choices]
     return min(filled, key=lambda times: float(np.abs(np.diff(times, 2)).sum()))
 
@@ -604,18 +590,17 @@ def _unscaled_fault(picture: Any) -> str | None:
     return None
 
 # %% ../nbs/03_decoding.ipynb #dcd00026
-def _unseen_turn(path: str | Path, container: Any) -> str | None:
+def _unseen_turn(container: Any, stream: Any) -> str | None:
     """Why decord would not turn the picture: it reads a turn only from the header of an MP4."""
     import av
 
     if "mp4" not in container.format.name:
         return "it reads no turn of the picture from this container"
-    with _open_container(path) as again:
-        stream = _video_stream(again, path)
-        alone = av.CodecContext.create(stream.codec_context.name, "r")  # without the container
-        alone.extradata, alone.thread_count = stream.codec_context.extradata, 1
-        pictures = (p for packet in again.demux(stream) for p in alone.decode(packet))
-        picture = next(pictures, None)
+    container.seek(0)
+    alone = av.CodecContext.create(stream.codec_context.name, "r")  # without the container
+    alone.extradata, alone.thread_count = stream.codec_context.extradata, 1
+    pictures = (p for packet in container.demux(stream) for p in alone.decode(packet))
+    picture = next(pictures, None)
     if picture is None or "DISPLAYMATRIX" in picture.side_data:
         return "the turn of the picture is in the codec's data, which it does not read"
     return None
@@ -686,7 +671,7 @@ def _indexed(container: Any, stream: Any, path: str | Path) -> VideoIndex:
         holes=np.flatnonzero(np.isin(order.packets, list(holes))),
         closed=mark == "pts" and not open_groups and stream.codec_context.name in _UNSTAMPED,
         upright=upright,
-        decord_fault=_unseen_turn(path, container) if fault is None and degrees else fault,
+        decord_fault=_unseen_turn(container, stream) if fault is None and degrees else fault,
         unscaled_fault=_unscaled_fault(picture),
     )
 
@@ -702,12 +687,8 @@ def _filter_graph(picture: Any, filters: tuple[tuple[str, str], ...]) -> Any:
     graph = Graph()
     graph.threads = 1
     names = ("width", "height", "format", "time_base")
-    last = graph.add_buffer(**{name: getattr(picture, name) for name in names})
-    for name, arguments in filters:
-        following = graph.add(name, arguments)
-        last.link_to(following)
-        last = following
-    graph.configure()
+    source = graph.add_buffer(**{name: getattr(picture, name) for name in names})
+    graph.link_nodes(source, *(graph.add(*one) for one in filters)).configure()
     return graph
 
 # %% ../nbs/03_decoding.ipynb #45f3b082
