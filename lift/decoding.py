@@ -6,7 +6,6 @@
 __all__ = ['VideoError', 'VideoInfo', 'VideoIndex', 'index_video', 'DecoderFault', 'PyAVReader', 'DecordReader']
 
 # %% ../nbs/03_decoding.ipynb #dec00004
-import math
 import os
 import re
 import threading
@@ -14,9 +13,11 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain, dropwhile
+from itertools import chain
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,13 +34,8 @@ class VideoError(LiftError):
         self.path, self.cause = str(path), cause
 
     def __str__(self) -> str:
-        return _printable(f"{self.path}: {self.cause}")
-
-
-def _printable(text: str) -> str:
-    """The text with all characters that a terminal cannot print written as escapes."""
-    escaped = (sign.encode("unicode_escape").decode() for sign in text)
-    return "".join(s if s.isprintable() else e for s, e in zip(text, escaped, strict=True))
+        text = f"{self.path}: {self.cause}"  # as escapes what a terminal cannot print
+        return "".join(s if s.isprintable() else s.encode("unicode_escape").decode() for s in text)
 
 # %% ../nbs/03_decoding.ipynb #cddbe8b4
 @dataclass(frozen=True)
@@ -70,33 +66,26 @@ class _Packet(NamedTuple):
     damaged: bool  # data were lost in it or before it
     hole: int | None = None  # its first byte, about, that was overwritten
 
-# %% ../nbs/03_decoding.ipynb #4632e9e9
-@dataclass(frozen=True)
-class _Roll:
-    """How to tell frames apart by their packets, where their stamps cannot do it."""
-
-    places: dict[int | None, int]  # byte of the file to number of the packet, in storage order
-    frames: np.ndarray | None  # (packets,) frame of each packet, -1: none; None: must be counted
-    key_packets: np.ndarray  # (K,) packets of the keyframes
-    spoilt: frozenset[int]  # packets that cannot decode to the true picture
-    key_places: np.ndarray | None  # (K,) bytes to seek to; None: the container cannot
-
 # %% ../nbs/03_decoding.ipynb #dcd00002
 @dataclass(frozen=True)
 class VideoIndex:
     """All that a decoder must know to reach any frame of a file."""
 
     info: VideoInfo
-    stamps: np.ndarray  # (frame_count,) sorted pts; empty: the roll tells frames apart
+    frames: np.ndarray | None  # (packets,) frame of each packet, -1: none; None: must be counted
     keys: np.ndarray  # (K,) frame numbers of the keyframes
-    key_stamps: np.ndarray  # (K,) where to seek for them
+    key_packets: np.ndarray  # (K,) their packets
+    key_seeks: np.ndarray  # (K,) where to seek for them: stamps, or bytes of the file
+    in_bytes: bool
+    mark: str  # what a packet is known by after a seek: its "pts" or "pos"
+    starts: dict[int, int]  # mark of a keyframe to the number of its packet
+    skipped: frozenset[int]  # packets that nothing needs or that cannot decode to the true picture
+    damaged: np.ndarray  # frames whose data were lost
+    holes: np.ndarray  # frames whose data were overwritten
+    closed: bool  # no frame needs data before its keyframe: an error is never harmless
     upright: tuple[tuple[str, str], ...]  # filters that turn the picture
     decord_fault: str | None  # why decord would give wrong frames
-    unscaled_fault: str | None = None  # why decord would give other colours at full size
-    roll: _Roll | None = field(default=None, repr=False)
-    damaged: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)  # frames
-    holes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)  # frames
-    closed: bool = False  # no frame needs data before its keyframe: an error is never harmless
+    unscaled_fault: str | None  # why decord would give other colours at full size
 
     def key_number(self, frame: int) -> int:
         """Position in `keys` of the last keyframe at or before `frame`."""
@@ -139,14 +128,12 @@ def _url(path: str | Path) -> str:
 def _check_file(path: str | Path) -> None:
     """Refuse what cannot hold a video at all."""
     try:
-        here = local_file(path)
-    except FileNotFoundError:
+        state = local_file(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
         raise VideoError(path, "no such file") from None
-    if not here.exists():
-        raise VideoError(path, "no such file")
-    if here.is_dir():
+    if S_ISDIR(state.st_mode):
         raise VideoError(path, "is a directory, not a video file")
-    if here.stat().st_size == 0:
+    if state.st_size == 0:
         raise VideoError(path, "the file is empty")
 
 # %% ../nbs/03_decoding.ipynb #dcd00003
@@ -257,16 +244,6 @@ def _gap_at_start(packets: list[_Packet]) -> bool:
     steps = np.diff(stamps)
     return bool((steps[:4] > 1.5 * np.median(steps)).any())
 
-# %% ../nbs/03_decoding.ipynb #5d3cca2c
-def _first_picture(packet: Any) -> Any:
-    """The first picture that this packet completes; None if there is none, or it is damaged."""
-    import av
-
-    try:
-        return next(iter(packet.decode()), None)
-    except av.error.FFmpegError:  # the next packets may hold one
-        return None
-
 # %% ../nbs/03_decoding.ipynb #dcd00020
 def _check_whole(container: Any, packets: list[_Packet], end: float, path: str | Path) -> None:
     """Refuse a file that ends inside a packet, or long before the duration in its header."""
@@ -285,6 +262,8 @@ def _check_whole(container: Any, packets: list[_Packet], end: float, path: str |
 # %% ../nbs/03_decoding.ipynb #dcd00005
 def _scan(container: Any, stream: Any, path: str | Path) -> tuple[list[_Packet], Any]:
     """The packets of the video in decoding order, and its first picture."""
+    import av
+
     packets, picture, end, padded = list[_Packet](), None, 0.0, False
     codec, format_name, prefix = stream.codec_context.name, container.format.name, _prefix(stream)
     units = [float(other.time_base or 0) for other in container.streams]
@@ -297,7 +276,8 @@ def _scan(container: Any, stream: Any, path: str | Path) -> tuple[list[_Packet],
             padded = _padded(packet, codec) if not packets else padded
             packets.append(_described(packet, codec, format_name, padded, prefix))
         if picture is None:
-            picture = _first_picture(packet)
+            with suppress(av.error.FFmpegError):  # the next packets may hold one
+                picture = next(iter(packet.decode()), None)
     _check_whole(container, packets, end, path)
     if picture is None or not packets:
         raise VideoError(path, "the video stream holds no frame that can be decoded")
@@ -399,13 +379,13 @@ def _decoded_order(path: str | Path) -> list[int]:
         return [picture.pts for picture in _by_packet(packets, 0) if picture.pts is not None]
 
 
-def _by_packet(packets: Iterable, number: int, spoilt: frozenset[int] = frozenset()) -> Iterator:
+def _by_packet(packets: Iterable, number: int, skipped: frozenset[int] = frozenset()) -> Iterator:
     """Decoded pictures whose pts is the number of their packet; the first packet has `number`."""
     for packet in packets:
         if packet.size:
             packet.pts = packet.dts = number
             number += 1
-            if number - 1 in spoilt:
+            if number - 1 in skipped:
                 continue
         yield from packet.decode()
 
@@ -435,19 +415,16 @@ def _loss(packets: list[_Packet], mark: int) -> tuple[int, int]:
 
 def _spoilt(packets: list[_Packet]) -> set[int]:
     """Packets that cannot decode to the true picture: from each loss to the next keyframe."""
-    spoilt: set[int] = set()
-    for mark in (number for number, packet in enumerate(packets) if packet.damaged):
-        spoilt |= _until_key(packets, *_loss(packets, mark))
-    return spoilt
+    losses = (_loss(packets, mark) for mark, packet in enumerate(packets) if packet.damaged)
+    return set[int]().union(*(_until_key(packets, *loss) for loss in losses))
 
 # %% ../nbs/03_decoding.ipynb #159516a7
 def _overwritten(packets: list[_Packet]) -> set[int]:
     """Packets that a hole spoils: from each hole to the next keyframe."""
-    spoilt: set[int] = set()
-    for number in (number for number, packet in enumerate(packets) if packet.hole is not None):
-        early = packets[number].hole == 0 < number  # it may begin in the packet before
-        spoilt |= _until_key(packets, number - early, number + 1)
-    return spoilt
+    holes = [(number, packet.hole) for number, packet in enumerate(packets)]
+    # a hole at the first byte may begin in the packet before
+    losses = ((n - (hole == 0 < n), n + 1) for n, hole in holes if hole is not None)
+    return set[int]().union(*(_until_key(packets, *loss) for loss in losses))
 
 # %% ../nbs/03_decoding.ipynb #dcd00023
 def _breaks(stamps: list[int], leap: float) -> list[int]:
@@ -504,23 +481,18 @@ def _rising(stamps: list[float]) -> np.ndarray:
 # %% ../nbs/03_decoding.ipynb #dcd00012
 def _filled(stamps: np.ndarray, chosen: np.ndarray, ranks: np.ndarray, count: int) -> np.ndarray:
     """`count` stamps: the chosen ones unchanged, the others evenly between their neighbours."""
-    known = ranks[chosen]
-    filled = np.interp(np.arange(count), known, stamps[chosen])
-    steps = np.diff(stamps[chosen]) / np.diff(known)
-    step = float(np.median(steps)) if len(steps) else 1.0
-    filled[: known[0]] = stamps[chosen[0]] + step * np.arange(-known[0], 0)
-    filled[known[-1] + 1 :] = stamps[chosen[-1]] + step * np.arange(1, count - known[-1])
-    return filled
+    known, kept = ranks[chosen], stamps[chosen]
+    step = float(np.median(np.diff(kept) / np.diff(known))) if len(known) > 1 else 1.0
+    before, after = step * known[0], step * (count - 1 - known[-1])
+    places = np.r_[0, known, count - 1]
+    return np.interp(np.arange(count), places, np.r_[kept[0] - before, kept, kept[-1] + after])
 
 # %% ../nbs/03_decoding.ipynb #bc273ab1
-def _twin(stamps: np.ndarray, chosen: np.ndarray, step: int) -> np.ndarray:
-    """The choice with each stamp exchanged for an equal one before (-1) or after (1) it."""
-    while True:
-        beside = np.clip(chosen + step, 0, len(stamps) - 1)
-        equal = (stamps[beside] == stamps[chosen]) & (beside != chosen)
-        if not equal.any():
-            return chosen
-        chosen = np.where(equal, beside, chosen)
+def _twins(stamps: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The choice with the first, and with the last, of the equal stamps around each stamp."""
+    new = np.r_[True, np.diff(stamps) != 0]
+    firsts, run = np.flatnonzero(new), np.cumsum(new)[chosen] - 1
+    return firsts[run], np.r_[firsts[1:], len(stamps)][run] - 1
 
 # %% ../nbs/03_decoding.ipynb #dcd00024
 def _mended(stamps: list[float | None]) -> np.ndarray | None:
@@ -531,7 +503,7 @@ def _mended(stamps: list[float | None]) -> np.ndarray | None:
     known = np.asarray([stamp for stamp in stamps if stamp is not None], np.float64)
     late = _rising(known.tolist())
     early = len(known) - 1 - _rising((-known[::-1]).tolist())[::-1]
-    choices = [_twin(known, chosen, step) for chosen in (early, late) for step in (-1, 1)]
+    choices = [twin for chosen in (early, late) for twin in _twins(known, chosen)]
     filled = [_filled(known, chosen, ranks, len(stamps)) for chosen in choices]
     return min(filled, key=lambda times: float(np.abs(np.diff(times, 2)).sum()))
 
@@ -557,10 +529,8 @@ def _clock(packets: list[_Packet], order: _Order, container: Any) -> np.ndarray 
     return _mended(shown)
 
 # %% ../nbs/03_decoding.ipynb #f1c05a22
-def _keys(
-    packets: list[_Packet], raw: list[_Packet], order: _Order, stamped: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Frame numbers of the keyframes in showing order, the stamps to seek them, their packets."""
+def _keys(packets: list[_Packet], order: _Order, stamped: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Frame numbers of the keyframes in showing order, and their packets."""
     frames, first = order.frames(len(packets)), int(order.packets.min())
     keys = [n for n, packet in enumerate(packets) if packet.key and (stamped or frames[n] >= 0)]
     repeated = len(set(order.packets.tolist())) < len(order.packets)
@@ -571,9 +541,14 @@ def _keys(
         shown = [packets[number].shown for number in order.packets]
         numbers = np.searchsorted(shown, [packets[key].shown for key in keys])
     ranks = np.argsort(numbers, kind="stable")
-    stamps = [[s for s in (raw[key].shown, raw[key].decoded) if s is not None] for key in keys]
-    seek = np.asarray([min(pair, default=0) for pair in stamps], dtype=np.int64)
-    return numbers[ranks], seek[ranks], np.asarray(keys)[ranks]
+    return numbers[ranks], np.asarray(keys)[ranks]
+
+
+def _seeks(packets: list[_Packet], keys: np.ndarray, in_bytes: bool) -> np.ndarray:
+    """Where to seek for keyframes `(K,)`: the earlier stamp of their packets, or their byte."""
+    names = ("place",) if in_bytes else ("shown", "decoded")
+    known = [[getattr(packets[key], name) for name in names] for key in keys]
+    return np.asarray([min((x for x in own if x is not None), default=0) for own in known], int)
 
 # %% ../nbs/03_decoding.ipynb #dcd00025
 def _open_groups(packets: list[_Packet], order: _Order, keys: np.ndarray) -> bool:
@@ -585,17 +560,12 @@ def _open_groups(packets: list[_Packet], order: _Order, keys: np.ndarray) -> boo
     return not np.array_equal(ranks, np.searchsorted(stored, keys))
 
 # %% ../nbs/03_decoding.ipynb #eb56a067
-def _roll(
-    packets: list[_Packet], order: _Order, keys: np.ndarray, spoilt: set[int], container: Any
-) -> _Roll:
-    """The roll of a file: its packets by their place."""
-    times = Counter(packet.place for packet in packets)
-    alone = [n for n, p in enumerate(packets) if times[p.place] == 1 and p.place is not None]
-    places = {packets[n].place: n for n in alone}
-    frames = None if order.counted else order.frames(len(packets))
-    in_bytes = container.format.name == "mpegts"
-    key_places = np.asarray([packets[key].place or 0 for key in keys]) if in_bytes else None
-    return _Roll(places, frames, keys, frozenset(spoilt), key_places)
+def _starts(packets: list[_Packet], keys: np.ndarray, mark: str) -> dict[int, int]:
+    """The packets at which decoding may start, by a mark that no other packet has."""
+    field = "shown" if mark == "pts" else "place"
+    marks = [getattr(packet, field) for packet in packets]
+    times = Counter(marks)
+    return {marks[k]: k for k in keys.tolist() if times[marks[k]] == 1 and marks[k] is not None}
 
 # %% ../nbs/03_decoding.ipynb #f1c05a23
 def _decord_fault(container: Any, by_stamp: bool, open_groups: bool, mirrored: bool) -> str | None:
@@ -620,29 +590,29 @@ def _unscaled_fault(picture: Any) -> str | None:
     return None
 
 # %% ../nbs/03_decoding.ipynb #dcd00026
-def _unseen_turn(path: str | Path, container: Any) -> str | None:
+def _unseen_turn(container: Any, stream: Any) -> str | None:
     """Why decord would not turn the picture: it reads a turn only from the header of an MP4."""
     import av
 
     if "mp4" not in container.format.name:
         return "it reads no turn of the picture from this container"
-    with _open_container(path) as again:
-        stream = _video_stream(again, path)
-        alone = av.CodecContext.create(stream.codec_context.name, "r")  # without the container
-        alone.extradata, alone.thread_count = stream.codec_context.extradata, 1
-        pictures = (p for packet in again.demux(stream) for p in alone.decode(packet))
-        picture = next(pictures, None)
+    container.seek(0)
+    alone = av.CodecContext.create(stream.codec_context.name, "r")  # without the container
+    alone.extradata, alone.thread_count = stream.codec_context.extradata, 1
+    pictures = (p for packet in container.demux(stream) for p in alone.decode(packet))
+    picture = next(pictures, None)
     if picture is None or "DISPLAYMATRIX" in picture.side_data:
         return "the turn of the picture is in the codec's data, which it does not read"
     return None
 
 # %% ../nbs/03_decoding.ipynb #dcd00015
 def _times(
-    clock: np.ndarray | None, packets: list[_Packet], order: _Order, container: Any, stream: Any
+    packets: list[_Packet], order: _Order, container: Any, stream: Any
 ) -> tuple[np.ndarray, float, float]:
     """Seconds of each frame from the start of the file, the end of the last, frames per second."""
     stated = float(stream.average_rate or stream.guessed_rate or 25)  # 25 is FFmpeg's own guess
     count, unit = len(order.packets), float(stream.time_base)
+    clock = _clock(packets, order, container)
     if clock is None:
         return np.arange(count) / stated, count / stated, stated
     origin = clock[0] * unit
@@ -675,30 +645,34 @@ def _indexed(container: Any, stream: Any, path: str | Path) -> VideoIndex:
     raw, picture = _scan(container, stream, path)
     packets, joined = _bridged(raw, container, 1 / float(stream.time_base))
     order = _order(packets, container, stream.codec_context.name, path)
-    clock = _clock(packets, order, container)
+    times, duration, rate = _times(packets, order, container, stream)
     rises = not order.counted and _rises([packets[number].shown for number in order.packets])
     by_stamp = rises and not joined and container.format.name != "avi"
-    keys, seek, key_packets = _keys(packets, raw, order, by_stamp)
+    keys, key_packets = _keys(packets, order, by_stamp)
     spoilt, holes = _spoilt(packets), _overwritten(packets)
+    mark = "pts" if by_stamp and not spoilt else "pos"
+    in_bytes = mark == "pos" and container.format.name == "mpegts"
     degrees, upright, mirrored = _orientation(picture, path)
-    times, duration, rate = _times(clock, packets, order, container, stream)
     width, height = (picture.width, picture.height)[:: -1 if degrees % 180 else 1]
     codec = stream.codec_context.codec.canonical_name
     open_groups = by_stamp and _open_groups(packets, order, key_packets)
     fault = _decord_fault(container, by_stamp, open_groups, mirrored)
-    by_roll = spoilt or not by_stamp
     return VideoIndex(
-        VideoInfo(str(path), len(times), rate, duration, width, height, degrees, codec, times),
-        np.asarray(clock if by_stamp else (), np.int64),
-        keys,
-        seek,
-        upright,
-        _unseen_turn(path, container) if fault is None and degrees else fault,
-        _unscaled_fault(picture),
-        _roll(packets, order, key_packets, spoilt, container) if by_roll else None,
-        np.flatnonzero(np.isin(order.packets, list(spoilt))),
-        np.flatnonzero(np.isin(order.packets, list(holes))),
-        by_stamp and not (open_groups or spoilt) and stream.codec_context.name in _UNSTAMPED,
+        info=VideoInfo(str(path), len(times), rate, duration, width, height, degrees, codec, times),
+        frames=None if order.counted else order.frames(len(packets)),
+        keys=keys,
+        key_packets=key_packets,
+        key_seeks=_seeks(raw, key_packets, in_bytes),
+        in_bytes=in_bytes,
+        mark=mark,
+        starts=_starts(packets, key_packets, mark),
+        skipped=frozenset(spoilt.union(range(min(order.packets.min(), key_packets.min())))),
+        damaged=np.flatnonzero(np.isin(order.packets, list(spoilt))),
+        holes=np.flatnonzero(np.isin(order.packets, list(holes))),
+        closed=mark == "pts" and not open_groups and stream.codec_context.name in _UNSTAMPED,
+        upright=upright,
+        decord_fault=_unseen_turn(container, stream) if fault is None and degrees else fault,
+        unscaled_fault=_unscaled_fault(picture),
     )
 
 # %% ../nbs/03_decoding.ipynb #13d46ef7
@@ -713,12 +687,8 @@ def _filter_graph(picture: Any, filters: tuple[tuple[str, str], ...]) -> Any:
     graph = Graph()
     graph.threads = 1
     names = ("width", "height", "format", "time_base")
-    last = graph.add_buffer(**{name: getattr(picture, name) for name in names})
-    for name, arguments in filters:
-        following = graph.add(name, arguments)
-        last.link_to(following)
-        last = following
-    graph.configure()
+    source = graph.add_buffer(**{name: getattr(picture, name) for name in names})
+    graph.link_nodes(source, *(graph.add(*one) for one in filters)).configure()
     return graph
 
 # %% ../nbs/03_decoding.ipynb #45f3b082
@@ -743,53 +713,10 @@ class _Converter:
         self.graph.push(picture)
         return self.graph.pull().to_ndarray()
 
-# %% ../nbs/03_decoding.ipynb #dcd00018
-_Numbered = Iterator[tuple[float, Any]]  # decoded pictures with the number of their frame
-
-
-def _start(packet: Any) -> float:
-    """The earlier stamp of a packet."""
-    return min((s for s in (packet.pts, packet.dts) if s is not None), default=math.inf)
-
-# %% ../nbs/03_decoding.ipynb #a0886a2d
-class _ByStamp:
-    """Numbered pictures of a file whose stamps tell its frames apart."""
-
-    def __init__(self, index: VideoIndex):
-        self.index = index
-
-    def open(self) -> _Numbered:
-        """Open the file; its pictures from the beginning."""
-        self.container = _open_container(self.index.info.path)
-        self.stream = _video_stream(self.container, self.index.info.path)
-        if self.index.closed:  # elsewhere sound files have errors, too: data that nobody needs
-            self.stream.codec_context.options = {"err_detect": "explode"}
-        return self._pictures(0)
-
-    def seek(self, key: int) -> _Numbered:
-        """The pictures from about keyframe `key` on."""
-        self.container.seek(int(self.index.key_stamps[key]), stream=self.stream)
-        return self._pictures(key)
-
-    def _pictures(self, key: int) -> _Numbered:
-        """The pictures from here on, without packets stored before keyframe `key`.
-
-        They may be damaged, and nothing needs them.
-        """
-        first = self.index.key_stamps[key]
-        packets = self.container.demux(self.stream)
-        needed = dropwhile(lambda packet: packet.size and _start(packet) < first, packets)
-        return ((self.number(p), p) for packet in needed for p in packet.decode())
-
-    def number(self, picture: Any) -> float:
-        """Frame number of a picture; `n + 0.5` for one between frames `n` and `n + 1`."""
-        if picture.pts is None:
-            raise DecoderFault("a decoded picture has no stamp")
-        stamps = self.index.stamps
-        before = int(np.searchsorted(stamps, picture.pts, side="right")) - 1
-        return before if before >= 0 and stamps[before] == picture.pts else before + 0.5
-
 # %% ../nbs/03_decoding.ipynb #dcd00029
+_Numbered = Iterator[tuple[int, Any]]  # decoded pictures with the number of their frame, -1: none
+
+
 def _counted(pictures: Iterable[Any], keys: np.ndarray, key_packets: np.ndarray) -> _Numbered:
     """Pictures numbered by counting from each keyframe on."""
     group = rank = -1
@@ -805,44 +732,13 @@ def _counted(pictures: Iterable[Any], keys: np.ndarray, key_packets: np.ndarray)
         rank += 1
         yield rank, picture
 
-# %% ../nbs/03_decoding.ipynb #dcd00019
-class _ByRoll(_ByStamp):
-    """Numbered pictures of a file whose frames only its packets tell apart."""
 
-    def __init__(self, index: VideoIndex, roll: _Roll):
-        super().__init__(index)
-        self.roll = roll
-
-    def open(self) -> _Numbered:
-        """Open the file; its pictures from the beginning."""
-        super().open()
-        packets = self.container.demux(self.stream)
-        return self._numbers(_by_packet(packets, 0, self.roll.spoilt))
-
-    def seek(self, key: int) -> _Numbered:
-        """The pictures from about keyframe `key` on, where the place of a keyframe is known."""
-        roll, index = self.roll, self.index
-        if index.keys[key] == index.keys[0]:
-            self.container.close()
-            return self.open()
-        if roll.key_places is None:
-            self.container.seek(int(index.key_stamps[key]), stream=self.stream)
-        else:
-            place = int(roll.key_places[key])
-            self.container.seek(place, stream=self.stream, unsupported_byte_offset=True)
-        packets, starts = self.container.demux(self.stream), set(roll.key_packets.tolist())
-        for packet in packets:
-            number = roll.places.get(packet.pos, -1)
-            if number in starts:
-                return self._numbers(_by_packet(chain([packet], packets), number, roll.spoilt))
-        return iter(())
-
-    def _numbers(self, pictures: Iterable[Any]) -> _Numbered:
-        """Pictures that carry the number of their packet, with the number of their frame."""
-        frames = self.roll.frames
-        if frames is None:
-            return _counted(pictures, self.index.keys, self.roll.key_packets)
-        return ((-1 if p.pts is None else int(frames[p.pts]), p) for p in pictures)
+def _numbered(pictures: Iterable[Any], index: VideoIndex) -> _Numbered:
+    """Pictures that carry the number of their packet, with the number of their frame."""
+    frames = index.frames
+    if frames is None:
+        return _counted(pictures, index.keys, index.key_packets)
+    return ((-1 if p.pts is None else int(frames[p.pts]), p) for p in pictures)
 
 # %% ../nbs/03_decoding.ipynb #15c366b3
 class PyAVReader:
@@ -853,12 +749,41 @@ class PyAVReader:
     def __init__(self, index: VideoIndex, width: int, height: int):
         self.index, self.shape = index, (height, width, 3)
         self.convert = _Converter(index, width, height)
-        self.source = _ByStamp(index) if index.roll is None else _ByRoll(index, index.roll)
-        self.pictures, self.position, self.tainted = self.source.open(), -1.0, False
+        self._open()
 
     def close(self) -> None:
         """Close the file."""
-        self.source.container.close()
+        self.container.close()
+
+    def _open(self) -> None:
+        """Open the file, to decode it from its beginning."""
+        self.container = _open_container(self.index.info.path)
+        self.stream = _video_stream(self.container, self.index.info.path)
+        if self.index.closed:  # elsewhere sound files have errors, too: data that nobody needs
+            self.stream.codec_context.options = {"err_detect": "explode"}
+        self._start(self.container.demux(self.stream), 0)
+
+    def _start(self, packets: Iterable[Any], first: int) -> None:
+        """Continue with these packets, the first of which has the number `first`."""
+        index, pictures = self.index, _by_packet(packets, first, self.index.skipped)
+        self.pictures, self.position, self.tainted = _numbered(pictures, index), -1, False
+
+    def _seek(self, key: int) -> None:
+        """Continue from about keyframe `key`, where its mark is known."""
+        index = self.index
+        if index.mark == "pos" and index.keys[key] == index.keys[0]:
+            self.container.close()
+            self._open()
+            return
+        place, in_bytes = int(index.key_seeks[key]), index.in_bytes
+        self.container.seek(place, stream=self.stream, unsupported_byte_offset=in_bytes)
+        packets, number = self.container.demux(self.stream), -1
+        for packet in packets:  # those before the keyframe may be damaged, and nothing needs them
+            number = index.starts.get(getattr(packet, index.mark), -1)
+            if number >= index.key_packets[key]:
+                packets = chain([packet], packets)
+                break
+        self._start(packets, number)
 
     def read(self, wanted: np.ndarray) -> np.ndarray:
         """Sorted frame numbers `(T,)` to `(T, H, W, 3)` uint8."""
@@ -875,11 +800,11 @@ class PyAVReader:
     def _picture(self, number: int) -> Any:
         """The picture of a frame, decoded from here or from one of three keyframes before it."""
         key = self.index.key_number(number)
-        near = self.position >= self.index.keys[key] or number <= self.position + 1
+        near = self.position + 1 >= self.index.keys[key]
         if self.position < number and near and (picture := self._advance(number)) is not None:
             return picture
         starts = [*range(key, max(key - 3, -1), -1)]
-        if self.index.roll:  # the places of keyframes may be wrong: from the beginning
+        if self.index.mark == "pos":  # the places of keyframes may be wrong: from the beginning
             starts.append(0)
         for start in starts:
             self._seek(start)
@@ -887,11 +812,7 @@ class PyAVReader:
                 return picture
         raise DecoderFault(f"frame {number} is missing or damaged")
 
-    def _seek(self, key: int) -> None:
-        """Continue from about keyframe `key`."""
-        self.pictures, self.position, self.tainted = self.source.seek(key), -1, False
-
-    def _steps(self) -> Iterator[tuple[float, Any]]:
+    def _steps(self) -> Iterator[tuple[int, Any]]:
         """The next pictures with the numbers of their frames; None for a damaged picture."""
         for position, picture in self.pictures:
             self.position = position
@@ -908,7 +829,7 @@ class PyAVReader:
 
     def sound(self, frames: range) -> np.ndarray:
         """Which frames of a range decode without a fault since their keyframe: `(N,)`."""
-        found: set[float] = set()
+        found: set[int] = set()
         stops = [*self.index.keys[1:].tolist(), self.index.info.frame_count]
         first, last = (max(self.index.key_number(n), 0) for n in (frames.start, frames.stop - 1))
         for key in range(first, last + 1):

@@ -57,76 +57,68 @@ class Mended(NamedTuple):
 Result = tuple[str, np.ndarray | Mended | str]
 
 # %% ../nbs/06_extraction.ipynb #9c66a5ec
-class _LastVideo:
-    """The last opened video, kept open for the next item of the same file; close it at the end."""
+def _cause(path: str, error: Exception) -> str:
+    """Why a clip failed, with the path of its file."""
+    named = isinstance(error, VideoError)
+    return str(error) if named else f"{path}: {type(error).__name__}: {error}"
 
-    def __init__(self, size: int | None, on_damage: str):
-        self.size, self.on_damage, self.faulty = size, on_damage, False
-        self.file: VideoFile | None = None
+
+class _Decoder:
+    """Decodes work items and keeps the last file open for the next item; close it at the end.
+
+    Every worker process has a copy.
+    """
+
+    def __init__(self, transform: Callable, frames: int, size: int | None, on_damage: str):
+        self.transform, self.frames, self.size = transform, frames, size
+        self.on_damage, self.faulty = on_damage, False
+        self.video: VideoFile | None = None
+
+    def __call__(self, path: str, clips: tuple[tuple[str, float, float], ...]) -> Iterator[Result]:
+        """Each clip as transformed frames `(T, 3, S, S)` uint8, or its cause of failure."""
+        try:
+            video = self.open(path)
+        except Exception as error:  # whatever a decoder raises: this file fails, not the run
+            yield from ((clip_id, _cause(path, error)) for clip_id, _, _ in clips)
+            return
+        for clip_id, start, end in clips:
+            try:
+                result = self._clip(video, start, end)
+            except Exception as error:  # a decoder or a transform may raise anything
+                result = _cause(path, error)
+            yield clip_id, result
 
     def open(self, path: str) -> VideoFile:
-        """The video at this path, opened now unless it is open already."""
-        if self.file is None or self.faulty or self.file.info.path != path:
+        """The video at this path, opened now unless it is open already and without a fault."""
+        if self.video is None or self.faulty or self.video.info.path != path:
             self.close()
-            self.file = VideoFile(path, size=self.size)
-        return self.file
+            self.video = VideoFile(path, size=self.size)
+        return self.video
 
-    def read_clip(self, frames: int, start: float, end: float) -> np.ndarray:
-        """A clip `(T, H, W, 3)`; after a fault of the file the next item opens it again."""
-        assert self.file is not None  # `open` was called
-        frame_range(self.file.info, start, end)  # a wrong range is no fault of the file
+    def _clip(self, video: VideoFile, start: float, end: float) -> np.ndarray | Mended | str:
+        """A clip; after a fault of the file the next item opens it again."""
+        frame_range(video.info, start, end)  # a wrong range is no fault of the file
         try:
-            return self.file.read_clip(frames, start, end, self.on_damage)
+            frames = video.read_clip(self.frames, start, end, self.on_damage)  # (T, H, W, 3)
         except Exception:
             self.faulty = True
             raise
+        clip = self.transform(torch.from_numpy(frames)).numpy()  # (T, 3, S, S)
+        return Mended(clip, video.replaced) if video.replaced else clip
 
     def close(self) -> None:
         """Close the video."""
-        self.faulty = False
-        if self.file is not None:
-            self.file.close()
-            self.file = None
-
-# %% ../nbs/06_extraction.ipynb #exb00001
-def _cause(path: str, error: Exception) -> str:
-    """Why a clip failed, with the path of its file."""
-    return (
-        str(error) if isinstance(error, VideoError) else f"{path}: {type(error).__name__}: {error}"
-    )
-
-
-def _decode_clip(
-    last: _LastVideo, path: str, transform: Callable, frames: int, start: float, end: float
-) -> np.ndarray | Mended | str:
-    """A clip as transformed frames `(T, 3, S, S)` uint8, or the cause of its failure."""
-    try:
-        clip = transform(torch.from_numpy(last.read_clip(frames, start, end))).numpy()
-        replaced = last.file.replaced if last.file else 0
-        return Mended(clip, replaced) if replaced else clip
-    except Exception as error:  # a decoder or a transform may raise anything
-        return _cause(path, error)
+        if self.video is not None:
+            self.video.close()
+        self.video, self.faulty = None, False
 
 # %% ../nbs/06_extraction.ipynb #fd82c689
-def _decode_item(
-    item: WorkItem, transform: Callable, frames: int, last: _LastVideo
-) -> Iterator[Result]:
-    """`decode_item` clip by clip; the file stays open."""
-    try:
-        last.open(item.path)
-    except Exception as error:  # whatever a decoder raises: this file fails, not the run
-        yield from ((clip_id, _cause(item.path, error)) for clip_id, _, _ in item.clips)
-        return
-    for clip_id, start, end in item.clips:
-        yield clip_id, _decode_clip(last, item.path, transform, frames, start, end)
-
-
 def decode_item(
     item: WorkItem, transform: Callable, frames: int, size: int | None, on_damage: str = "error"
 ) -> list[Result]:
     """Each clip of an item as transformed frames `(T, 3, S, S)` uint8, or its cause of failure."""
-    with closing(_LastVideo(size, on_damage)) as last:
-        return list(_decode_item(item, transform, frames, last))
+    with closing(_Decoder(transform, frames, size, on_damage)) as decoder:
+        return list(decoder(*item))
 
 # %% ../nbs/06_extraction.ipynb #c95dfb23
 def as_text(path: str | Path) -> str:
@@ -170,42 +162,27 @@ def _check_columns(clips: pd.DataFrame) -> None:
         _seconds(clips[column])
 
 # %% ../nbs/06_extraction.ipynb #exb00002
-def _paths(clips: pd.DataFrame) -> list[str]:
-    """The paths as text; not a pandas column, whose text must be UTF-8."""
-    return [str(path) for path in clips["path"]]
-
-
-def _ranges(clips: pd.DataFrame) -> list[tuple[str, str, float, float]]:
+def _rows(clips: pd.DataFrame) -> list[tuple[str, str, float, float]]:
     """Path, clip id, start and end of each clip."""
+    paths = map(str, clips["path"])  # not a pandas column, whose text must be UTF-8
     seconds = (_seconds(clips["start"]), _seconds(clips["end"]))
-    return list(zip(_paths(clips), clips["clip_id"], *seconds, strict=True))
+    return list(zip(paths, clips["clip_id"], *seconds, strict=True))
 
-
+# %% ../nbs/06_extraction.ipynb #5717a253
 def _by_start(row: tuple[str, str, float, float]) -> tuple[str, float, str]:
     """Sorts clips by file and start; clips without a start come last."""
     path, clip_id, start, _ = row
     return path, math.inf if math.isnan(start) else start, clip_id
 
-# %% ../nbs/06_extraction.ipynb #5717a253
+
 def work_items(clips: pd.DataFrame, video_root: str | Path | None = None) -> list[WorkItem]:
     """The clips by file, at most `CLIPS_PER_ITEM` per item; relative paths are below the root."""
     items = []
-    for path, group in groupby(sorted(_ranges(clips), key=_by_start), itemgetter(0)):
-        triples = [row[1:] for row in group]
-        for first in range(0, len(triples), CLIPS_PER_ITEM):
-            some = tuple(triples[first : first + CLIPS_PER_ITEM])
-            items.append(WorkItem(join(video_root, path), some))
+    for path, group in groupby(sorted(_rows(clips), key=_by_start), itemgetter(0)):
+        triples, place = tuple(row[1:] for row in group), join(video_root, path)
+        starts = range(0, len(triples), CLIPS_PER_ITEM)
+        items += [WorkItem(place, triples[n : n + CLIPS_PER_ITEM]) for n in starts]
     return items
-
-# %% ../nbs/06_extraction.ipynb #8d444573
-class _Decoder:
-    """Decodes work items and keeps the last file open; every worker process has a copy."""
-
-    def __init__(self, transform: Callable, frames: int, size: int | None, on_damage: str):
-        self.transform, self.frames, self.last = transform, frames, _LastVideo(size, on_damage)
-
-    def __call__(self, path: str, clips: tuple[tuple[str, float, float], ...]) -> Iterator[Result]:
-        return _decode_item(WorkItem(path, clips), self.transform, self.frames, self.last)
 
 # %% ../nbs/06_extraction.ipynb #62b40eb9
 def _one_thread() -> None:
@@ -233,7 +210,7 @@ def decode_items(
     keep_freed_memory()  # for the backbone, whose passes come between the items
     decoder = _Decoder(transform, frames, size, on_damage)
     stream = run_jobs(decoder, items, workers, timeout, _one_thread)
-    with closing(decoder.last), closing(stream):
+    with closing(decoder), closing(stream):
         for item, results in zip(items, stream, strict=True):
             pairs = zip(item.clips, results, strict=True)
             yield [_named(item, clip, result) for clip, result in pairs]
@@ -262,13 +239,14 @@ def _sources(
     clips: pd.DataFrame, video_root: str | Path | None, hashed: bool
 ) -> dict[str, ClipSource]:
     """The present source of each clip of the table."""
-    paths = list(dict.fromkeys(_paths(clips)))
+    rows = _rows(clips)
+    paths = list(dict.fromkeys(path for path, *_ in rows))
     with ThreadPoolExecutor(4) as pool:  # waiting for a disk and hashing release Python's lock
         found = pool.map(lambda path: _file_source(join(video_root, path), hashed), paths)
         files = dict(zip(paths, found, strict=True))
     return {
         clip_id: files[path]._replace(path=as_text(path), start=_or_none(start), end=_or_none(end))
-        for path, clip_id, start, end in _ranges(clips)
+        for path, clip_id, start, end in rows
     }
 
 # %% ../nbs/06_extraction.ipynb #b6522321
@@ -285,10 +263,9 @@ def _date(nanoseconds: int) -> str:
 def _difference(before: ClipSource, now: ClipSource) -> str | None:
     """How a clip differs from the stored one, except in its path; None for no known difference."""
     for name in ("start", "end"):
-        if getattr(before, name) != getattr(now, name):
-            return (
-                f"{name} is {_in_words(getattr(now, name))}, was {_in_words(getattr(before, name))}"
-            )
+        old, new = getattr(before, name), getattr(now, name)
+        if old != new:
+            return f"{name} is {_in_words(new)}, was {_in_words(old)}"
     if now.size is None:
         return None
     if before.size != now.size:
@@ -378,15 +355,15 @@ class ExtractionReport:
         counts = f"{self.skipped} were there, {len(self.failed)} failed"
         lines = [f"{self.done} clips done ({speed}), {counts}"]
         lines += _listed(self.failed, "in failures.json of the store")
-        if self.redone:
-            head = f"{len(self.redone)} done again because their file or range had changed:"
-            lines += [head, *_listed(self.redone)]
-        if self.unchecked:
-            head = f"{len(self.unchecked)} that were there could not be checked:"
-            lines += [head, *_listed(self.unchecked)]
-        if self.damaged:
-            head = f"{len(self.damaged)} have frames that stand for damaged ones, the nearest ones:"
-            lines += [head, *_listed({i: f"{count} frames" for i, count in self.damaged.items()})]
+        replaced = {clip_id: f"{count} frames" for clip_id, count in self.damaged.items()}
+        others = {
+            "done again because their file or range had changed": self.redone,
+            "that were there could not be checked": self.unchecked,
+            "have frames that stand for damaged ones, the nearest ones": replaced,
+        }
+        for what, reasons in others.items():
+            if reasons:
+                lines += [f"{len(reasons)} {what}:", *_listed(reasons)]
         return "\n".join(lines)
 
     def to_json(self) -> str:

@@ -302,6 +302,10 @@ class _Folder(_Index):
     def __init__(self, path: Path, header: dict):
         super().__init__(path)
         self.header = header
+        self.description: dict = header["description"]  # the backbone, its weights, preprocessing
+        self.frames: int = header["frames"]  # T, the frames of every clip
+        self.dim: int = header["dim"]  # D, the size of a feature
+        self.sampling: dict | None = header.get("sampling")  # how frames were chosen, if recorded
 
     @classmethod
     def create(
@@ -368,26 +372,6 @@ class _Folder(_Index):
         if differs := _differences(ours, json.loads(json.dumps(wanted))):
             cause = f"holds other features ({differs})"
             raise StoreMismatchError(f"{self.path} {cause}: choose another store")
-
-    @property
-    def description(self) -> dict:
-        """The backbone, its weights and preprocessing."""
-        return self.header["description"]
-
-    @property
-    def sampling(self) -> dict | None:
-        """How frames were chosen and decoded, where that was recorded."""
-        return self.header.get("sampling")
-
-    @property
-    def frames(self) -> int:
-        """T, the frames of every clip."""
-        return self.header["frames"]
-
-    @property
-    def dim(self) -> int:
-        """D, the size of a feature."""
-        return self.header["dim"]
 
 # %% ../nbs/05_store.ipynb #9e7f20e1
 def _check_ids(ids: list[str], known: Container[str], path: Path) -> None:

@@ -14,9 +14,9 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
@@ -37,7 +37,7 @@ def _send_all(outbox: queue.Queue, pipe: Connection) -> None:
 
 # %% ../nbs/06_workers.ipynb #e6dcf44a
 def _serve(
-    work: Work, prepare: Callable[[], None], pipe: Connection, strangers: Sequence[Connection]
+    work: Work, prepare: Callable[[], object], pipe: Connection, strangers: Sequence[Connection]
 ) -> None:
     """The life of a worker: jobs in, results out, until the parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C and ends its workers
@@ -75,7 +75,7 @@ class _Task(NamedTuple):
 class _Worker:
     """A process, its pipe, and its tasks that are not finished, the oldest first."""
 
-    def __init__(self, work: Work, prepare: Callable[[], None], others: Iterable["_Worker"]):
+    def __init__(self, work: Work, prepare: Callable[[], object], others: Iterable["_Worker"]):
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
         self.pipe, theirs = context.Pipe()
         self.tasks: deque[_Task] = deque()
@@ -125,12 +125,12 @@ class _Pool:
     """Workers, the tasks that wait for one, and the results that wait for their turn."""
 
     def __init__(
-        self, work: Work, prepare: Callable[[], None], jobs: Sequence[Job], workers: int,
+        self, work: Work, prepare: Callable[[], object], jobs: Sequence[Job], workers: int,
         timeout: float,
     ):  # fmt: skip
         self.work, self.prepare, self.timeout = work, prepare, timeout
         self.todo = deque(_Task(n, 0, shared, parts) for n, (shared, parts) in enumerate(jobs))
-        self.results: dict[int, dict[int, Any]] = {}
+        self.results: defaultdict[int, dict[int, Any]] = defaultdict(dict)  # of jobs, by part
         self.workers: list[_Worker] = []
         self.wanted = min(workers, len(jobs))
 
@@ -141,17 +141,14 @@ class _Pool:
 
     def job(self, place: int, parts: int) -> list[Any]:
         """All results of a job; results of later jobs are collected at the same time."""
-        while len(self.results.get(place, ())) < parts:
-            for worker in self.workers:
-                self._fill(worker, place + 2 * self.wanted)
+        end = place + 2 * self.wanted
+        while len(self.results[place]) < parts:
+            for worker in self.workers:  # as many tasks as it takes, of this job and the next
+                while self.todo and self.todo[0].place < end and worker.takes(self.todo[0]):
+                    worker.give(self.todo.popleft())
             self._collect()
-        found = self.results.pop(place, {})
+        found = self.results.pop(place)
         return [found[part] for part in range(parts)]
-
-    def _fill(self, worker: _Worker, end: int) -> None:
-        """Give a worker as many tasks as it takes, of the jobs before `end`."""
-        while self.todo and self.todo[0].place < end and worker.takes(self.todo[0]):
-            worker.give(self.todo.popleft())
 
     def _collect(self) -> None:
         """Wait for a result, a death or the time limit, and collect what there is."""
@@ -161,16 +158,13 @@ class _Pool:
         for pipe in wait([worker.pipe for worker in busy.values()], max(left, 0)):
             worker = busy.pop(pipe)
             try:
-                self._take(*worker.receive())
+                place, part, result = worker.receive()
+                self.results[place][part] = result
             except (EOFError, OSError):
                 self._replace(worker)
         for worker in busy.values():  # no result waits in their pipes
             if time.monotonic() - worker.since >= self.timeout:
                 self._replace(worker, f"timed out after {self.timeout:g} s")
-
-    def _take(self, place: int, part: int, result: Any) -> None:
-        """Keep the result of one part of a job."""
-        self.results.setdefault(place, {})[part] = result
 
     def _replace(self, worker: _Worker, fault: str | None = None) -> None:
         """Replace a dead or late worker; its tasks are lost or tried again."""
@@ -179,7 +173,7 @@ class _Pool:
         (place, first, shared, parts, alone), *others = worker.tasks
         first, parts = first + worker.received, parts[worker.received :]
         if fault or alone:
-            self._take(place, first, Lost(fault or died))
+            self.results[place][first] = Lost(fault or died)
             again = [_Task(place, first + 1, shared, parts[1:])] if len(parts) > 1 else []
         else:
             single = enumerate(parts, first)
@@ -194,17 +188,13 @@ class _Pool:
         for worker in self.workers:
             worker.end()
 
-# %% ../nbs/06_workers.ipynb #wrk00011
-def _nothing() -> None:
-    """Prepare nothing."""
-
 # %% ../nbs/06_workers.ipynb #269c2593
 def run_jobs(
     work: Work,  # gives one result per part and raises nothing
     jobs: Sequence[Job],
     workers: int,  # processes; 0: this process computes, without a time limit
     timeout: float = 300.0,  # seconds per part
-    prepare: Callable[[], None] = _nothing,  # each process calls it first
+    prepare: Callable[[], object] = nullcontext,  # each process calls it first
 ) -> Generator[list[Any], None, None]:
     """The results of each job, in order, one per part; `Lost` where a process died or hung.
 

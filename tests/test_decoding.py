@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lift.decoding import DecoderFault, VideoError, _breaks, _ByStamp, _counted, index_video
+from lift import decoding
+from lift.decoding import DecoderFault, PyAVReader, VideoError, _breaks, _counted, index_video
 from lift.video import write_video
 
 
@@ -25,9 +26,20 @@ def test_a_range_of_which_nothing_is_left_is_refused(index):
         damaged.sound(range(2, 6))
 
 
-def test_a_picture_without_a_stamp_has_no_number(index):
-    with pytest.raises(DecoderFault, match="has no stamp"):
-        _ByStamp(index).number(SimpleNamespace(pts=None))
+def test_a_picture_without_a_stamp_is_no_frame(index, monkeypatch):
+    by_packet = decoding._by_packet
+
+    def unstamped(*arguments):
+        for picture in by_packet(*arguments):
+            picture.pts = None if picture.pts == 3 else picture.pts
+            yield picture
+
+    reader, lost = PyAVReader(index, 32, 32), int(index.frames[3])
+    monkeypatch.setattr(decoding, "_by_packet", unstamped)
+    assert len(reader.read(np.array([4]))) == 1
+    with pytest.raises(DecoderFault, match=f"frame {lost} is missing"):
+        PyAVReader(index, 32, 32).read(np.array([lost]))
+    reader.close()
 
 
 def test_frames_that_are_lacking_before_a_keyframe_are_no_guess():
