@@ -405,7 +405,7 @@ class FrozenBackbone(nn.Module):
     mean: Tensor  # (3, 1, 1)
     std: Tensor  # (3, 1, 1)
 
-    def preprocess(self, frames: Tensor) -> Tensor:
+    def preprocess(self, frames: Tensor | np.ndarray) -> Tensor:
         """`(..., H, W, 3)` uint8 frames to what `forward` takes, `(..., 3, S, S)` uint8."""
         return self.transform(frames)
 
