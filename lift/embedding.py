@@ -11,7 +11,7 @@ __all__ = ['Model', 'BASELINES', 'LIFT_METHODS', 'METHODS', 'EmbeddingError', 'l
 import json
 import math
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -358,27 +358,6 @@ def _as_paths(paths: Iterable[str | Path]) -> list[str]:
         raise InputError(f"expected a list of video paths, at least one, got shape {array.shape}")
     return [str(path) for path in array.ravel()]
 
-# %% ../nbs/08_embedding.ipynb #2cf646fe
-def _read_clips(
-    paths: list[str], transform: Callable[[Tensor], Tensor], options: tuple
-) -> Generator[np.ndarray | str, None, None]:
-    """Clips `(T, 3, S, S)` uint8 in the order of the paths, or the cause of a failure.
-
-    `options` are those of `decode_items`.
-    """
-    # brings timm, which a baseline on a store does not need
-    from lift.extraction import Mended, WorkItem, decode_items
-
-    items = [WorkItem(path, ((path, math.nan, math.nan),)) for path in paths]
-    stream = decode_items(items, transform, *options)
-    with closing(stream):
-        for path, ((_, clip),) in zip(paths, stream, strict=True):
-            if isinstance(clip, Mended):
-                frames = f"{clip.replaced} of {len(clip.frames)} frames"
-                warnings.warn(f"{path}: {frames} stand for damaged ones", stacklevel=3)
-                clip = clip.frames
-            yield clip
-
 # %% ../nbs/08_embedding.ipynb #e2b00007
 class LiFTEmbedder(TransformerMixin, BaseEstimator):
     """Video paths to LiFT embeddings `(N, 2d)` float32, with scikit-learn's conventions.
@@ -418,24 +397,31 @@ class LiFTEmbedder(TransformerMixin, BaseEstimator):
 
     def transform(self, paths: Iterable[str | Path]) -> np.ndarray:
         """Embeddings `(N, 2d)` of the videos, in their order."""
+        # brings timm, which a baseline on a store does not need
+        from lift.extraction import Mended, WorkItem, decode_items
+
         self._check_parameters()
         paths = _as_paths(paths)
         model, backbone = self._load()
         rows = np.full((len(paths), sum(model.code_dims)), np.nan, dtype=np.float32)  # (N, 2d)
-        places, batch = [], []
+        items = [WorkItem(path, ((path, math.nan, math.nan),)) for path in paths]
         options = (self.frames, None, self.workers, self.timeout, self.on_damage)
-        with closing(_read_clips(paths, backbone.transform, options)) as clips:
-            for place, clip in enumerate(clips):
+        batch: dict[int, np.ndarray] = {}  # frames (T, 3, S, S) by their place among the paths
+        with closing(decode_items(items, backbone.transform, *options)) as stream:
+            for place, ((_, clip),) in enumerate(stream):
                 if isinstance(clip, str):
                     self._report(paths[place], clip)
+                elif isinstance(clip, Mended):
+                    frames = f"{clip.replaced} of {len(clip.frames)} frames"
+                    warnings.warn(f"{paths[place]}: {frames} stand for damaged ones", stacklevel=2)
+                    batch[place] = clip.frames
                 else:
-                    places.append(place)
-                    batch.append(clip)
+                    batch[place] = clip
                 if batch and (len(batch) == self.batch_size or place == len(paths) - 1):
-                    features = backbone(torch.from_numpy(np.stack(batch)))  # (B, T, D)
-                    names = [paths[n] for n in places]
-                    rows[places] = embed_features(features, "lift", model, names)
-                    places, batch = [], []
+                    features = backbone(torch.from_numpy(np.stack([*batch.values()])))  # (B, T, D)
+                    names = [paths[n] for n in batch]
+                    rows[[*batch]] = embed_features(features, "lift", model, names)
+                    batch = {}
         return rows
 
     def _report(self, path: str, cause: str) -> None:
