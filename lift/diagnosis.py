@@ -379,9 +379,8 @@ class _Collector:
     """Embeddings of all clips under all changes, read clip by clip and embedded in batches."""
 
     def __init__(self, embeds: dict[str, Embed], frames: Sequence[int], seed: int):
-        self.embeds, self.seed = embeds, seed
-        changes = ("original", *CHANGES)
-        self.copies = [(change, k) for k in sorted(set(frames)) for change in changes]
+        self.embeds, self.frames, self.seed = embeds, sorted(set(frames)), seed
+        self.copies = [(change, k) for k in self.frames for change in ("original", *CHANGES)]
         # by embedding, change and frames: the embedding (E,) of each clip
         self.rows: defaultdict[tuple, dict[str, np.ndarray]] = defaultdict(dict)
         self.left_out: list[tuple[str, str, int, str]] = []  # as in a `Diagnosis`
@@ -414,18 +413,11 @@ class _Collector:
         return np.stack([original[i] for i in changed]), np.stack([*changed.values()]), [*changed]
 
 # %% ../nbs/24_diagnosis.ipynb #dg00001e
-def _collect(
-    embeds: dict[str, Embed],
-    clips: Mapping[str, Any],
-    frames: Sequence[int],
-    seed: int,
-    batch_size: int,
-    progress: bool,
-) -> _Collector:
+def _collect(collector: _Collector, clips: Mapping, batch_size: int, progress: bool) -> None:
     """Read and embed all clips; a video that cannot be decoded is left out and named."""
     from tqdm.auto import tqdm
 
-    collector, batch = _Collector(embeds, frames, seed), []
+    batch: list[tuple[int, str, np.ndarray]] = []
     bar = tqdm(clips, "diagnose", unit=" clips", disable=not progress)
     for place, clip_id in enumerate(bar):
         try:
@@ -444,10 +436,9 @@ def _collect(
     collector.add(batch)
     if not collector.rows:
         raise DiagnosisError(
-            f"none of the {len(clips)} clips has {min(frames)} frames that can be read; "
-            "ask for fewer frames, or give other clips"
+            f"none of the {len(clips)} clips has {collector.frames[0]} frames that can "
+            "be read; ask for fewer frames, or give other clips"
         )
-    return collector
 
 # %% ../nbs/24_diagnosis.ipynb #0d59126e
 def _rows(
@@ -510,7 +501,8 @@ def diagnose_clips(
         raise InputError(f"the name {name!r} is that of a control; choose another")
     if labels is not None and (lacking := [i for i in clips if i not in labels]):
         raise InputError(f"{len(lacking)} clips have no label, the first is {lacking[0]!r}")
-    collector = _collect({name: embed, **CONTROLS}, clips, frames, seed, batch_size, progress)
+    collector = _Collector({name: embed, **CONTROLS}, frames, seed)
+    _collect(collector, clips, batch_size, progress)
     table = pd.DataFrame(_rows(collector, labels, options | {"seed": seed}), columns=COLUMNS)
     left_out = pd.DataFrame(collector.left_out, columns=["clip_id", "change", "frames", "cause"])
     if not (table["change"] == "reversed").any():
