@@ -32,7 +32,7 @@ def _normalised_convolutions(
     def seen(module: nn.Module, inputs: tuple, output: Tensor) -> None:
         if isinstance(module, nn.Conv2d):
             outputs[id(output)] = module, output  # the tensor is kept: no other gets its id
-        elif id(inputs[0]) in outputs:
+        elif isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in outputs:
             pairs.append((outputs[id(inputs[0])][0], module))
 
     both = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]

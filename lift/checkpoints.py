@@ -155,12 +155,10 @@ def _check_positions(path: Path, positions: Tensor) -> None:
     unit in the last place of the position, however the rate is computed. Four units are allowed.
     """
     table, (count, dim) = positions[0].double(), positions.shape[-2:]  # (max_frames, d)
+    ours = sinusoidal_positions(count, dim, count).double()  # (max_frames, d)
     position = torch.arange(count, dtype=torch.float64)[:, None]  # (max_frames, 1)
-    power = torch.arange(0, dim, 2, dtype=torch.float64) / dim  # (d/2,)
-    angle = position / 10000**power  # (max_frames, d/2)
-    exact = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)  # (max_frames, d)
     allowed = 4 * torch.finfo(torch.float32).eps * (position + 1)  # (max_frames, 1)
-    if not ((table - exact).abs() <= allowed).all():
+    if not ((table - ours).abs() <= allowed).all():
         wrong = "does not hold the sinusoidal position encodings of the release"
         raise InputError(f"{path}: model.{_OFFICIAL_POSITIONS} {wrong}")
 

@@ -461,16 +461,14 @@ class VideoBackbone(FrozenBackbone):
             tokens = self.network(self._normalise(frames)).float()  # (B, [1 +] N, D)
         if self.pooling == "class":
             return tokens[:, :1]
-        tokens = self._ordered(tokens[:, 1:] if self.format.classes else tokens)
+        tokens, places = tokens[:, 1:] if self.format.classes else tokens, self.format.places
+        if self.format.patch_major:
+            tokens = tokens.unflatten(1, (places, -1)).transpose(1, 2)  # (B, T', H' W', D)
+        else:
+            tokens = tokens.unflatten(1, (-1, places))
         if self.pooling == "tokens":
             return tokens.flatten(1, 2)
         return tokens.mean(2) if self.pooling == "time" else tokens.mean((1, 2))[:, None]
-
-    def _ordered(self, tokens: Tensor) -> Tensor:
-        """Tokens `(B, N, D)` by time step and place, `(B, T', H' W', D)`."""
-        if self.format.patch_major:
-            return tokens.unflatten(1, (self.format.places, -1)).transpose(1, 2)
-        return tokens.unflatten(1, (-1, self.format.places))
 
 # %% ../nbs/04_video_backbones.ipynb #vbb00028
 def create_video_backbone(
