@@ -29,19 +29,14 @@ def _normalised_convolutions(
     """Each convolution with the batch norm that reads its output, seen on one blank frame."""
     outputs, pairs = {}, []
 
-    def leave(convolution: nn.Conv2d, _: tuple, output: Tensor) -> None:
-        outputs[id(output)] = convolution, output  # the tensor is kept: no other gets its id
-
-    def enter(norm: nn.BatchNorm2d, inputs: tuple) -> None:
-        if id(inputs[0]) in outputs:
-            pairs.append((outputs[id(inputs[0])][0], norm))
-
-    hooks = []
-    for module in network.modules():
+    def seen(module: nn.Module, inputs: tuple, output: Tensor) -> None:
         if isinstance(module, nn.Conv2d):
-            hooks.append(module.register_forward_hook(leave))
-        elif isinstance(module, nn.BatchNorm2d):
-            hooks.append(module.register_forward_pre_hook(enter))
+            outputs[id(output)] = module, output  # the tensor is kept: no other gets its id
+        elif isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in outputs:
+            pairs.append((outputs[id(inputs[0])][0], module))
+
+    both = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
+    hooks = [module.register_forward_hook(seen) for module in both]
     with torch.inference_mode():
         network(torch.zeros(1, 3, size, size))
     for hook in hooks:

@@ -51,30 +51,11 @@ def _lite(number: int, parameters: int, *reference: float) -> BackboneEntry:
     )  # fmt: skip
 
 # %% ../nbs/04_catalogue.ipynb #1500fc7b
-def _image(
-    name: str, source: str, dim: int, parameters: int, size: int, pooling: str,
-    licence: str = "apache-2.0", **more: Any,
-) -> BackboneEntry:  # fmt: skip
-    """An image encoder, whose weights come from timm's repositories on the hub."""
-    common = (name, "image", "timm", source, dim, parameters, size, (pooling,), licence)
-    return BackboneEntry(*common, **more)
-
-# %% ../nbs/04_catalogue.ipynb #52ac0d23
-def _dinov2(name: str, size: str, dim: int, parameters: int) -> BackboneEntry:
-    """A DINOv2, with registers where the name says so."""
-    registers = "_reg4" if name.endswith("_reg") else ""
-    source = f"vit_{size}_patch14{registers}_dinov2.lvd142m"
-    return _image(name, source, dim, parameters, 224, "class", preprocessing="paper")
-
-# %% ../nbs/04_catalogue.ipynb #2f4718b1
-_GATED = "facebook's own copy is gated: requests are read by people, some are refused"
-
-
-def _dinov3(name: str, source: str, dim: int, parameters: int) -> BackboneEntry:
-    """A DINOv3, as timm publishes it."""
-    size = 224 if "convnext" in name else 256
-    common = (name, source, dim, parameters, size, "mean", "dinov3-license")
-    return _image(*common, note=_GATED)
+def _images(common: dict[str, Any], *rows: tuple) -> list[BackboneEntry]:
+    """Image encoders of timm with `common` fields: name, source, `D`, parameters, `S` of each."""
+    fields = {"kind": "image", "loader": "timm", "licence": "apache-2.0"} | common
+    names = ("name", "source", "dim", "parameters", "input_size")
+    return [BackboneEntry(**fields, **dict(zip(names, row, strict=True))) for row in rows]
 
 # %% ../nbs/04_catalogue.ipynb #ctl00010
 _LITE = [
@@ -84,59 +65,57 @@ _LITE = [
 ]
 
 # %% ../nbs/04_catalogue.ipynb #46b9bf43
-_DINO = [
-    _dinov2("dinov2_vits14_reg", "small", 384, 22_057_344),
-    _dinov2("dinov2_vitb14_reg", "base", 768, 86_582_016),
-    _dinov2("dinov2_vitl14_reg", "large", 1024, 304_370_688),
-    _dinov2("dinov2_vitg14_reg", "giant", 1536, 1_136_483_840),
-    _dinov2("dinov2_vits14", "small", 384, 22_056_192),
-    _dinov2("dinov2_vitb14", "base", 768, 86_579_712),
-    _dinov2("dinov2_vitl14", "large", 1024, 304_367_616),
-    _dinov2("dinov2_vitg14", "giant", 1536, 1_136_479_232),
-    _dinov3("dinov3_vits16", "vit_small_patch16_dinov3.lvd1689m", 384, 21_586_944),
-    _dinov3("dinov3_vits16plus", "vit_small_plus_patch16_dinov3.lvd1689m", 384, 28_683_264),
-    _dinov3("dinov3_vitb16", "vit_base_patch16_dinov3.lvd1689m", 768, 85_641_216),
-    _dinov3("dinov3_vitl16", "vit_large_patch16_dinov3.lvd1689m", 1024, 303_079_424),
-    _dinov3("dinov3_vith16plus", "vit_huge_plus_patch16_dinov3.lvd1689m", 1280, 840_509_440),
-    _dinov3("dinov3_vit7b16", "vit_7b_patch16_dinov3.lvd1689m", 4096, 6_716_030_976),
-    _dinov3("dinov3_convnext_tiny", "convnext_tiny.dinov3_lvd1689m", 768, 27_820_128),
-    _dinov3("dinov3_convnext_small", "convnext_small.dinov3_lvd1689m", 768, 49_454_688),
-    _dinov3("dinov3_convnext_base", "convnext_base.dinov3_lvd1689m", 1024, 87_566_464),
-    _dinov3("dinov3_convnext_large", "convnext_large.dinov3_lvd1689m", 1536, 196_230_336),
-]
+_DINOV2 = _images(
+    {"pooling": ("class",), "preprocessing": "paper"},
+    ("dinov2_vits14_reg", "vit_small_patch14_reg4_dinov2.lvd142m", 384, 22_057_344, 224),
+    ("dinov2_vitb14_reg", "vit_base_patch14_reg4_dinov2.lvd142m", 768, 86_582_016, 224),
+    ("dinov2_vitl14_reg", "vit_large_patch14_reg4_dinov2.lvd142m", 1024, 304_370_688, 224),
+    ("dinov2_vitg14_reg", "vit_giant_patch14_reg4_dinov2.lvd142m", 1536, 1_136_483_840, 224),
+    ("dinov2_vits14", "vit_small_patch14_dinov2.lvd142m", 384, 22_056_192, 224),
+    ("dinov2_vitb14", "vit_base_patch14_dinov2.lvd142m", 768, 86_579_712, 224),
+    ("dinov2_vitl14", "vit_large_patch14_dinov2.lvd142m", 1024, 304_367_616, 224),
+    ("dinov2_vitg14", "vit_giant_patch14_dinov2.lvd142m", 1536, 1_136_479_232, 224),
+)
+_GATED = "facebook's own copy is gated: requests are read by people, some are refused"
+_DINOV3 = _images(
+    {"pooling": ("mean",), "licence": "dinov3-license", "note": _GATED},
+    ("dinov3_vits16", "vit_small_patch16_dinov3.lvd1689m", 384, 21_586_944, 256),
+    ("dinov3_vits16plus", "vit_small_plus_patch16_dinov3.lvd1689m", 384, 28_683_264, 256),
+    ("dinov3_vitb16", "vit_base_patch16_dinov3.lvd1689m", 768, 85_641_216, 256),
+    ("dinov3_vitl16", "vit_large_patch16_dinov3.lvd1689m", 1024, 303_079_424, 256),
+    ("dinov3_vith16plus", "vit_huge_plus_patch16_dinov3.lvd1689m", 1280, 840_509_440, 256),
+    ("dinov3_vit7b16", "vit_7b_patch16_dinov3.lvd1689m", 4096, 6_716_030_976, 256),
+    ("dinov3_convnext_tiny", "convnext_tiny.dinov3_lvd1689m", 768, 27_820_128, 224),
+    ("dinov3_convnext_small", "convnext_small.dinov3_lvd1689m", 768, 49_454_688, 224),
+    ("dinov3_convnext_base", "convnext_base.dinov3_lvd1689m", 1024, 87_566_464, 224),
+    ("dinov3_convnext_large", "convnext_large.dinov3_lvd1689m", 1536, 196_230_336, 224),
+)
+_DINO = _DINOV2 + _DINOV3
 
 # %% ../nbs/04_catalogue.ipynb #ctl00012
-_CAPTIONED = [
-    _image(*row)
-    for row in (
-        ("siglip2_base_224", "vit_base_patch16_siglip_224.v2_webli",
-         768, 92_884_224, 224, "attention"),
-        ("siglip2_large_256", "vit_large_patch16_siglip_256.v2_webli",
-         1024, 315_956_224, 256, "attention"),
-        ("siglip2_so400m_224", "vit_so400m_patch14_siglip_224.v2_webli",
-         1152, 427_680_704, 224, "attention"),
-        ("siglip2_giant_256", "vit_giantopt_patch16_siglip_256.v2_webli",
-         1536, 1_163_168_256, 256, "attention"),
-        ("clip_vitb32", "vit_base_patch32_clip_quickgelu_224.openai",
-         768, 87_456_000, 224, "class"),
-        ("clip_vitb16", "vit_base_patch16_clip_quickgelu_224.openai",
-         768, 85_799_424, 224, "class"),
-        ("clip_vitl14", "vit_large_patch14_clip_quickgelu_224.openai",
-         1024, 303_179_776, 224, "class"),
-        ("clip_vitl14_336", "vit_large_patch14_clip_quickgelu_336.openai",
-         1024, 303_507_456, 336, "class"),
-        ("pe_core_tiny_384", "vit_pe_core_tiny_patch16_384.fb",
-         192, 6_042_240, 384, "attention"),
-        ("pe_core_small_384", "vit_pe_core_small_patch16_384.fb",
-         384, 23_586_048, 384, "attention"),
-        ("pe_core_base_224", "vit_pe_core_base_patch16_224.fb",
-         768, 92_886_528, 224, "attention"),
-        ("pe_core_large_336", "vit_pe_core_large_patch14_336.fb",
-         1024, 316_102_656, 336, "attention"),
-        ("pe_core_gigantic_448", "vit_pe_core_gigantic_patch14_448.fb",
-         1536, 1_880_066_560, 448, "attention"),
-    )
-]  # fmt: skip
+_SIGLIP = _images(
+    {"pooling": ("attention",)},
+    ("siglip2_base_224", "vit_base_patch16_siglip_224.v2_webli", 768, 92_884_224, 224),
+    ("siglip2_large_256", "vit_large_patch16_siglip_256.v2_webli", 1024, 315_956_224, 256),
+    ("siglip2_so400m_224", "vit_so400m_patch14_siglip_224.v2_webli", 1152, 427_680_704, 224),
+    ("siglip2_giant_256", "vit_giantopt_patch16_siglip_256.v2_webli", 1536, 1_163_168_256, 256),
+)
+_CLIP = _images(
+    {"pooling": ("class",)},
+    ("clip_vitb32", "vit_base_patch32_clip_quickgelu_224.openai", 768, 87_456_000, 224),
+    ("clip_vitb16", "vit_base_patch16_clip_quickgelu_224.openai", 768, 85_799_424, 224),
+    ("clip_vitl14", "vit_large_patch14_clip_quickgelu_224.openai", 1024, 303_179_776, 224),
+    ("clip_vitl14_336", "vit_large_patch14_clip_quickgelu_336.openai", 1024, 303_507_456, 336),
+)
+_PERCEPTION = _images(
+    {"pooling": ("attention",)},
+    ("pe_core_tiny_384", "vit_pe_core_tiny_patch16_384.fb", 192, 6_042_240, 384),
+    ("pe_core_small_384", "vit_pe_core_small_patch16_384.fb", 384, 23_586_048, 384),
+    ("pe_core_base_224", "vit_pe_core_base_patch16_224.fb", 768, 92_886_528, 224),
+    ("pe_core_large_336", "vit_pe_core_large_patch14_336.fb", 1024, 316_102_656, 336),
+    ("pe_core_gigantic_448", "vit_pe_core_gigantic_patch14_448.fb", 1536, 1_880_066_560, 448),
+)
+_CAPTIONED = _SIGLIP + _CLIP + _PERCEPTION
 
 # %% ../nbs/04_catalogue.ipynb #ctl00014
 _TIME = ("time", "mean", "tokens")
@@ -240,23 +219,17 @@ def _intern(
     )  # fmt: skip
 
 # %% ../nbs/04_catalogue.ipynb #3f1dc18c
-_DISTILLED = "OpenGVLab/InternVideo2_distillation_models/resolve/main/stage1"
-_NEXT = {"classes": 4, "normed": True}
+_DISTILLED = "OpenGVLab/InternVideo2_distillation_models/resolve/main/stage1/{0}/{0}"
+_SECOND = f"{_DISTILLED}_dist_1B_stage2/pytorch_model.bin".format
+_NEXT = "revliter/internvideo_next_{}_p14_res224_f16/resolve/main/model.safetensors".format
+_NORMED = {"classes": 4, "normed": True}
 _INTERN = [
-    _intern(f"internvideo2_{size}", f"{_DISTILLED}/{file}_dist_1B_stage2/pytorch_model.bin", *rest)
-    for size, file, *rest in (
-        ("small", "S14/S14", 384, 12, 6, 22_302_336, 8),
-        ("base", "B14/B14", 768, 12, 12, 87_072_000, 8),
-        ("large", "L14/L14", 1024, 24, 16, 304_987_136, 8),
-    )
-] + [
-    _intern(f"internvideo_next_{size}", f"revliter/internvideo_next_{size}_p14_res224_f16"
-            "/resolve/main/model.safetensors", *rest, **_NEXT)
-    for size, *rest in (
-        ("base", 768, 12, 12, 88_650_828, 16),
-        ("large", 1024, 24, 16, 307_092_044, 16),
-    )
-]  # fmt: skip
+    _intern("internvideo2_small", _SECOND("S14"), 384, 12, 6, 22_302_336, 8),
+    _intern("internvideo2_base", _SECOND("B14"), 768, 12, 12, 87_072_000, 8),
+    _intern("internvideo2_large", _SECOND("L14"), 1024, 24, 16, 304_987_136, 8),
+    _intern("internvideo_next_base", _NEXT("base"), 768, 12, 12, 88_650_828, 16, **_NORMED),
+    _intern("internvideo_next_large", _NEXT("large"), 1024, 24, 16, 307_092_044, 16, **_NORMED),
+]
 
 # %% ../nbs/04_catalogue.ipynb #ctl00029
 _REMOTE = "no adapter: its code comes with the weights and is not run here"

@@ -9,7 +9,6 @@ __all__ = ['PACKAGED_MODEL', 'CONVERGED_MODEL', 'load_pretrained', 'load_officia
 import contextlib
 import io
 import json
-import pickle
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -18,9 +17,9 @@ import torch
 from torch import Tensor
 
 from .equivariant import is_equivariant_code
-from .io import InputError, first_five
+from .io import InputError, first_five, first_sentence
 from .model import LiFT, LiFTConfig, LineEncoder, sinusoidal_positions
-from .weights_files import weights_fault
+from .weights_files import reach_hub, read_weights, weights_fault
 
 # %% ../nbs/01_checkpoints.ipynb #ckp00007
 PACKAGED_MODEL = Path(str(files("lift"))) / "weights" / "default"
@@ -62,15 +61,14 @@ def _check_retired(path: Path, config: dict) -> None:
 # %% ../nbs/01_checkpoints.ipynb #ff4b6da7
 def _not_found(name: str, error: Exception) -> FileNotFoundError:
     """The error for a name that is neither a folder nor a model of the hub."""
-    cause = str(error).splitlines()[0] if str(error) else type(error).__name__
     missing = "there is no such folder here, and no model of this name could be had from the hub"
-    return FileNotFoundError(f"{name}: {missing} ({cause})")
+    return FileNotFoundError(f"{name}: {missing} ({first_sentence(error)})")
 
 # %% ../nbs/01_checkpoints.ipynb #mdl00002
 def _check_hub_name(name: str, options: dict) -> None:
     """Refuse a name that is not a folder and cannot be had from the hub."""
-    from huggingface_hub import constants, try_to_load_from_cache
-    from huggingface_hub.utils import get_session, validate_repo_id
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.utils import validate_repo_id
 
     try:
         validate_repo_id(name)
@@ -79,7 +77,7 @@ def _check_hub_name(name: str, options: dict) -> None:
     where = {option: options.get(option) for option in ("cache_dir", "revision")}
     try:
         if not isinstance(try_to_load_from_cache(name, "config.json", **where), str):
-            get_session().head(constants.ENDPOINT, timeout=5)
+            reach_hub()
     except Exception as error:  # of many libraries; all mean that the hub cannot be reached
         raise _not_found(name, error) from error
 
@@ -145,15 +143,9 @@ def _official_config(
 # %% ../nbs/01_checkpoints.ipynb #c280908a
 def _official_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint without their common prefix; `ValueError` if it holds none."""
-    if fault := weights_fault(path):
-        raise (InputError if path.exists() else FileNotFoundError)(fault)
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        weights = checkpoint.get("state_dict", checkpoint)
-        return {key.removeprefix("model."): value for key, value in weights.items()}
-    except (AttributeError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
-        cause = f"{type(error).__name__}: {error}"
-        raise InputError(f"{path}: not a checkpoint of weights alone ({cause})") from error
+    if not path.exists():
+        raise FileNotFoundError(weights_fault(path))
+    return {key.removeprefix("model."): value for key, value in read_weights(path).items()}
 
 # %% ../nbs/01_checkpoints.ipynb #ckp0000f
 def _check_positions(path: Path, positions: Tensor) -> None:
@@ -163,12 +155,10 @@ def _check_positions(path: Path, positions: Tensor) -> None:
     unit in the last place of the position, however the rate is computed. Four units are allowed.
     """
     table, (count, dim) = positions[0].double(), positions.shape[-2:]  # (max_frames, d)
+    ours = sinusoidal_positions(count, dim, count).double()  # (max_frames, d)
     position = torch.arange(count, dtype=torch.float64)[:, None]  # (max_frames, 1)
-    power = torch.arange(0, dim, 2, dtype=torch.float64) / dim  # (d/2,)
-    angle = position / 10000**power  # (max_frames, d/2)
-    exact = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)  # (max_frames, d)
     allowed = 4 * torch.finfo(torch.float32).eps * (position + 1)  # (max_frames, 1)
-    if not ((table - exact).abs() <= allowed).all():
+    if not ((table - ours).abs() <= allowed).all():
         wrong = "does not hold the sinusoidal position encodings of the release"
         raise InputError(f"{path}: model.{_OFFICIAL_POSITIONS} {wrong}")
 
@@ -183,9 +173,7 @@ def load_official(cls: type[LiFT], path: Path, heads: int = 8) -> LiFT:
     positions = theirs.pop(_OFFICIAL_POSITIONS, None)  # (1, max_frames, d)
     ours = {_translate(key, _OFFICIAL_NAMES): value for key, value in theirs.items()}
     if "encoder.input_projection.weight" not in ours:
-        cause = (
-            f"model.encoder.input_proj.weight is missing; its keys: {first_five(sorted(theirs))}"
-        )
+        cause = f"no model.encoder.input_proj.weight; its keys: {first_five(sorted(theirs))}"
         raise InputError(f"{path}: not a LiFT checkpoint, {cause}")
     model = cls(_official_config(ours, positions, heads))
     expected = model.state_dict().keys() - {"feature_mean", "feature_std"}

@@ -35,6 +35,12 @@ def _eager(backbone: FrozenBackbone) -> FrozenBackbone:
     return create_backbone(backbone.name, "random", device="cpu", grid=grid, middle=middle)
 
 # %% ../nbs/04_costs.ipynb #8eeb0bb4
+def _cost(parameters: int, frames: int, flops: int, numbers: int) -> dict[str, float]:
+    """What a clip costs, under the names of the table."""
+    size = STORED_BYTES * numbers
+    return dict(parameters=parameters, frames=frames, gflops=flops / 1e9, embedding_bytes=size)
+
+
 def clip_cost(backbone: FrozenBackbone, frames: int | None = None) -> dict[str, float]:
     """Parameters, frames, GFLOPs and stored bytes of one clip.
 
@@ -44,12 +50,8 @@ def clip_cost(backbone: FrozenBackbone, frames: int | None = None) -> dict[str, 
     clip, eager = fixed_clip(frames, backbone.input_size), _eager(backbone)  # (1, T, 3, S, S)
     with FlopCounterMode(display=False) as counter:
         features = eager(clip)  # (1, T', D)
-    return {
-        "parameters": backbone.parameter_count,
-        "frames": frames,
-        "gflops": counter.get_total_flops() / 1e9,
-        "embedding_bytes": STORED_BYTES * features.numel(),
-    }
+    flops, numbers = counter.get_total_flops(), features.numel()
+    return _cost(backbone.parameter_count, frames, flops, numbers)
 
 # %% ../nbs/04_costs.ipynb #cst00009
 def _without_numbers(entry: BackboneEntry) -> nn.Module:
@@ -80,12 +82,8 @@ def architecture_cost(name: str, frames: int | None = None) -> dict[str, float]:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(clip)
     steps = frames // entry.tubelet if video else frames
-    return {
-        "parameters": entry.parameters,
-        "frames": frames,
-        "gflops": counter.get_total_flops() * (1 if video else frames) / 1e9,
-        "embedding_bytes": STORED_BYTES * steps * entry.dim,
-    }
+    flops = counter.get_total_flops() * (1 if video else frames)
+    return _cost(entry.parameters, frames, flops, steps * entry.dim)
 
 # %% ../nbs/04_costs.ipynb #cst00012
 def _seconds(backbone: FrozenBackbone, frames: int, clips: int) -> float:

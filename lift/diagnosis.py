@@ -10,7 +10,10 @@ __all__ = ['CHANGES', 'ALPHA', 'FOLDS', 'MEASURES', 'BLIND', 'ORDER_FREE', 'ODD'
 
 # %% ../nbs/24_diagnosis.ipynb #dg000003
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import pkgutil
+import sys
+from collections import UserDict, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +23,18 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
+from torch import Tensor
 
+from lift.embedding import (
+    LIFT_METHODS,
+    METHODS,
+    Model,
+    as_model_input,
+    check_backbone,
+    embed_features,
+    load_model,
+    load_with_backbone,
+)
 from .intervals import middle_95, resampled_weights
 from .io import InputError, LiftError, write_text
 from .tables import save_table, with_interval
@@ -165,38 +179,33 @@ def _weights(count: int, samples: int, seed: int) -> np.ndarray:
     return np.concatenate([np.full((1, count), 1 / count), rows])
 
 # %% ../nbs/24_diagnosis.ipynb #8ca88964
-def _row(measure: str, values: np.ndarray, mean: float, p: float = math.nan) -> dict[str, object]:
-    """A measure with the interval of its bootstrap samples."""
-    low, high = middle_95(values)
-    return {"measure": measure, "mean": float(mean), "low": low, "high": high, "p": p}
-
-
-def _weighted(values: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, float]:
-    """Bootstrap means `(samples,)` of values `(N,)`, and their mean."""
-    means = _weights(len(values), samples, seed) @ values
-    return means[1:], means[0]
+def _row(measure: str, values: np.ndarray, clips: int, p: float = math.nan) -> dict[str, object]:
+    """A measure with its interval; `values` are the one of all clips and those of samples."""
+    low, high = middle_95(values[1:])
+    mean = float(values[0])
+    return {"measure": measure, "mean": mean, "low": low, "high": high, "p": p, "clips": clips}
 
 # %% ../nbs/24_diagnosis.ipynb #997e77f0
 def _measure(
     forward: np.ndarray, changed: np.ndarray, labels: np.ndarray | None, options: dict[str, int]
 ) -> tuple[list[dict[str, object]], dict[str, np.ndarray]]:
     """Rows of the measures of one change, and by measure which clips `(N,)` it could not use."""
-    samples, seed = options["bootstrap"], options["seed"]
+    seed = options["seed"]
+    weights = partial(_weights, samples=options["bootstrap"], seed=seed)
     forward, changed = _as_pair(forward, changed)
     lengths = np.linalg.norm(forward, axis=1) * np.linalg.norm(changed, axis=1)  # (N,)
-    cosines = (forward * changed).sum(1)[lengths > 0] / lengths[lengths > 0]
-    rows, unused = [], {"a cosine: an embedding of zeros": lengths == 0}
+    cosines, rows = (forward * changed).sum(1)[lengths > 0] / lengths[lengths > 0], []
     if len(cosines):
-        rows.append(_row("cosine", *_weighted(cosines, samples, seed)) | {"clips": len(cosines)})
-    shares = 100 * _odd_shares(forward, changed, _weights(len(forward), samples, seed))
+        rows.append(_row("cosine", weights(len(cosines)) @ cosines, len(cosines)))
+    shares = 100 * _odd_shares(forward, changed, weights(len(forward)))  # (1 + samples,)
     if not np.isnan(shares).any():
-        rows.append(_row("odd share (%)", shares[1:], shares[0]) | {"clips": len(forward)})
+        rows.append(_row("odd share (%)", shares, len(forward)))
     scores, p = tell_apart(forward, changed, labels, options["permutations"], seed)
     left = np.isnan(scores)
-    unused[f"a probe: fewer than {FOLDS} clips of its label"] = left
     values = 100 * scores[~left]
-    accuracy = _row("probe accuracy (%)", *_weighted(values, samples, seed), p)
-    return [*rows, accuracy | {"clips": len(values)}], unused
+    rows.append(_row("probe accuracy (%)", weights(len(values)) @ values, len(values), p))
+    few = f"a probe: fewer than {FOLDS} clips of its label"
+    return rows, {"a cosine: an embedding of zeros": lengths == 0, few: left}
 
 # %% ../nbs/24_diagnosis.ipynb #dg000017
 BLIND = 1e-4  # percent of the variance: more than rounding in float32, less than any signal
@@ -221,6 +230,12 @@ def _verdict(rows: pd.DataFrame) -> str:
     return "no sign of order found" if enough else "cannot be said"
 
 # %% ../nbs/24_diagnosis.ipynb #3c8f6248
+def _text(row: pd.Series) -> str:
+    """The mean of a measure with its interval."""
+    digits = 3 if row["measure"] == "cosine" else 1
+    return with_interval(row["mean"], row["low"], row["high"], digits=digits)
+
+
 def _in_words(
     verdict: str, rows: pd.DataFrame, of_controls: Mapping[str, str], again: float = 0.0
 ) -> str:
@@ -228,11 +243,9 @@ def _in_words(
 
     `again` is the odd share (percent) between an unchanged clip and itself.
     """
-    by, frames = rows.set_index("measure"), int(rows["frames"].iloc[0])
-    probe, said = by.loc["probe accuracy (%)"], dict.fromkeys(MEASURES, "not defined")
-    for name, row in by.iterrows():
-        digits = 3 if name == "cosine" else 1
-        said[str(name)] = with_interval(row["mean"], row["low"], row["high"], digits=digits)
+    by, frames = rows.set_index("measure", drop=False), int(rows["frames"].iloc[0])
+    probe = by.loc["probe accuracy (%)"]
+    said = dict.fromkeys(MEASURES, "not defined") | by.apply(_text, axis=1).to_dict()
     text = (
         f"{verdict[0].upper()}{verdict[1:]}. At {frames} frames a probe tells a clip from its "
         f"reversal in {said['probe accuracy (%)']} % of cases (chance 50, p = {probe['p']:.3f}, "
@@ -299,40 +312,25 @@ class Diagnosis:
         for cause, rows in self.left_out.groupby("cause", sort=False):
             names = list(dict.fromkeys(rows["clip_id"]))
             first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            places = [
-                f"{change} at {frames}"
-                for change, frames in rows[["change", "frames"]]
-                .drop_duplicates()
-                .itertuples(index=False)
-                if change
-            ]
-            where = f" ({', '.join(places)} frames)" if places else ""
+            changed = rows[rows["change"] != ""].drop_duplicates(["change", "frames"])
+            places = ", ".join(changed["change"] + " at " + changed["frames"].astype(str))
+            where = f" ({places} frames)" if places else ""
             lines.append(f"{len(names)} clips without {cause}{where}: {first}.")
         return lines
 
     def wide(self) -> pd.DataFrame:
         """The measures of the embedding side by side, as text with intervals."""
         rows = self.table[self.table["embedding"] == self.name]
-        digits = {"cosine": 3}
-        cells = [
-            with_interval(*values, digits=digits.get(measure, 1))
-            for measure, *values in rows[["measure", "mean", "low", "high"]].itertuples(index=False)
-        ]
-        wide = rows.assign(cell=cells).pivot(
-            index=["change", "frames"], columns="measure", values="cell"
-        )
-        order = rows[["change", "frames"]].drop_duplicates()
-        wide = wide.reindex(pd.MultiIndex.from_frame(order)).reindex(columns=[*MEASURES])
-        return wide.fillna("-").reset_index().rename_axis(columns=None)
+        rows = rows.assign(cell=rows.apply(_text, axis=1))
+        places = {"index": ["change", "frames"], "columns": "measure", "values": "cell"}
+        wide = rows.pivot_table(**places, aggfunc="first", sort=False)  # in the order of the rows
+        return wide.reindex(columns=[*MEASURES]).fillna("-").reset_index().rename_axis(columns=None)
 
     def plot(self) -> Any:
         """A matplotlib figure: a panel per measure, a line per change, and the controls."""
-        own = self.table[self.table["embedding"] == self.name].assign(line=lambda t: t["change"])
-        controls = self.table[
-            (self.table["embedding"] != self.name) & (self.table["change"] == "reversed")
-        ]
-        controls = controls.assign(line=controls["embedding"] + ", reversed")
-        return plot_measures(pd.concat([own, controls], ignore_index=True))
+        table, own = self.table, self.table["embedding"] == self.name
+        line = table["change"].where(own, table["embedding"] + ", reversed")
+        return plot_measures(table.assign(line=line)[own | (table["change"] == "reversed")])
 
     def save(self, folder: str | Path) -> Path:
         """Write one page `README.md` with figure and verdict, and `measures` as csv, md and tex."""
@@ -382,73 +380,50 @@ class _Collector:
 
     def __init__(self, embeds: dict[str, Embed], frames: Sequence[int], seed: int):
         self.embeds, self.frames, self.seed = embeds, sorted(set(frames)), seed
-        self.copies = [("original", k) for k in self.frames]
-        self.copies += [(change, k) for k in self.frames for change in CHANGES]
-        self.rows: dict[tuple, list[np.ndarray]] = {}
-        self.ids: dict[tuple, list[str]] = {}
-        self.left_out: list[dict[str, object]] = []
+        self.copies = [(change, k) for k in self.frames for change in ("original", *CHANGES)]
+        # by embedding, change and frames: the embedding (E,) of each clip
+        self.rows: defaultdict[tuple, dict[str, np.ndarray]] = defaultdict(dict)
+        self.left_out: list[tuple[str, str, int, str]] = []  # as in a `Diagnosis`
 
     def add(self, batch: list[tuple[int, str, np.ndarray]]) -> None:
         """Embed every copy of a batch of clips (place, id, frames first)."""
         for change, k in self.copies:
             kind = "unchanged" if change == "original" else change
             fits = [item for item in batch if len(item[2]) >= frames_needed(kind, k)]
+            ids = [clip_id for _, clip_id, _ in fits]
             if change != "original":
-                short = [item[1] for item in batch if len(item[2]) < frames_needed(kind, k)]
-                self._leave_out(short, "enough frames", change, k)
-            if not fits:
-                continue
-            copies = [
-                np.ascontiguousarray(clip[CHANGES[kind](len(clip), k, self._rng(place, k))])
-                for place, _, clip in fits
-            ]
-            self.ids.setdefault((change, k), []).extend(clip_id for _, clip_id, _ in fits)
-            for name, embed in self.embeds.items():
-                if name in CONTROLS and change not in ("original", "reversed"):
-                    continue
-                made = _embedded(embed, copies, name)
-                self.rows.setdefault((name, change, k), []).append(made)
+                short = [clip_id for _, clip_id, _ in batch if clip_id not in ids]
+                self.leave_out(short, "enough frames", change, k)
+            copies = []
+            for place, _, clip in fits:
+                rng = np.random.default_rng([self.seed, place, k])
+                copies.append(np.ascontiguousarray(clip[CHANGES[kind](len(clip), k, rng)]))
+            for name, embed in self.embeds.items() if fits else ():
+                if name not in CONTROLS or change in ("original", "reversed"):
+                    made = _embedded(embed, copies, name)
+                    self.rows[name, change, k].update(zip(ids, made, strict=True))
 
-    def _rng(self, place: int, k: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, place, k])
-
-    def _leave_out(self, ids: Iterable[str], cause: str, change: str = "", frames: int = 0) -> None:
-        self.left_out += [
-            {"clip_id": clip_id, "change": change, "frames": frames, "cause": cause}
-            for clip_id in ids
-        ]
+    def leave_out(self, ids: Iterable[str], cause: str, change: str = "", frames: int = 0) -> None:
+        """Note clips that a change, a measure or everything goes without."""
+        self.left_out += [(clip_id, change, frames, cause) for clip_id in ids]
 
     def pair(self, name: str, change: str, k: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """Embeddings of originals and changed copies, `(N, E)` each, and the clips."""
-        ids, known = self.ids[change, k], self.ids["original", k]
-        place = {clip_id: row for row, clip_id in enumerate(known)}
-        originals = np.concatenate(self.rows[name, "original", k])
-        return (
-            originals[[place[clip_id] for clip_id in ids]],
-            np.concatenate(self.rows[name, change, k]),
-            ids,
-        )
+        original, changed = self.rows[name, "original", k], self.rows[name, change, k]
+        return np.stack([original[i] for i in changed]), np.stack([*changed.values()]), [*changed]
 
 # %% ../nbs/24_diagnosis.ipynb #dg00001e
-def _collect(
-    embeds: dict[str, Embed],
-    clips: Mapping[str, Any],
-    frames: Sequence[int],
-    seed: int,
-    batch_size: int,
-    progress: bool,
-) -> _Collector:
+def _collect(collector: _Collector, clips: Mapping, batch_size: int, progress: bool) -> None:
     """Read and embed all clips; a video that cannot be decoded is left out and named."""
     from tqdm.auto import tqdm
 
-    collector, batch = _Collector(embeds, frames, seed), []
+    batch: list[tuple[int, str, np.ndarray]] = []
     bar = tqdm(clips, "diagnose", unit=" clips", disable=not progress)
     for place, clip_id in enumerate(bar):
         try:
             clip = np.asarray(clips[clip_id])
         except VideoError as error:
-            cause = f"readable frames ({error})"
-            collector._leave_out([str(clip_id)], cause)
+            collector.leave_out([str(clip_id)], f"readable frames ({error})")
             continue
         if clip.ndim < 2 or 0 in clip.shape:
             raise InputError(
@@ -458,14 +433,12 @@ def _collect(
         if len(batch) == batch_size:
             collector.add(batch)
             batch = []
-    if batch:
-        collector.add(batch)
+    collector.add(batch)
     if not collector.rows:
         raise DiagnosisError(
-            f"none of the {len(clips)} clips has {min(frames)} frames that can be read; "
-            "ask for fewer frames, or give other clips"
+            f"none of the {len(clips)} clips has {collector.frames[0]} frames that can "
+            "be read; ask for fewer frames, or give other clips"
         )
-    return collector
 
 # %% ../nbs/24_diagnosis.ipynb #0d59126e
 def _rows(
@@ -480,7 +453,7 @@ def _rows(
             forward, changed, ids = collector.pair(name, change, k)
             if len(ids) < FOLDS:
                 if name == next(iter(collector.embeds)):
-                    collector._leave_out(ids, f"{FOLDS} clips to compare", change, k)
+                    collector.leave_out(ids, f"{FOLDS} clips to compare", change, k)
                 continue
             names = None if labels is None else np.array([str(labels[i]) for i in ids])
             rows, unused = _measure(forward, changed, names, options)
@@ -489,7 +462,7 @@ def _rows(
                 continue
             for cause, where in unused.items():
                 lost = [clip_id for clip_id, out in zip(ids, where, strict=True) if out]
-                collector._leave_out(lost, cause, change, k)
+                collector.leave_out(lost, cause, change, k)
     return table
 
 # %% ../nbs/24_diagnosis.ipynb #ed4bf811
@@ -528,7 +501,8 @@ def diagnose_clips(
         raise InputError(f"the name {name!r} is that of a control; choose another")
     if labels is not None and (lacking := [i for i in clips if i not in labels]):
         raise InputError(f"{len(lacking)} clips have no label, the first is {lacking[0]!r}")
-    collector = _collect({name: embed, **CONTROLS}, clips, frames, seed, batch_size, progress)
+    collector = _Collector({name: embed, **CONTROLS}, frames, seed)
+    _collect(collector, clips, batch_size, progress)
     table = pd.DataFrame(_rows(collector, labels, options | {"seed": seed}), columns=COLUMNS)
     left_out = pd.DataFrame(collector.left_out, columns=["clip_id", "change", "frames", "cause"])
     if not (table["change"] == "reversed").any():
@@ -541,8 +515,6 @@ def diagnose(
     embed: Callable[[np.ndarray], np.ndarray],
     frames: Sequence[int] = (2, 4, 8, 16, 32),
     labels: Mapping[str, object] | None = None,
-    bootstrap: int = 1000,
-    seed: int = 0,
     **options: Any,
 ) -> Diagnosis:
     """The diagnosis of `embed`, from features `(B, T, D)` to `(B, E)`, on curves `(T, D)` by id.
@@ -553,7 +525,7 @@ def diagnose(
     def of_stack(clips: list[np.ndarray]) -> np.ndarray:
         return embed(np.stack(clips))  # (B, T, D)
 
-    return diagnose_clips(of_stack, features, frames, labels, bootstrap, seed=seed, **options)
+    return diagnose_clips(of_stack, features, frames, labels, **options)
 
 # %% ../nbs/24_diagnosis.ipynb #dg00001b
 def plot_measures(table: pd.DataFrame) -> Any:
@@ -583,17 +555,12 @@ def plot_measures(table: pd.DataFrame) -> Any:
     return figure
 
 # %% ../nbs/24_diagnosis.ipynb #dg000027
-class _OnDemand(Mapping):
+class _OnDemand(UserDict):
     """Arrays by clip id, made by `read` when they are asked for."""
 
     def __init__(self, ids: Iterable[str], read: Callable[[str], np.ndarray]):
-        self._ids, self._read = list(ids), read
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._ids)
-
-    def __len__(self) -> int:
-        return len(self._ids)
+        super().__init__(dict.fromkeys(ids))
+        self._read = read
 
     def __getitem__(self, clip_id: str) -> np.ndarray:
         return self._read(clip_id)
@@ -637,46 +604,34 @@ def diagnose_videos(
     if not isinstance(clips, pd.DataFrame):
         paths = [str(path) for path in clips]
         clips = pd.DataFrame({"clip_id": paths, "path": paths, "start": None, "end": None})
-    _check_settings(clips, frames)
-    videos = VideoClips(clips, 2 * max(frames) - 1, size, root)
+    videos = VideoClips(clips, 2 * max(frames, default=1) - 1, size, root)
     return diagnose_clips(embed, videos, frames, **options)
 
 # %% ../nbs/24_diagnosis.ipynb #dg00002a
 def frame_embedder(
-    model: Any = None, device: str = "auto", batch_size: int = 8
+    model: str | Path | Model | None = None, device: str = "auto"
 ) -> Callable[[list[np.ndarray]], np.ndarray]:
     """A function from frames `(T, H, W, 3)` uint8, a list of clips, to embeddings `(N, E)`.
 
     `model`: a model, a folder, a hub id, or None for the model that ships with the package. Clips
-    may differ in size and in length. `DiagnosisError` where a model does not name its backbone.
+    may differ in size and in length. `EmbeddingError` where a model does not name its backbone.
     """
     features, model = frame_features(model, device)
 
     def embed(clips: list[np.ndarray]) -> np.ndarray:
-        from lift.embedding import embed_features
-
-        return np.concatenate(
-            [embed_features(features(clip)[None], "lift", model) for clip in clips]
-        )
+        return np.concatenate([embed_features(features(x)[None], "lift", model) for x in clips])
 
     return embed
 
 # %% ../nbs/24_diagnosis.ipynb #ecc67445
-def frame_features(model: Any = None, device: str = "auto") -> tuple[Callable, Any]:
+def frame_features(
+    model: str | Path | Model | None = None, device: str = "auto"
+) -> tuple[Callable[[np.ndarray], Tensor], Model]:
     """A function from frames `(T, H, W, 3)` uint8 to features `(T, D)`, and the loaded model."""
-    import torch
+    model, backbone = load_with_backbone(model, device)
 
-    from lift.embedding import Model, load_model
-
-    model = model if isinstance(model, Model) else load_model(model)
-    if not model.backbone:
-        raise DiagnosisError("the model does not name its backbone: set model.backbone")
-    from lift.backbones import create_backbone  # timm takes seconds to import
-
-    backbone = create_backbone(model.backbone, device=device)
-
-    def features(frames: np.ndarray) -> torch.Tensor:
-        pixels = backbone.preprocess(torch.from_numpy(np.ascontiguousarray(frames)))  # (T, 3, S, S)
+    def features(frames: np.ndarray) -> Tensor:
+        pixels = backbone.preprocess(np.ascontiguousarray(frames))  # (T, 3, S, S)
         return backbone(pixels[None])[0].cpu()  # (T, D)
 
     return features, model
@@ -684,13 +639,9 @@ def frame_features(model: Any = None, device: str = "auto") -> tuple[Callable, A
 # %% ../nbs/24_diagnosis.ipynb #dg00002e
 def load_function(name: str) -> Callable:
     """The function that `module:function` names; `InputError` where there is none."""
-    import sys
-    from importlib import import_module
-
-    module, _, function = name.partition(":")
     sys.path.insert(0, "")  # a file of the current folder, as with `python -m`
     try:
-        found = getattr(import_module(module), function)
+        found = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{name}: no such function ({error}); give module:function") from error
     finally:
@@ -698,33 +649,6 @@ def load_function(name: str) -> Callable:
     if not callable(found):
         raise InputError(f"{name}: is a {type(found).__name__}, not a function of clips")
     return found
-
-# %% ../nbs/24_diagnosis.ipynb #5bac666e
-def _method_and_model(embedder: str) -> tuple[str, Any]:
-    """A method and the model that it needs, or None, of a method's name or a model's reference."""
-    from lift.embedding import LIFT_METHODS, METHODS, load_model
-
-    if embedder in METHODS:
-        return embedder, load_model() if embedder in LIFT_METHODS else None
-    return "lift", load_model(None if embedder == "packaged" else embedder)
-
-
-def _of_store(store: Any, model: Any) -> Callable[[str], np.ndarray]:
-    """A function from a clip id of a store to its features `(T, D)`, as the model reads them."""
-    from lift.embedding import as_model_input, check_backbone
-
-    if model is not None:
-        check_backbone(model, store)
-    return lambda i: as_model_input(store.read([i]), store.description, model)[0].numpy()
-
-
-def _embed_curves(method: str, model: Any, x: np.ndarray) -> np.ndarray:
-    """Embeddings `(B, E)` of features `(B, T, D)` by a method and its model."""
-    import torch
-
-    from lift.embedding import embed_features
-
-    return embed_features(torch.from_numpy(x), method, model)
 
 # %% ../nbs/24_diagnosis.ipynb #dg00002f
 def diagnose_named(
@@ -743,18 +667,26 @@ def diagnose_named(
     labelled clips of a store that are asked.
     """
     options.setdefault("name", embedder)
-    videos, labels = isinstance(source, pd.DataFrame), options.get("labels")
-    ids = () if videos else source.ids if labels is None else [*labels]
+    videos, model = isinstance(source, pd.DataFrame), None
     if ":" in embedder and not Path(embedder).exists():
-        function = load_function(embedder)
+        embed = load_function(embedder)
         if videos:
-            return diagnose_videos(function, source, frames, root=root, **options)
-        return diagnose(_OnDemand(ids, _of_store(source, None)), function, frames, **options)
-    method, model = _method_and_model(embedder)
-    if videos:
-        features, model = frame_features(model, device)
-        clips = VideoClips(source, 2 * max(frames) - 1, root=root)
-        curves = _OnDemand(clips, lambda i: features(clips[i]).numpy())
+            return diagnose_videos(embed, source, frames, root=root, **options)
     else:
-        curves = _OnDemand(ids, _of_store(source, model))
-    return diagnose(curves, partial(_embed_curves, method, model), frames, **options)
+        method = embedder if embedder in METHODS else "lift"
+        if method in LIFT_METHODS:
+            model = load_model(None if embedder in (*METHODS, "packaged") else embedder)
+        embed = partial(embed_features, method=method, model=model)
+    if videos:
+        features, _ = frame_features(model, device)
+        clips = VideoClips(source, 2 * max(frames, default=1) - 1, root=root)
+        curves = _OnDemand(clips, lambda i: features(clips[i]).numpy())
+        return diagnose(curves, embed, frames, **options)
+    if model is not None:
+        check_backbone(model, source)
+    ids = source.ids if options.get("labels") is None else [*options["labels"]]
+
+    def read(clip_id: str) -> np.ndarray:
+        return as_model_input(source.read([clip_id]), source.description, model)[0].numpy()
+
+    return diagnose(_OnDemand(ids, read), embed, frames, **options)

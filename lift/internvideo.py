@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .vjepa import load_strictly
+from .vjepa import our_name
+from .weights_files import load_strictly
 
 # %% ../nbs/04_internvideo.ipynb #ivd00006
 PATCH = 14
@@ -104,11 +105,7 @@ _LEFT_OUT = ("clip_projector.", "clip_pos_embed", "clip_decoder.", "final_clip_d
 def official_name(name: str) -> str | None:
     """Our name of a tensor in the authors' files; None for what only training reads."""
     name = name.removeprefix("model.").replace(".lr_scale", ".gamma")
-    if name.startswith(_LEFT_OUT):
-        return None
-    for theirs, ours in _RENAMED.items():
-        name = name.replace(theirs, ours)
-    return name
+    return our_name(name, _RENAMED, _LEFT_OUT)
 
 # %% ../nbs/04_internvideo.ipynb #d86bb60b
 def from_official(checkpoint: dict, encoder: InternEncoder, origin: str) -> None:

@@ -26,19 +26,15 @@ from lift.backbones import (
     BackbonePlan,
     FrameTransform,
     FrozenBackbone,
-    WeightsError,
     best_device,
     best_precision,
     check_reference,
     download_error,
     published_origin,
-    reach_hub,
-    read_checkpoint,
-    weights_hash,
 )
 from .catalogue import BackboneEntry, find_entry
 from .io import InputError, MissingExtraError
-from .weights_files import weights_fault
+from .weights_files import WeightsError, reach_hub, read_checkpoint, weights_fault
 
 # %% ../nbs/04_video_backbones.ipynb #vbb00007
 @dataclass(frozen=True)
@@ -81,20 +77,17 @@ _FAMILIES = {
 }  # fmt: skip
 
 # %% ../nbs/04_video_backbones.ipynb #vbb00008
-def _transformers() -> ModuleType:
-    """The package; `MissingExtraError` where it is not installed."""
+@contextmanager
+def _quiet() -> Iterator[ModuleType]:
+    """transformers without its reports and bars; what matters is raised.
+
+    `MissingExtraError` where it is not installed.
+    """
     try:
         import transformers
     except ImportError as error:
         advice = 'video encoders need transformers: pip install "lift[video]"'
         raise MissingExtraError(advice) from error
-    return transformers
-
-
-@contextmanager
-def _quiet() -> Iterator[ModuleType]:
-    """transformers without its reports and bars; what matters is raised."""
-    transformers = _transformers()
     log = transformers.logging
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()
@@ -144,27 +137,11 @@ def _clip_format(config: Any, family: _Family, origin: str) -> ClipFormat:
         family.exact, family.classes, family.patch_major,
     )  # fmt: skip
 
-# %% ../nbs/04_video_backbones.ipynb #vbb00012
-@dataclass(frozen=True)
-class _Preprocessing:
-    """The transform of frames, and mean and standard deviation of their pixels in [0, 255]."""
-
-    transform: FrameTransform
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @property
-    def described(self) -> dict:
-        """What a description records; mean and deviation of pixels in [0, 1]."""
-        scaled = {name: [round(value / 255, 6) for value in getattr(self, name)]
-                  for name in ("mean", "std")}  # fmt: skip
-        return self.transform.described | scaled
-
 # %% ../nbs/04_video_backbones.ipynb #18f6fc37
 _INTERPOLATION = {2: "bilinear", 3: "bicubic"}  # as PIL numbers them
 
 
-def _preprocessing(processor: Any, size: int, origin: str) -> _Preprocessing:
+def _preprocessing(processor: Any, size: int, origin: str) -> FrameTransform:
     """What a video processor of transformers does; `WeightsError` for what is not known here."""
     name = type(processor).__name__
     method = _INTERPOLATION.get(int(processor.resample))
@@ -176,14 +153,15 @@ def _preprocessing(processor: Any, size: int, origin: str) -> _Preprocessing:
     if final != size:
         cause = f"preprocessor_config.json makes {final} pixels, config.json asks for {size}"
         raise WeightsError(f"{origin}: {cause}; take both files of the same model")
-    squash = not target.shortest_edge
-    transform = FrameTransform(size, short, method, squash=squash, floor=True)
     shift = 1.0 if name.startswith("Vivit") else 0.0  # it scales pixels to [-1, 1] first
-    scale = processor.rescale_factor if processor.do_rescale else 1.0
+    scale = 255 * (processor.rescale_factor if processor.do_rescale else 1.0)  # of [0, 1]
     plain = ([0.0] * 3, [1.0] * 3)
     normal = (processor.image_mean, processor.image_std) if processor.do_normalize else plain
-    mean = tuple((value + shift) / scale for value in normal[0])
-    return _Preprocessing(transform, mean, tuple(value / scale for value in normal[1]))
+    return FrameTransform(
+        size, short, method, squash=not target.shortest_edge, floor=True,
+        mean=tuple(round((value + shift) / scale, 9) for value in normal[0]),
+        std=tuple(round(value / scale, 9) for value in normal[1]),
+    )  # fmt: skip
 
 # %% ../nbs/04_video_backbones.ipynb #vbb00014
 _PROCESSOR_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
@@ -264,7 +242,7 @@ class _Tokens(nn.Module):
     def __init__(self, model: nn.Module, family: _Family):
         super().__init__()
         self.encoder = getattr(model, family.part) if family.part else model
-        self.argument = family.argument
+        self.argument, self.config = family.argument, model.config
 
     def forward(self, frames: Tensor) -> Tensor:
         return self.encoder(**{self.argument: frames}).last_hidden_state
@@ -310,7 +288,7 @@ class _Loaded:
 
     network: nn.Module
     format: ClipFormat
-    preprocessing: _Preprocessing
+    transform: FrameTransform
     origin: str
 
 # %% ../nbs/04_video_backbones.ipynb #f5b24cf7
@@ -323,66 +301,52 @@ def _load_folder(folder: Path, origin: str) -> _Loaded:
     return _Loaded(_Tokens(model, family), form, ready, origin)
 
 # %% ../nbs/04_video_backbones.ipynb #7dd4e449
-def _new_model(entry: BackboneEntry) -> nn.Module:
-    """The model of transformers of a row, with new weights."""
+_OWN = {  # encoders of ours, whose weights are files of their authors
+    "vjepa2_1": (vjepa, vjepa.JEPAEncoder),
+    "internvideo": (internvideo, internvideo.InternEncoder),
+}
+
+
+def empty_network(entry: BackboneEntry) -> nn.Module:
+    """The network of a row with new weights; under `torch.device("meta")` it takes no memory."""
+    if entry.loader == "file":
+        return _OWN[entry.family][1](**entry.architecture)
     family = _FAMILIES[entry.family]
     with _quiet() as transformers:
         kind = getattr(transformers, family.model)
         fields = {family.frames: entry.frames} | entry.architecture
-        return kind(kind.config_class(**fields), **family.options)
-
-# %% ../nbs/04_video_backbones.ipynb #9533e2b9
-def empty_network(entry: BackboneEntry) -> nn.Module:
-    """The network of a row, for use under `torch.device("meta")`, where it takes no memory."""
-    if entry.loader == "file":
-        return _own_network(entry)
-    return _Tokens(_new_model(entry), _FAMILIES[entry.family])
-
-# %% ../nbs/04_video_backbones.ipynb #e088c72a
-def _load_random(entry: BackboneEntry) -> _Loaded:
-    """The encoder of a row with random weights, for tests."""
-    family = _FAMILIES[entry.family]
-    with torch.random.fork_rng():
-        torch.manual_seed(RANDOM_SEED)
-        model = _new_model(entry)
-    form = _clip_format(model.config, family, entry.name)
-    ready = _preprocessing(_processor(None, family, form.size), form.size, entry.name)
-    return _Loaded(_Tokens(model, family), form, ready, "random")
+        return _Tokens(kind(kind.config_class(**fields), **family.options), family)
 
 # %% ../nbs/04_video_backbones.ipynb #vbb00022
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
-def _own_network(entry: BackboneEntry) -> nn.Module:
-    """Our own encoder for a row, with new weights."""
-    kind = vjepa.JEPAEncoder if entry.family == "vjepa2_1" else internvideo.InternEncoder
-    return kind(**entry.architecture)
-
-# %% ../nbs/04_video_backbones.ipynb #b05a1903
 def _own_format(entry: BackboneEntry) -> tuple[ClipFormat, FrameTransform]:
-    """What the encoder of a row takes, and how its frames are prepared."""
+    """What one of our own encoders takes, and how its frames are prepared."""
     size, newer = entry.input_size, entry.family == "vjepa2_1"
-    side = size // (vjepa.PATCH if newer else internvideo.PATCH)
+    side = size // _OWN[entry.family][0].PATCH
     form = ClipFormat(size, entry.frames, entry.tubelet, side**2, entry.dim, exact=not newer)
     short = int(size * 256 / 224) if newer else size
-    return form, FrameTransform(size, short, "bilinear", floor=not newer)
+    return form, FrameTransform(size, short, "bilinear", floor=not newer, **_IMAGENET)
 
 # %% ../nbs/04_video_backbones.ipynb #vbb00038
-def _load_file(entry: BackboneEntry, weights: str | Path | None) -> _Loaded:
-    """One of our own encoders from the authors' file, or random."""
+def _load_new(entry: BackboneEntry, weights: str | Path | None) -> _Loaded:
+    """The encoder of a row with random weights, or one of our own from the authors' file."""
     if weights is None:
         get = f"its weights are a file: curl -LO {entry.source}, then give it with weights=FILE"
         raise WeightsError(f"{entry.name}: {get}; weights='random' is for tests only")
     with torch.random.fork_rng():
         torch.manual_seed(RANDOM_SEED)
-        network = _own_network(entry)
+        network = empty_network(entry)
+    if entry.loader != "file":
+        family = _FAMILIES[entry.family]
+        form = _clip_format(network.config, family, entry.name)
+        chosen = _processor(None, family, form.size)
+        return _Loaded(network, form, _preprocessing(chosen, form.size, entry.name), "random")
     if weights != "random":
-        read = (vjepa if entry.family == "vjepa2_1" else internvideo).from_official
+        read = _OWN[entry.family][0].from_official
         read(read_checkpoint(Path(weights)), network, str(weights))
-    form, transform = _own_format(entry)
-    mean, std = (tuple(255 * value for value in values) for values in _IMAGENET)
-    origin = "random" if weights == "random" else "file"
-    return _Loaded(network, form, _Preprocessing(transform, mean, std), origin)
+    return _Loaded(network, *_own_format(entry), "random" if weights == "random" else "file")
 
 # %% ../nbs/04_video_backbones.ipynb #vbb00024
 def _check_row(loaded: _Loaded, entry: BackboneEntry, weights: object) -> None:
@@ -400,12 +364,10 @@ def _check_row(loaded: _Loaded, entry: BackboneEntry, weights: object) -> None:
 # %% ../nbs/04_video_backbones.ipynb #24e064f5
 def _load(name: str, entry: BackboneEntry | None, weights: str | Path | None) -> _Loaded:
     """The encoder of a row, a hub id or a folder."""
-    if entry is not None and entry.loader == "file":
-        return _load_file(entry, weights)
+    if entry is not None and (entry.loader == "file" or weights == "random"):
+        return _load_new(entry, weights)
     if weights == "random":
-        if entry is None:
-            raise InputError(f"{name}: random weights are for the names of the catalogue")
-        return _load_random(entry)
+        raise InputError(f"{name}: random weights are for the names of the catalogue")
     if weights is None and name.count("/") != 1 and entry is None and not Path(name).is_dir():
         raise WeightsError(f"{name}: no such folder, and no id of a hub, which is OWNER/NAME")
     if weights is not None or Path(name).is_dir():
@@ -440,9 +402,9 @@ def _chosen_frames(name: str, form: ClipFormat, frames: int | None) -> int:
     return frames
 
 # %% ../nbs/04_video_backbones.ipynb #e278bc70
-def _check_pooling(name: str, form: ClipFormat, pooling: str) -> None:
-    """`InputError` for a pooling that an encoder does not have."""
-    there = [one for one in _POOLINGS if one != "class" or form.classes]
+def _check_pooling(name: str, pooling: str, classes: bool = True) -> None:
+    """`InputError` for a pooling that an encoder, with `classes` or without, does not have."""
+    there = [one for one in _POOLINGS if one != "class" or classes]
     if pooling not in there:
         raise InputError(f"{name}: pooling is one of {', '.join(there)}, got {pooling!r}")
 
@@ -457,23 +419,14 @@ class VideoBackbone(FrozenBackbone):
     def __init__(
         self, name: str, loaded: _Loaded, plan: BackbonePlan, pooling: str, frames: int | None
     ):
-        super().__init__()
-        form, ready = loaded.format, loaded.preprocessing
-        _check_pooling(name, form, pooling)
-        self.frames = _chosen_frames(name, form, frames)
-        self.name, self.plan, self.device, self.precision = name, plan, plan.device, plan.precision
-        self.format, self.pooling, self.transform = form, pooling, ready.transform
-        self.input_size, self.dim = form.size, form.dim
-        self.network = loaded.network.eval().requires_grad_(False)
-        self.parameter_count = sum(parameter.numel() for parameter in self.network.parameters())
-        self.register_buffer("mean", torch.tensor(ready.mean).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(ready.std).view(3, 1, 1))
-        self.description = {
-            "name": name, "weights": loaded.origin, "weights_hash": weights_hash(self.network),
-            "dim": form.dim, "input_size": form.size, "frames": self.frames,
-            "tubelet": form.tubelet, "pooling": pooling, "preprocessing": ready.described,
-        }  # fmt: skip
-        self.to(plan.device)
+        form = loaded.format
+        _check_pooling(name, pooling, form.classes)
+        super().__init__(
+            name, loaded.network, loaded.origin, plan, loaded.transform, pooling=pooling,
+            dim=form.dim, frames=_chosen_frames(name, form, frames), tubelet=form.tubelet,
+        )  # fmt: skip
+        self.format, self.pooling = form, pooling
+        self.network = loaded.network.eval().requires_grad_(False).to(plan.device)
 
     def steps(self, frames: int) -> int:
         """Features of a clip of `frames` frames; `InputError` unless that is what it takes."""
@@ -481,12 +434,8 @@ class VideoBackbone(FrozenBackbone):
             more = "" if self.format.exact else ", or make the backbone with frames=" + str(frames)
             want = f"give frames={self.frames} (--frames {self.frames})"
             raise InputError(f"{self.name} takes {self.frames} frames, not {frames}: {want}{more}")
-        return self._rows(frames // self.format.tubelet)
-
-    def _rows(self, steps: int) -> int:
-        """Features of a clip of a number of time steps."""
-        rows = {"time": steps, "tokens": steps * self.format.places}
-        return rows.get(self.pooling, 1)
+        steps = frames // self.format.tubelet
+        return {"time": steps, "tokens": steps * self.format.places}.get(self.pooling, 1)
 
     @torch.no_grad()
     def forward(self, frames: Tensor) -> Tensor:
@@ -512,16 +461,14 @@ class VideoBackbone(FrozenBackbone):
             tokens = self.network(self._normalise(frames)).float()  # (B, [1 +] N, D)
         if self.pooling == "class":
             return tokens[:, :1]
-        tokens = self._ordered(tokens[:, 1:] if self.format.classes else tokens)
+        tokens, places = tokens[:, 1:] if self.format.classes else tokens, self.format.places
+        if self.format.patch_major:
+            tokens = tokens.unflatten(1, (places, -1)).transpose(1, 2)  # (B, T', H' W', D)
+        else:
+            tokens = tokens.unflatten(1, (-1, places))
         if self.pooling == "tokens":
             return tokens.flatten(1, 2)
         return tokens.mean(2) if self.pooling == "time" else tokens.mean((1, 2))[:, None]
-
-    def _ordered(self, tokens: Tensor) -> Tensor:
-        """Tokens `(B, N, D)` by time step and place, `(B, T', H' W', D)`."""
-        if self.format.patch_major:
-            return tokens.unflatten(1, (self.format.places, -1)).transpose(1, 2)
-        return tokens.unflatten(1, (-1, self.format.places))
 
 # %% ../nbs/04_video_backbones.ipynb #vbb00028
 def create_video_backbone(
@@ -542,8 +489,7 @@ def create_video_backbone(
     entry = find_entry(name)
     name = entry.name if entry else name
     target = best_device(device)
-    if pooling not in _POOLINGS:
-        raise InputError(f"{name}: pooling is one of {', '.join(_POOLINGS)}, got {pooling!r}")
+    _check_pooling(name, pooling)
     loaded = _load(name, entry, weights)
     dtype = best_precision(precision, name, loaded.network, target, fast=True)
     plan = BackbonePlan(target, dtype, chunk=1 if target.type == "cpu" else 8)

@@ -166,14 +166,16 @@ class Dangerous:
 def test_bad_files_are_named_and_run_no_code(tmp_path, capsys):
     wrong = tmp_path / "wrong.safetensors"
     garbage = tmp_path / "garbage.safetensors"
-    dangerous = tmp_path / "x.pth"
+    dangerous, text = tmp_path / "x.pth", tmp_path / "text.pth"
+    text.write_text("hello")  # whose letters are commands of a pickle
     save_file({"conv_stem.weight": torch.zeros(1)}, wrong)
     garbage.write_bytes(b"not a file of tensors")
     dangerous.write_bytes(pickle.dumps({"weight": Dangerous()}, protocol=2))
     for path, message in [
-        (wrong, "not the weights of this backbone"),
+        (wrong, "not the weights of this encoder"),
         (garbage, "cut short or damaged"),
         (dangerous, "not a file of weights"),
+        (text, "not a file of weights"),
         (tmp_path / "absent.pth", "no such file"),
     ]:
         with pytest.raises(WeightsError, match=message) as caught:

@@ -20,7 +20,6 @@ from test_benchmarks import BIN, ROOT
 from test_extraction import make_table, paint, run
 from test_training import CONFIG, RECIPE, make_store
 
-from lift.backbones import read_checkpoint
 from lift.config import read_config
 from lift.data.clips import read_clips, write_clips
 from lift.embedding import load_model
@@ -29,6 +28,7 @@ from lift.model import LiFT
 from lift.store import FeatureStore, StoreError
 from lift.tables import save_table
 from lift.training import fit
+from lift.weights_files import read_checkpoint
 
 
 class Harm:
