@@ -167,7 +167,7 @@ def _data_files(folder: str, splits: Iterable[str]) -> list[dict[str, str]]:
 
 
 def _header(
-    facts: Facts, configurations: dict[str, str], clips: pd.DataFrame, state: str = ""
+    facts: Facts, configurations: dict[str, str], clips: pd.DataFrame, state: str
 ) -> dict[str, Any]:
     """The YAML header of the card; `state` names the content of the files."""
     files = {"default": _data_files("*", clips["split"])}
@@ -327,10 +327,15 @@ def _card(path: str, revision: str = "main") -> tuple[Any, str]:
     That is a hash of a folder's card, which names one of the files, and the commit of the hub.
     """
     from huggingface_hub import DatasetCard, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     page = Path(path) / "README.md"
     if not Path(path).exists():
-        page = Path(hf_hub_download(path, "README.md", repo_type="dataset", revision=revision))
+        try:
+            page = Path(hf_hub_download(path, "README.md", repo_type="dataset", revision=revision))
+        except (HFValidationError, HfHubHTTPError, OSError) as error:
+            why = first_sentence(error)
+            raise InputError(f"{path}: no folder, and no data set of the hub: {why}") from error
         return DatasetCard.load(page).data, page.parent.name  # the cache names it by the commit
     if not page.is_file():
         raise InputError(f"{path}: no README.md here; write_dataset makes such a folder")
@@ -451,7 +456,7 @@ def chiral_task(
 
         def dataset_transform(self, num_proc: int | None = None, **kwargs: Any) -> None:
             """See to it that an encoder can read the videos."""
-            self.dataset = _openable(self.dataset, str(path))
+            self.dataset.update(_openable(self.dataset, str(path)))
 
     return ChiralPairs()
 
@@ -488,18 +493,18 @@ def _model_meta(model: Any, loaded: Any, frames: int) -> Any:
     from lift import __version__
 
     name = "packaged" if model is None else type(model).__name__ if model is loaded else str(model)
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-")[-60:]
     with tempfile.TemporaryDirectory(prefix="lift-model-") as folder:
         (loaded.save if hasattr(loaded, "save") else loaded.save_pretrained)(folder)
         files = (Path(folder) / file for file in ("config.json", "model.safetensors"))
         state = short_hash(file.read_bytes() for file in files)
     known = {
-        "name": f"lift/{re.sub(r'[^A-Za-z0-9_.-]+', '-', name).strip('-')[-60:]}",
+        "name": f"lift/{name}-{frames}-frames",
         "revision": f"{__version__}-{state}",
         "embed_dim": sum(loaded.code_dims),
         "framework": ["PyTorch"],
         "similarity_fn_name": "cosine",
         "modalities": ["video"],
-        "experiment_kwargs": {"frames": frames},
     }
     return ModelMeta(**(ModelMeta.create_empty().model_dump() | known))
 

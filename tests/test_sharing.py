@@ -226,7 +226,7 @@ def test_the_packaged_model_runs_in_mteb(mteb, shared_folder):
         co2_tracker=False,
     )  # fmt: skip
     (row,) = result.task_results[0].scores["validation"]
-    assert row["main_score"] > 0.9 and encoder.mteb_model_meta.name == "lift/packaged"
+    assert row["main_score"] > 0.9 and encoder.mteb_model_meta.name == "lift/packaged-4-frames"
 
 
 def test_a_folder_without_a_card_and_a_group_that_is_not_there_are_named(
@@ -250,6 +250,29 @@ def test_what_is_no_task_is_refused(mteb, tmp_path):
     assert chiral_task(uneven, groups=["dot-line"]).hf_subsets == ["dot-line"]
     with pytest.raises(InputError, match="MTEB refuses the field 'colour' of a task"):
         chiral_task(lists, colour="red")
+
+
+def test_a_data_set_of_the_hub_is_named_by_its_commit(mteb, shared_folder, tmp_path, monkeypatch):
+    """The hub cannot be reached here: its cache is as `huggingface_hub` documents it."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    page = tmp_path / "snapshots" / commit / "README.md"
+    page.parent.mkdir(parents=True)
+    page.write_bytes((shared_folder / "README.md").read_bytes())
+    asked = {}
+
+    def download(repo, file, **options):
+        asked.update(options, repo=repo, file=file)
+        return str(page)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    task = chiral_task("lift/chiral", "v1")
+    assert task.metadata.dataset == {"path": "lift/chiral", "revision": commit}
+    assert task.metadata.name == "SyntheticChiralVideos-01234567"
+    wanted = {"repo": "lift/chiral", "file": "README.md", "repo_type": "dataset", "revision": "v1"}
+    assert asked == wanted
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="a/b/c: no folder, and no data set of the hub"):
+        chiral_task("a/b/c")
 
 
 def test_the_metadata_is_as_mteb_asks_for_a_new_task(mteb, shared_folder, tmp_path):
@@ -304,10 +327,11 @@ def test_kept_results_are_read_again_and_those_of_other_data_are_not(mteb, tmp_p
             mteb.evaluate(encoder, chiral_task(data), **options).task_results[0].get_score()
             == score
         )
-        again = mteb.evaluate(
-            encoder, chiral_task(data), overwrite_strategy="only-cache", **options
-        )
+        task = chiral_task(data)
+        again = mteb.evaluate(encoder, task, overwrite_strategy="only-cache", **options)
         assert again.task_results[0].get_score() == score
+        read = cache.load_results(models=["known/known"], tasks=[task])
+        assert read.model_results[0].task_results[0].get_score() == score
 
 
 def test_two_models_and_two_numbers_of_frames_have_results_of_their_own(mteb, tmp_path):
@@ -321,7 +345,7 @@ def test_two_models_and_two_numbers_of_frames_have_results_of_their_own(mteb, tm
     ]
     cache = mteb.ResultCache(tmp_path)
     paths = {cache.get_task_result_path("Task", meta) for meta in metas}
-    assert len(paths) == 4 and metas[2].name == "lift/EquivariantCode"
+    assert len(paths) == 4 and metas[2].name == "lift/EquivariantCode-16-frames"
     assert metas[0].revision == metas[2].revision != metas[3].revision
     assert metas[0].modalities == ["video"] and metas[0].embed_dim == sum(model.code_dims)
 
@@ -374,3 +398,17 @@ def test_the_datasets_library_reads_one_group_and_all(mteb, shared_folder):
     assert one.num_rows == {"train": 12, "validation": 8}
     assert every.num_rows == {"train": 24, "validation": 16}
     assert isinstance(one["train"].features["video"], Video)
+
+
+def test_the_datasets_library_reads_a_folder_anew_and_groups_of_one_split(mteb, tmp_path):
+    """`datasets` caches by the card: the same folder with other files must have another card."""
+    import shutil
+
+    from datasets import load_dataset
+
+    clips = chiral_table(None, groups=("spot",))
+    for table, labels in ((clips, {0, 1}), (clips.assign(chiral_label=1), {1})):
+        shutil.rmtree(tmp_path / "lists", ignore_errors=True)
+        folder = write_dataset(table[table["split"] == "train"], tmp_path / "lists", "epic").parent
+        read = load_dataset(str(folder), "spot")
+        assert list(read) == ["train"] and set(read["train"]["chiral_label"]) == labels
