@@ -7,6 +7,7 @@ __all__ = ['FACTS', 'COLUMNS', 'SUFFIXES', 'Facts', 'write_dataset', 'list_clips
 
 # %% ../nbs/25_sharing.ipynb #sh000003
 import json
+import logging
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -24,7 +25,14 @@ import pyarrow.parquet as pq
 from .data.chiral import parse_range, read_lists, statistics
 from .data.clips import check_clips
 from .data.status import left_out
-from .io import InputError, MissingExtraError, write_text, write_whole
+from lift.io import (
+    InputError,
+    MissingExtraError,
+    first_sentence,
+    short_hash,
+    write_text,
+    write_whole,
+)
 from .tables import markdown_table
 
 # %% ../nbs/25_sharing.ipynb #sh000006
@@ -107,6 +115,8 @@ def _configurations(groups: Iterable[str]) -> dict[str, str]:
     if len(set(names.values())) < len(names):
         twice = next(n for n in names.values() if list(names.values()).count(n) > 1)
         raise InputError(f"two groups have the name {twice!r} as a folder: rename one of them")
+    if "default" in names.values():
+        raise InputError("'default' is the name of all groups together: rename the group")
     return names
 
 # %% ../nbs/25_sharing.ipynb #2887d6ec
@@ -150,10 +160,19 @@ def _with_videos(table: pa.Table, root: Path) -> pa.Table:
     return table.replace_schema_metadata({"huggingface": note})
 
 # %% ../nbs/25_sharing.ipynb #sh00000b
-def _header(facts: Facts, configurations: dict[str, str], clips: pd.DataFrame) -> dict[str, Any]:
-    """The YAML header of the card."""
-    splits = [split for split in ("train", "validation", "test") if split in set(clips["split"])]
-    files = {"default": "*"} | {config: config for config in configurations.values()}
+def _data_files(folder: str, splits: Iterable[str]) -> list[dict[str, str]]:
+    """The files of a configuration, without those of splits that it lacks."""
+    known = [split for split in ("train", "validation", "test") if split in set(splits)]
+    return [{"split": split, "path": f"data/{folder}/{split}.parquet"} for split in known]
+
+
+def _header(
+    facts: Facts, configurations: dict[str, str], clips: pd.DataFrame, state: str
+) -> dict[str, Any]:
+    """The YAML header of the card; `state` names the content of the files."""
+    files = {"default": _data_files("*", clips["split"])}
+    for group, config in configurations.items():
+        files[config] = _data_files(config, clips.loc[clips["group"] == group, "split"])
     size = "n<1K" if len(clips) < 1000 else "1K<n<10K" if len(clips) < 10000 else "10K<n<100K"
     header = {
         "pretty_name": facts.title,
@@ -162,13 +181,8 @@ def _header(facts: Facts, configurations: dict[str, str], clips: pd.DataFrame) -
         "tags": ["video", "chirality", "arrow-of-time", "temporal-order"],
         "size_categories": [size],
         "configs": [
-            {
-                "config_name": config,
-                "data_files": [
-                    {"split": split, "path": f"data/{folder}/{split}.parquet"} for split in splits
-                ],
-            }
-            for config, folder in files.items()
+            {"config_name": config, "description": f"files {state}", "data_files": found}
+            for config, found in files.items()
         ],
     }
     if facts.licence == "other":
@@ -259,7 +273,10 @@ def write_dataset(
         path.parent.mkdir(parents=True, exist_ok=True)
         table = _as_arrow(rows, root)
         write_whole(path, partial(pq.write_table, table))
-    header = yaml.safe_dump(_header(facts, configurations, chiral), sort_keys=False)
+    files = sorted((folder / "data").glob("*/*.parquet"))
+    # `datasets` keeps what it read by the card alone: the card must change where the files do
+    state = short_hash(file.read_bytes() for file in files)
+    header = yaml.safe_dump(_header(facts, configurations, chiral, state), sort_keys=False)
     text = _card_text(facts, chiral, len(clips) - len(chiral), root is not None)
     if facts.licence == "other":
         write_text(folder / "LICENSE", f"{facts.terms}\n{facts.source}\n")
@@ -304,24 +321,59 @@ def _need_mteb() -> None:
         raise MissingExtraError('tasks of MTEB need it: pip install "lift[mteb]"') from error
 
 
-def _subsets(path: str) -> list[str]:
-    """The configurations of a data set but its default, by the card of a folder or of the hub."""
-    from huggingface_hub import DatasetCard
+def _card(path: str, revision: str = "main") -> tuple[Any, str]:
+    """The header of the card of a folder or of the hub, and what names this state of its data.
+
+    That is a hash of a folder's card, which names one of the files, and the commit of the hub.
+    """
+    from huggingface_hub import DatasetCard, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     page = Path(path) / "README.md"
-    if Path(path).exists() and not page.is_file():
+    if not Path(path).exists():
+        try:
+            page = Path(hf_hub_download(path, "README.md", repo_type="dataset", revision=revision))
+        except (HFValidationError, HfHubHTTPError, OSError) as error:
+            why = first_sentence(error)
+            raise InputError(f"{path}: no folder, and no data set of the hub: {why}") from error
+        return DatasetCard.load(page).data, page.parent.name  # the cache names it by the commit
+    if not page.is_file():
         raise InputError(f"{path}: no README.md here; write_dataset makes such a folder")
-    card = DatasetCard.load(page if page.is_file() else path)
-    names = [config["config_name"] for config in card.data.get("configs") or []]
-    if not (names := [name for name in names if name != "default"]):
+    return DatasetCard.load(page).data, short_hash([page.read_bytes()])
+
+# %% ../nbs/25_sharing.ipynb #5f0e9ab3
+def _subsets(path: str, card: Any, groups: Iterable[str] | None) -> list[str]:
+    """The configurations of a card but its default, or those of them that `groups` names."""
+    configs = {c["config_name"]: c["data_files"] for c in card.get("configs") or []}
+    configs.pop("default", None)
+    if not configs:
         raise InputError(f"{path}: its card names no configuration; write_dataset makes them")
-    return names
+    if unknown := [group for group in groups or [] if group not in configs]:
+        raise InputError(f"{path}: no group {unknown[0]!r}; there are {', '.join(configs)}")
+    subsets = list(configs if groups is None else groups)
+    needed = {"train", "validation"}
+    if half := [s for s in subsets if not needed <= {file["split"] for file in configs[s]}]:
+        raise InputError(
+            f"{path}: {len(half)} groups lack training or validation clips, the first is "
+            f"{half[0]!r}; name the others in groups"
+        )
+    return subsets
 
 # %% ../nbs/25_sharing.ipynb #eb339755
-def _task_fields(path: str, revision: str, subsets: list[str]) -> dict[str, Any]:
+_PAPER = """@inproceedings{bagad2025chirality,
+  title = {Chirality in Action: Time-Aware Video Representation Learning by Latent Straightening},
+  author = {Bagad, Piyush and Zisserman, Andrew},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {38},
+  year = {2025},
+}"""
+
+
+def _task_fields(path: str, revision: str, card: Any, subsets: list[str]) -> dict[str, Any]:
     """What MTEB wants to know of a task."""
+    words = re.findall(r"\w+", card.get("pretty_name") or "Chiral pairs")
     return {
-        "name": "ChiralPairs",
+        "name": f"{''.join(word[0].upper() + word[1:] for word in words)}-{revision[:8]}",
         "description": "Tell an action from its opposite, such as opening from closing.",
         "reference": "https://github.com/lift/lift",
         "dataset": {"path": path, "revision": revision},
@@ -333,37 +385,69 @@ def _task_fields(path: str, revision: str, subsets: list[str]) -> dict[str, Any]
         "main_score": "accuracy",
         "task_subtypes": ["Activity recognition"],
         "domains": ["Activity"],
+        "license": card.get("license"),
         "annotations_creators": "derived",
         "sample_creation": "created",
         "dialect": [],
+        "bibtex_citation": _PAPER,
     }
+
+# %% ../nbs/25_sharing.ipynb #a9d3c7f1
+def _metadata(fields: dict[str, Any]) -> Any:
+    """MTEB's description of a task; `InputError` for a field that it refuses."""
+    from typing import get_args
+
+    from mteb.abstasks.task_metadata import TaskMetadata
+    from mteb.types import Licenses
+    from pydantic import ValidationError
+
+    if fields["license"] not in get_args(Licenses):  # "other", with its own terms in the card
+        fields = fields | {"license": "not specified"}
+    try:
+        return TaskMetadata(**fields)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = ".".join(map(str, fault["loc"]))
+        raise InputError(f"MTEB refuses the field {name!r} of a task: {fault['msg']}") from error
+
+
+def _openable(subsets: dict[str, Any], path: str) -> dict[str, Any]:
+    """Subsets whose videos torchcodec opens; else with their files, for an encoder that decodes."""
+    from datasets import Video
+
+    first = next(iter(subsets.values()))["train"]
+    if "video" not in first.column_names:
+        raise InputError(f"{path}: lists without videos; write_dataset adds them with video_root")
+    try:
+        first[0]["video"]
+    except (ImportError, RuntimeError) as error:  # no torchcodec, or one that finds no FFmpeg
+        why = first_sentence(error)
+        logging.getLogger(__name__).warning("videos are handed over as files: %s", why)
+        files = Video(decode=False)
+        return {name: splits.cast_column("video", files) for name, splits in subsets.items()}
+    return subsets
 
 # %% ../nbs/25_sharing.ipynb #c5b6e47b
 def chiral_task(
-    path: str | Path, revision: str = "main", groups: Iterable[str] | None = None
+    path: str | Path, revision: str = "main", groups: Iterable[str] | None = None, **fields: Any
 ) -> Any:
     """A task of MTEB on a data set that `write_dataset` made with videos: a folder or a hub id.
 
-    `groups`: some of its configurations, all if None. `MissingExtraError` without MTEB,
-    `InputError` for a folder without a card and for a group that it lacks.
+    `groups`: some of its configurations, all if None. `fields`: what you know better of MTEB's
+    `TaskMetadata`, such as `date`. `MissingExtraError` without MTEB, `InputError` for a folder
+    without a card, a group that it lacks or that lacks clips of a split, and a field refused.
     """
     _need_mteb()
-    from importlib.util import find_spec
-
-    from datasets import Video
     from mteb.abstasks.classification import AbsTaskClassification
-    from mteb.abstasks.task_metadata import TaskMetadata
     from sklearn.linear_model import RidgeClassifier
 
-    subsets = _subsets(str(path))
-    if unknown := [group for group in groups or [] if group not in subsets]:
-        raise InputError(f"{path}: no group {unknown[0]!r}; there are {', '.join(subsets)}")
-    subsets = subsets if groups is None else list(groups)
+    card, state = _card(str(path), revision)
+    subsets = _subsets(str(path), card, groups)
 
     class ChiralPairs(AbsTaskClassification):
         """One ridge probe per chiral group, trained on all its training clips."""
 
-        metadata = TaskMetadata(**_task_fields(str(path), revision, subsets))
+        metadata = _metadata(_task_fields(str(path), state, card, subsets) | fields)
         input_column_name = "video"
         label_column_name = "chiral_label"
         evaluator_model = RidgeClassifier()
@@ -371,10 +455,8 @@ def chiral_task(
         n_experiments = 1  # nothing is drawn, so nothing varies
 
         def dataset_transform(self, num_proc: int | None = None, **kwargs: Any) -> None:
-            """Without torchcodec, leave the files as they are for an encoder that decodes."""
-            if find_spec("torchcodec") is None:
-                for name, splits in self.dataset.items():
-                    self.dataset[name] = splits.cast_column("video", Video(decode=False))
+            """See to it that an encoder can read the videos."""
+            self.dataset.update(_openable(self.dataset, str(path)))
 
     return ChiralPairs()
 
@@ -404,6 +486,29 @@ def _frames_of(video: Any, frames: int) -> np.ndarray:
         return read_clip(path, frames)
 
 # %% ../nbs/25_sharing.ipynb #aceea2b8
+def _model_meta(model: Any, loaded: Any, frames: int) -> Any:
+    """MTEB's description of an encoder, by which it tells the results of two models apart."""
+    from mteb.models import ModelMeta
+
+    from lift import __version__
+
+    name = "packaged" if model is None else type(model).__name__ if model is loaded else str(model)
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-")[-60:]
+    with tempfile.TemporaryDirectory(prefix="lift-model-") as folder:
+        (loaded.save if hasattr(loaded, "save") else loaded.save_pretrained)(folder)
+        files = (Path(folder) / file for file in ("config.json", "model.safetensors"))
+        state = short_hash(file.read_bytes() for file in files)
+    known = {
+        "name": f"lift/{name}-{frames}-frames",
+        "revision": f"{__version__}-{state}",
+        "embed_dim": sum(loaded.code_dims),
+        "framework": ["PyTorch"],
+        "similarity_fn_name": "cosine",
+        "modalities": ["video"],
+    }
+    return ModelMeta(**(ModelMeta.create_empty().model_dump() | known))
+
+
 def mteb_encoder(model: Any = None, frames: int = 16, device: str = "auto") -> Any:
     """An encoder for `mteb.evaluate` from any model of this package.
 
@@ -411,21 +516,18 @@ def mteb_encoder(model: Any = None, frames: int = 16, device: str = "auto") -> A
     each video it sees `frames` frames, evenly spread. `MissingExtraError` without MTEB.
     """
     _need_mteb()
-    from mteb.models import ModelMeta
     from mteb.models.abs_encoder import AbsEncoder
 
-    from lift import __version__
     from lift.diagnosis import frame_embedder
+    from lift.embedding import Model, load_model
 
-    embed = frame_embedder(model, device)
-    name = "packaged" if model is None else re.sub(r"[^\w.-]+", "-", str(model)).strip("-")
+    loaded = model if isinstance(model, Model) else load_model(model)
+    embed = frame_embedder(loaded, device)
 
     class LiFTEncoder(AbsEncoder):
         """LiFT embeddings of videos."""
 
-        mteb_model_meta = ModelMeta.create_empty(
-            {"name": f"lift/{name[-60:]}", "revision": __version__, "modalities": ["video"]}
-        )
+        mteb_model_meta = _model_meta(model, loaded, frames)
 
         def encode(self, inputs: Iterable[dict[str, Any]], **kwargs: Any) -> np.ndarray:
             """Embeddings `(N, E)` of the videos of a loader of MTEB."""

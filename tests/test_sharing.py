@@ -123,6 +123,8 @@ def test_what_cannot_be_shared_is_refused_before_anything_is_written(tmp_path):
         write_dataset(clips.drop(columns=["group", "chiral_label"]), out, "epic")
     with pytest.raises(InputError, match="two groups have the name 'a-b'"):
         write_dataset(chiral_table(None, ("a b", "a&b")), out, "epic")
+    with pytest.raises(InputError, match="'default' is the name of all groups together"):
+        write_dataset(chiral_table(None, ("default", "spot")), out, "epic")
     with pytest.raises(InputError, match="1 clips are parts of files, the first is '0-train-0-0'"):
         write_dataset(
             clips.assign(start=[1.0] + [np.nan] * (len(clips) - 1)), out, "epic", tmp_path
@@ -184,8 +186,8 @@ def mteb(tmp_path, monkeypatch):
 def test_mteb_reads_the_data_set_and_scores_what_knows_the_order(mteb, shared_folder):
     """A known embedder, so that the score is known: where the spot is in the last frame."""
     task = chiral_task(shared_folder)
-    for last, expected in ((True, 1.0), (False, 0.5)):
-        encoder = known_encoder(last)
+    for look, expected in ((last_place, 1.0), (lambda video: last_place(video.max(0)[None]), 0.5)):
+        encoder = known_encoder(look)
         result = mteb.evaluate(
             encoder, task, cache=None, show_progress_bar=False, co2_tracker=False
         )
@@ -194,19 +196,24 @@ def test_mteb_reads_the_data_set_and_scores_what_knows_the_order(mteb, shared_fo
         assert [row["main_score"] for row in scores] == [expected, expected]
 
 
-def known_encoder(last: bool):
+def known_encoder(look):
+    """An encoder that gives `look` of the frames `(T, H, W, 3)` of each video."""
     from mteb.models import ModelMeta
     from mteb.models.abs_encoder import AbsEncoder
 
     class Known(AbsEncoder):
-        mteb_model_meta = ModelMeta.create_empty({"name": f"known/{last}", "modalities": ["video"]})
+        mteb_model_meta = ModelMeta.create_empty({"name": "known/known", "modalities": ["video"]})
 
         def encode(self, inputs, **kwargs):
             videos = [_frames_of(video, 12) for batch in inputs for video in batch["video"]]
-            shown = [(v[-1] if last else v.max(0)) > 128 for v in videos]
-            return np.stack([pixels.mean((0, 2)) for pixels in shown])
+            return np.stack([look(video) for video in videos])
 
     return Known()
+
+
+def last_place(video: np.ndarray) -> np.ndarray:
+    """Where the spot is in the last frame, a vector of the frame's width."""
+    return (video[-1] > 128).mean((0, 2))
 
 
 def test_the_packaged_model_runs_in_mteb(mteb, shared_folder):
@@ -219,7 +226,7 @@ def test_the_packaged_model_runs_in_mteb(mteb, shared_folder):
         co2_tracker=False,
     )  # fmt: skip
     (row,) = result.task_results[0].scores["validation"]
-    assert row["main_score"] > 0.9 and encoder.mteb_model_meta.name == "lift/packaged"
+    assert row["main_score"] > 0.9 and encoder.mteb_model_meta.name == "lift/packaged-4-frames"
 
 
 def test_a_folder_without_a_card_and_a_group_that_is_not_there_are_named(
@@ -229,6 +236,133 @@ def test_a_folder_without_a_card_and_a_group_that_is_not_there_are_named(
         chiral_task(tmp_path)
     with pytest.raises(InputError, match="no group 'door'; there are dot-line, spot"):
         chiral_task(shared_folder, groups=["door"])
+
+
+def test_what_is_no_task_is_refused(mteb, tmp_path):
+    clips = chiral_table(None)
+    lists = write_dataset(clips, tmp_path / "lists", "ssv2").parent
+    with pytest.raises(InputError, match="lists without videos"):
+        chiral_task(lists).load_data()
+    half = clips[(clips["group"] != "spot") | (clips["split"] == "train")]
+    uneven = write_dataset(half, tmp_path / "uneven", "ssv2").parent
+    with pytest.raises(InputError, match="1 groups lack .* the first is 'spot'"):
+        chiral_task(uneven)
+    assert chiral_task(uneven, groups=["dot-line"]).hf_subsets == ["dot-line"]
+    with pytest.raises(InputError, match="MTEB refuses the field 'colour' of a task"):
+        chiral_task(lists, colour="red")
+
+
+def test_a_data_set_of_the_hub_is_named_by_its_commit(mteb, shared_folder, tmp_path, monkeypatch):
+    """The hub cannot be reached here: its cache is as `huggingface_hub` documents it."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    page = tmp_path / "snapshots" / commit / "README.md"
+    page.parent.mkdir(parents=True)
+    page.write_bytes((shared_folder / "README.md").read_bytes())
+    asked = {}
+
+    def download(repo, file, **options):
+        asked.update(options, repo=repo, file=file)
+        return str(page)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    task = chiral_task("lift/chiral", "v1")
+    assert task.metadata.dataset == {"path": "lift/chiral", "revision": commit}
+    assert task.metadata.name == "SyntheticChiralVideos-01234567"
+    wanted = {"repo": "lift/chiral", "file": "README.md", "repo_type": "dataset", "revision": "v1"}
+    assert asked == wanted
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="a/b/c: no folder, and no data set of the hub"):
+        chiral_task("a/b/c")
+
+
+def test_the_metadata_is_as_mteb_asks_for_a_new_task(mteb, shared_folder, tmp_path):
+    from mteb.abstasks.classification import AbsTaskClassification
+
+    task = chiral_task(shared_folder, date=("2026-01-01", "2026-01-31"))
+    assert isinstance(task, AbsTaskClassification) and task.metadata.is_filled()
+    assert task.modalities == ["video"] and task.metadata.license == "not specified"
+    lists = write_dataset(chiral_table(None), tmp_path / "lists", "epic").parent
+    assert chiral_task(lists).metadata.license == "cc-by-nc-4.0"
+    assert chiral_task(lists, name="ChiralEpic").metadata.name == "ChiralEpic"
+
+
+def faint_sign(video: np.ndarray) -> np.ndarray:
+    """The sign under noise, which the row of the spot and the sign seed."""
+    row = int((video.max((0, 2, 3)) > 128).argmax())
+    sign = int(last_place(video)[32:].any())
+    return np.random.default_rng(2 * row + sign).normal(size=3) + [0.7 * sign, 0, 0]
+
+
+def test_mteb_gives_the_accuracy_of_our_own_protocol(mteb, shared_folder):
+    from lift.probes import probe_groups
+
+    encoder = known_encoder(faint_sign)
+    result = mteb.evaluate(
+        encoder, chiral_task(shared_folder), cache=None, show_progress_bar=False, co2_tracker=False
+    )
+    files = sorted(shared_folder.glob("data/*/*.parquet"))
+    clips = pd.concat([pq.read_table(file).to_pandas() for file in files], ignore_index=True)
+    vectors = encoder.encode([{"video": clips["video"].tolist()}])
+    embeddings = pd.DataFrame(vectors, index=clips["clip_id"])
+    ours = probe_groups(embeddings, clips.drop(columns="video"), bootstrap=1).table
+    wanted = dict(zip(ours["group"].str.replace(" & ", "-"), ours["accuracy"] / 100, strict=True))
+    rows = result.task_results[0].scores["validation"]
+    assert {row["hf_subset"]: row["accuracy"] for row in rows} == pytest.approx(wanted)
+    assert 0.5 < np.mean(list(wanted.values())) < 1  # neither chance nor certainty
+
+
+def test_kept_results_are_read_again_and_those_of_other_data_are_not(mteb, tmp_path):
+    """Wrong signs in a data set of the same name: its score must not come from MTEB's cache."""
+    clips = chiral_table(tmp_path, groups=("spot",))
+    swapped = clips["split"] == "validation"
+    wrong = clips.assign(
+        chiral_label=clips["chiral_label"].where(~swapped, 1 - clips["chiral_label"])
+    )
+    cache = mteb.ResultCache(tmp_path / "results")
+    for table, folder, score in ((clips, "right/data", 1.0), (wrong, "wrong/data", 0.0)):
+        data = write_dataset(table, tmp_path / folder, "synthetic", tmp_path).parent
+        options = {"cache": cache, "show_progress_bar": False, "co2_tracker": False}
+        encoder = known_encoder(last_place)
+        assert (
+            mteb.evaluate(encoder, chiral_task(data), **options).task_results[0].get_score()
+            == score
+        )
+        task = chiral_task(data)
+        again = mteb.evaluate(encoder, task, overwrite_strategy="only-cache", **options)
+        assert again.task_results[0].get_score() == score
+        read = cache.load_results(models=["known/known"], tasks=[task])
+        assert read.model_results[0].task_results[0].get_score() == score
+
+
+def test_two_models_and_two_numbers_of_frames_have_results_of_their_own(mteb, tmp_path):
+    from lift.embedding import load_model
+
+    model = load_model()
+    other = load_model().set_params(emphasis=3.0)
+    metas = [
+        mteb_encoder(which, frames, "cpu").mteb_model_meta
+        for which, frames in ((None, 16), (None, 8), (model, 16), (other, 16))
+    ]
+    cache = mteb.ResultCache(tmp_path)
+    paths = {cache.get_task_result_path("Task", meta) for meta in metas}
+    assert len(paths) == 4 and metas[2].name == "lift/EquivariantCode-16-frames"
+    assert metas[0].revision == metas[2].revision != metas[3].revision
+    assert metas[0].modalities == ["video"] and metas[0].embed_dim == sum(model.code_dims)
+
+
+def test_where_torchcodec_fails_the_files_are_handed_over(mteb, shared_folder, monkeypatch, caplog):
+    """It is installed and finds no FFmpeg: what it raises then is a RuntimeError."""
+    from datasets import Video
+
+    def fails(self, value, *args, **kwargs):
+        assert self.decode
+        raise RuntimeError("Could not load libtorchcodec. Likely causes: FFmpeg is not here")
+
+    monkeypatch.setattr(Video, "decode_example", fails)
+    task = chiral_task(shared_folder, groups=["spot"])
+    task.load_data()
+    assert task.dataset["spot"]["train"][0]["video"]["bytes"][4:8] == b"ftyp"
+    assert "handed over as files: Could not load libtorchcodec" in caplog.text
 
 
 @pytest.mark.parametrize("dataset", ["ssv2", "epic", "charades"])
@@ -264,3 +398,17 @@ def test_the_datasets_library_reads_one_group_and_all(mteb, shared_folder):
     assert one.num_rows == {"train": 12, "validation": 8}
     assert every.num_rows == {"train": 24, "validation": 16}
     assert isinstance(one["train"].features["video"], Video)
+
+
+def test_the_datasets_library_reads_a_folder_anew_and_groups_of_one_split(mteb, tmp_path):
+    """`datasets` caches by the card: the same folder with other files must have another card."""
+    import shutil
+
+    from datasets import load_dataset
+
+    clips = chiral_table(None, groups=("spot",))
+    for table, labels in ((clips, {0, 1}), (clips.assign(chiral_label=1), {1})):
+        shutil.rmtree(tmp_path / "lists", ignore_errors=True)
+        folder = write_dataset(table[table["split"] == "train"], tmp_path / "lists", "epic").parent
+        read = load_dataset(str(folder), "spot")
+        assert list(read) == ["train"] and set(read["train"]["chiral_label"]) == labels
