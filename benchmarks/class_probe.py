@@ -92,7 +92,7 @@ def main() -> None:
     labels = np.random.default_rng(1).integers(arguments.classes, size=total)
     ids = [str(n) for n in range(total)]
     clips = pd.DataFrame({"clip_id": ids, "label": [f"class {n}" for n in labels]})
-    clips["split"] = np.where(np.arange(total) < arguments.clips, "train", "validation")
+    clips["split"] = np.where(np.arange(total) < arguments.clips, "train", "test")
     numbers = {"clips": arguments.clips, "held_out": total - arguments.clips}
     numbers |= {"dim": arguments.dim, "classes": arguments.classes}
     numbers["normal_equations"] = normal_equations(clips, labels, arguments.dim, arguments.noise)

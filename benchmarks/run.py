@@ -241,7 +241,7 @@ def probing(groups: int = 110, clips: int = 80, dim: int = 768, draws: int = 100
     The loop is timed on one draw and counted `draws` times. The predictions are compared.
     """
     rng, rows = np.random.default_rng(0), groups * clips
-    sides = np.tile(["train", "train", "validation", "validation"], rows // 4)
+    sides = np.tile(["train", "train", "test", "test"], rows // 4)
     table = pd.DataFrame({"clip_id": [str(n) for n in range(rows)], "split": sides})
     table["group"] = np.repeat([f"group {g:03d}" for g in range(groups)], clips)
     table["chiral_label"] = np.tile([0, 1], rows // 2)
@@ -251,7 +251,7 @@ def probing(groups: int = 110, clips: int = 80, dim: int = 768, draws: int = 100
 
     def loop() -> None:
         for _, part in table.groupby("group"):
-            train, held = part[part["split"] == "train"], part[part["split"] == "validation"]
+            train, held = part[part["split"] == "train"], part[part["split"] == "test"]
             model = RidgeClassifier().fit(embeddings.loc[train["clip_id"]], train["chiral_label"])
             answers = model.predict(embeddings.loc[held["clip_id"]])
             found.update(zip(held["clip_id"], answers == held["chiral_label"], strict=True))

@@ -99,7 +99,7 @@ COLUMNS = {
     "path": "file of the video, relative to the folder of the data set",
     "start": "seconds since the start of the file; empty: its beginning",
     "end": "seconds since the start of the file; empty: its end",
-    "split": "train or validation",
+    "split": "train, validation or test",
     "label": "the action in words",
     "group": "the chiral group: one object, two opposite actions",
     "chiral_label": "which of the two actions, 0 or 1",
@@ -220,7 +220,7 @@ def _card_text(facts: Facts, clips: pd.DataFrame, groupless: int, with_videos: b
         f"**How the clips were chosen.** {facts.rule}",
         f"**Licence.** {facts.terms}",
         f"## Counts\n\n{int(total['groups'])} groups, {int(total['train'])} training clips, "
-        f"{int(total['validation'])} validation clips.",
+        f"{int(total['test'])} test clips.",
         _counts(clips),
         f"{groupless} clips of the table belong to no group and are not in here."
         f" From the annotations: {left}.",
@@ -342,8 +342,8 @@ def _card(path: str, revision: str = "main") -> tuple[Any, str]:
     return DatasetCard.load(page).data, short_hash([page.read_bytes()])
 
 # %% ../nbs/25_sharing.ipynb #5f0e9ab3
-def _subsets(path: str, card: Any, groups: Iterable[str] | None) -> list[str]:
-    """The configurations of a card but its default, or those of them that `groups` names."""
+def _subsets(path: str, card: Any, groups: Iterable[str] | None) -> tuple[list[str], str]:
+    """The configurations that `groups` names, or all but the default, and the scored split."""
     configs = {c["config_name"]: c["data_files"] for c in card.get("configs") or []}
     configs.pop("default", None)
     if not configs:
@@ -351,13 +351,14 @@ def _subsets(path: str, card: Any, groups: Iterable[str] | None) -> list[str]:
     if unknown := [group for group in groups or [] if group not in configs]:
         raise InputError(f"{path}: no group {unknown[0]!r}; there are {', '.join(configs)}")
     subsets = list(configs if groups is None else groups)
-    needed = {"train", "validation"}
-    if half := [s for s in subsets if not needed <= {file["split"] for file in configs[s]}]:
+    splits = {name: {file["split"] for file in configs[name]} for name in subsets}
+    scored = "test" if "test" in set().union(*splits.values()) else "validation"
+    if half := [name for name in subsets if not {"train", scored} <= splits[name]]:
         raise InputError(
-            f"{path}: {len(half)} groups lack training or validation clips, the first is "
+            f"{path}: {len(half)} groups lack training or {scored} clips, the first is "
             f"{half[0]!r}; name the others in groups"
         )
-    return subsets
+    return subsets, scored
 
 # %% ../nbs/25_sharing.ipynb #eb339755
 _PAPER = """@inproceedings{bagad2025chirality,
@@ -369,7 +370,9 @@ _PAPER = """@inproceedings{bagad2025chirality,
 }"""
 
 
-def _task_fields(path: str, revision: str, card: Any, subsets: list[str]) -> dict[str, Any]:
+def _task_fields(
+    path: str, revision: str, card: Any, subsets: list[str], scored: str
+) -> dict[str, Any]:
     """What MTEB wants to know of a task."""
     words = re.findall(r"\w+", card.get("pretty_name") or "Chiral pairs")
     return {
@@ -380,7 +383,7 @@ def _task_fields(path: str, revision: str, card: Any, subsets: list[str]) -> dic
         "type": "VideoClassification",
         "category": "v2c",
         "modalities": ["video"],
-        "eval_splits": ["validation"],
+        "eval_splits": [scored],
         "eval_langs": {subset: ["eng-Latn"] for subset in subsets},
         "main_score": "accuracy",
         "task_subtypes": ["Activity recognition"],
@@ -442,12 +445,12 @@ def chiral_task(
     from sklearn.linear_model import RidgeClassifier
 
     card, state = _card(str(path), revision)
-    subsets = _subsets(str(path), card, groups)
+    subsets, scored = _subsets(str(path), card, groups)
 
     class ChiralPairs(AbsTaskClassification):
         """One ridge probe per chiral group, trained on all its training clips."""
 
-        metadata = _metadata(_task_fields(str(path), state, card, subsets) | fields)
+        metadata = _metadata(_task_fields(str(path), state, card, subsets, scored) | fields)
         input_column_name = "video"
         label_column_name = "chiral_label"
         evaluator_model = RidgeClassifier()

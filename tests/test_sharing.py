@@ -286,6 +286,17 @@ def test_the_metadata_is_as_mteb_asks_for_a_new_task(mteb, shared_folder, tmp_pa
     assert chiral_task(lists, name="ChiralEpic").metadata.name == "ChiralEpic"
 
 
+def test_test_clips_are_scored_where_there_are_some(mteb, tmp_path):
+    table = chiral_table(None)
+    assert chiral_task(
+        write_dataset(table, tmp_path / "a", "epic").parent
+    ).metadata.eval_splits == ["validation"]
+    table["split"] = table["split"].replace("validation", "test")
+    assert chiral_task(
+        write_dataset(table, tmp_path / "b", "epic").parent
+    ).metadata.eval_splits == ["test"]
+
+
 def faint_sign(video: np.ndarray) -> np.ndarray:
     """The sign under noise, which the row of the spot and the sign seed."""
     row = int((video.max((0, 2, 3)) > 128).argmax())

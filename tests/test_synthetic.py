@@ -183,7 +183,8 @@ def test_table_and_files(tmp_path):
 
 def test_the_number_of_workers_changes_no_byte(tmp_path):
     tables = [
-        synthesise(tmp_path / str(n), **SMALL | {"workers": n, "validation_clips": 1}) for n in (1, 2)
+        synthesise(tmp_path / str(n), **SMALL | {"workers": n, "validation_clips": 1})
+        for n in (1, 2)
     ]
     pd.testing.assert_frame_equal(*tables)
     assert set(tables[0].split) == {"train", "validation", "test"}
@@ -332,7 +333,5 @@ def test_audit_refuses_what_it_cannot_probe():
         audit_chance(features[0], table)
     with pytest.raises(ValueError, match="door_open_close needs both signs"):
         audit_chance(features, table.assign(chiral_label=1))
-    with pytest.raises(
-        ValueError, match="door_open_close needs both signs in train, and test"
-    ):
+    with pytest.raises(ValueError, match="door_open_close needs both signs in train, and test"):
         audit_chance(features, table.assign(split="train"))
