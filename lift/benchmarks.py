@@ -647,7 +647,7 @@ def _mined(
         return {"note": " ".join(str(error).split())}
     names = rows[["verb_forward", "verb_reverse", "group_noun"]].drop_duplicates()
     found = len(known & set(names.itertuples(index=False, name=None)))
-    least = rows.attrs.get("clips_a_sign")
+    least = rows.attrs.get("clips_per_class")
     note = f"k = {least} clips per class" if least else None
     counted = statistics(rows.assign(group=rows["chiral_triplet_id"])).iloc[0].to_dict()
     return {**counted, "known_found": found, "note": note}

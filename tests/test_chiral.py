@@ -283,7 +283,7 @@ def test_a_group_needs_both_signs_in_every_split_and_enough_clips():
     counts["validation", "close", "c"] = 1
     rows = sign_rows(actions(counts), chiral_pairs("epic"))
     assert set(form_groups(rows, "epic")["group_noun"]) == {"a", "c"}
-    assert set(form_groups(rows, "epic", clips_a_sign=2)["group_noun"]) == {"a"}
+    assert set(form_groups(rows, "epic", clips_per_class=2)["group_noun"]) == {"a"}
     with pytest.raises(DatasetError, match="no chiral group"):
         form_groups(rows, "epic", clips=11)
 

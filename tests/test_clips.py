@@ -155,8 +155,8 @@ def test_byte_order_mark_and_windows_lines(tmp_path):
     [
         (b"", "is empty"),
         (b"clip_id,path,split,label\n", "no rows"),
-        (b"clip_id;path;split;label\na;b;train;l\n", "parted by semicolons"),
-        (b"clip_id\tpath\tsplit\tlabel\na\tb\ttrain\tl\n", "parted by tabs"),
+        (b"clip_id;path;split;label\na;b;train;l\n", "separated by semicolons"),
+        (b"clip_id\tpath\tsplit\tlabel\na\tb\ttrain\tl\n", "separated by tabs"),
         (b"clip_id, path, split, label, label\na,b,train,l,m\n", "has the column 'label' twice"),
         (b"clip_id,path,split,label\na,b,train,ferm\xe9\n", "UTF-8"),
         (b"clip_id,path,split,label\na,b,train,l\na,b,train,l,x,y\n", "is not a CSV table"),

@@ -133,7 +133,7 @@ def test_the_published_like_rule_keeps_frequent_nouns(tmp_path):
     )
     rows = ssv2.mine(tmp_path)
     assert set(rows["label"]) == {"pen", "a fork"} and len(rows) == 1410
-    assert rows.attrs["clips_a_sign"] in range(4, 251)
+    assert rows.attrs["clips_per_class"] in range(4, 251)
     assert len(ssv2.mine(tmp_path, rule="all")) == 1622
     with pytest.raises(DatasetError, match="expected 'published-like' or 'all'"):
         ssv2.mine(tmp_path, rule="some")

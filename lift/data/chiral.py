@@ -89,7 +89,7 @@ def _drop_contradictions(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return rows[~twice], rows.loc[twice, "id"].nunique()
 
 # %% ../../nbs/11_chiral.ipynb #160555d1
-def _large_enough(rows: pd.DataFrame, clips_a_sign: int, clips: int) -> pd.Index:
+def _large_enough(rows: pd.DataFrame, clips_per_class: int, clips: int) -> pd.Index:
     """Ids of the groups with both signs in every split and enough clips in the deciding one."""
     splits, triplets = rows["split"].unique(), rows["chiral_triplet_id"].unique()
     counts = rows.groupby(["chiral_triplet_id", "split", "chiral_label"]).size()
@@ -97,7 +97,7 @@ def _large_enough(rows: pd.DataFrame, clips_a_sign: int, clips: int) -> pd.Index
     counts = counts.reindex(every, fill_value=0).unstack("chiral_label")
     both = counts.min(axis=1).groupby("chiral_triplet_id").min() >= 1
     deciding = counts.xs("validation" if "validation" in splits else splits[0], level="split")
-    enough = (deciding.min(axis=1) >= clips_a_sign) & (deciding.sum(axis=1) >= clips)
+    enough = (deciding.min(axis=1) >= clips_per_class) & (deciding.sum(axis=1) >= clips)
     return both.index[both & enough.reindex(both.index)]
 
 # %% ../../nbs/11_chiral.ipynb #2c2cb056
@@ -108,7 +108,7 @@ def _in_both_splits(rows: pd.DataFrame) -> dict[str, str]:
 
 # %% ../../nbs/11_chiral.ipynb #chr00002
 def form_groups(
-    rows: pd.DataFrame, dataset: str, clips_a_sign: int = 1, clips: int = 2
+    rows: pd.DataFrame, dataset: str, clips_per_class: int = 1, clips: int = 2
 ) -> pd.DataFrame:
     """Signed rows with `chiral_triplet_id`, only of the groups that are large enough.
 
@@ -122,7 +122,7 @@ def form_groups(
     unusable = _in_both_splits(rows)
     rows, contradictions = _drop_contradictions(rows[~rows["id"].isin(list(unusable))])
     if not rows.empty:
-        rows = rows[rows["chiral_triplet_id"].isin(_large_enough(rows, clips_a_sign, clips))]
+        rows = rows[rows["chiral_triplet_id"].isin(_large_enough(rows, clips_per_class, clips))]
     if rows.empty:
         cause = "no pair of opposite verbs has enough clips of both signs"
         raise DatasetError(f"{dataset}: no chiral group: {cause}")

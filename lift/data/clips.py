@@ -231,7 +231,7 @@ def _column_names(path: str | Path) -> list[str]:
     for separator, word in ((";", "semicolons"), ("\t", "tabs")):
         if len(found) == 1 and separator in found[0]:
             raise ClipTableError(
-                f"{path}: its columns are parted by {word}; save it as CSV with commas"
+                f"{path}: its columns are separated by {word}; save it as CSV with commas"
             )
     twice = names[names.duplicated() & (names != "")]
     if len(twice):

@@ -188,7 +188,7 @@ def mine(
 ) -> pd.DataFrame:
     """Chiral rows mined from a folder of annotations, for `lift.data.chiral.write_lists`.
 
-    `attrs["clips_a_sign"]` is the k that was used.
+    `attrs["clips_per_class"]` is the k that was used.
     """
     check_rule(rule)
     table, level = read_annotations(annotations), 0
@@ -196,7 +196,9 @@ def mine(
     if rule == "published-like" and not rows.empty:
         rows, level = _published_like(rows)
     rows = form_groups(rows, "ssv2")
-    rows.attrs.update(clips_a_sign=level, unusable=table.attrs["unusable"] | rows.attrs["unusable"])
+    rows.attrs.update(
+        clips_per_class=level, unusable=table.attrs["unusable"] | rows.attrs["unusable"]
+    )
     return rows
 
 # %% ../../nbs/12_ssv2.ipynb #de4ecda3
