@@ -178,7 +178,8 @@ def test_bad_tables_are_refused_by_name():
 
 def test_clips_outside_the_protocol_are_ignored():
     clips, embeddings = make_groups()
-    more = clips.assign(clip_id="x" + clips["clip_id"], split="test")
+    clips["split"] = clips["split"].replace("validation", "test")
+    more = clips.assign(clip_id="x" + clips["clip_id"], split="validation")
     plain = clips.iloc[:5].assign(
         clip_id=[f"y{n}" for n in range(5)], group=None, chiral_label=np.nan
     )

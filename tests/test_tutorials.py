@@ -138,7 +138,7 @@ def test_a_benchmark_names_what_it_leaves_out(tmp_path, videos):
     clips = read_clips(tmp_path / "clips.csv")
     assert len(clips) == 6 and clips.groupby("split").size().to_dict() == {
         "train": 4,
-        "validation": 2,
+        "test": 2,
     }
 
 
