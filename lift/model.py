@@ -66,6 +66,15 @@ def code_head(dim: int, parts: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Linear(dim, parts * dim), nn.LayerNorm(parts * dim))
 
 # %% ../nbs/01_model.ipynb #43e73375
+def _first_tokens(layer: Any, tokens: Tensor, count: int) -> Tensor:
+    """What a layer of the transformer makes of the first `count` tokens: `(B, count, d)`."""
+    x = layer.norm1(tokens)  # (B, N, d)
+    mixed, _ = layer.self_attn(x[:, :count], x, x, need_weights=False)
+    first = tokens[:, :count] + layer.dropout1(mixed)
+    wide = layer.dropout(layer.activation(layer.linear1(layer.norm2(first))))
+    return first + layer.dropout2(layer.linear2(wide))
+
+
 class TokenEncoder(nn.Module):
     """Transformer over `[static, dynamic, frame_1, ..., frame_T]` (paper section 3)."""
 
@@ -82,14 +91,27 @@ class TokenEncoder(nn.Module):
         )
         self.transformer = nn.TransformerEncoder(layer, config.depth, enable_nested_tensor=False)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`(B, T, D)` to static and dynamic tokens, both `(B, d)`, and frame tokens `(B, T, d)`."""
+    def tokens(self, x: Tensor) -> Tensor:
+        """Features `(B, T, D)` to what enters the transformer, `(B, 2 + T, d)`."""
         frames = self.input_projection(x)  # (B, T, d)
         positions = sinusoidal_positions(x.shape[1], frames.shape[-1], self.max_frames, x.device)
         frames = frames + positions.to(frames.dtype)  # (B, T, d)
         first = [token.expand(len(x), -1, -1) for token in (self.static_token, self.dynamic_token)]
-        tokens = self.transformer(torch.cat([*first, frames], dim=1))  # (B, 2 + T, d)
+        return torch.cat([*first, frames], dim=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`(B, T, D)` to static and dynamic tokens, both `(B, d)`, and frame tokens `(B, T, d)`."""
+        tokens = self.transformer(self.tokens(x))  # (B, 2 + T, d)
         return tokens[:, 0], tokens[:, 1], tokens[:, 2:]
+
+    def code_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Static and dynamic tokens alone, both `(B, d)`; the last layer computes no others."""
+        *layers, last = self.transformer.layers
+        tokens = self.tokens(x)  # (B, 2 + T, d)
+        for layer in layers:
+            tokens = layer(tokens)
+        static, dynamic = _first_tokens(last, tokens, 2).unbind(1)
+        return static, dynamic
 
 # %% ../nbs/01_model.ipynb #ec494ecf
 def times_of(x: Tensor) -> Tensor:
@@ -107,7 +129,8 @@ class LineEncoder(TokenEncoder):
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`(B, T, D)` to the codes `(B, d)`, `(B, d)`."""
-        static, dynamic, _ = self(x)
+        # in training dropout is drawn for all tokens
+        static, dynamic = self(x)[:2] if self.training else self.code_tokens(x)
         return self.static_head(static), self.dynamic_head(dynamic)
 
     def path(self, static: Tensor, dynamic: Tensor, times: Tensor) -> Tensor:

@@ -49,6 +49,19 @@ def test_the_latent_path_is_a_line_and_decode_walks_on_it(small):
     torch.testing.assert_close(halfway[:, 0], output.reconstruction[:, 5], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("depth, frames", [(1, 1), (1, 16), (3, 2), (3, 33)])
+def test_the_code_tokens_alone_are_those_of_the_whole_transformer(depth, frames):
+    torch.manual_seed(depth)
+    encoder = LiFT(LiFTConfig(**SMALL | {"depth": depth})).double().eval().encoder
+    x = torch.randn(3, frames, 24, dtype=torch.float64, requires_grad=True)
+    whole, alone = torch.stack(encoder(x)[:2]), torch.stack(encoder.code_tokens(x))
+    torch.testing.assert_close(alone, whole, atol=1e-12, rtol=0)
+    weights = torch.randn_like(whole)
+    (expected,) = torch.autograd.grad((weights * whole).sum(), x)
+    (found,) = torch.autograd.grad((weights * alone).sum(), x)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+
+
 def test_the_published_model_is_not_equivariant(small):
     x = torch.randn(4, 16, 24)
     static, static_reversed = small.encode(x)[0], small.encode(reverse_time(x))[0]

@@ -136,10 +136,7 @@ def test_a_benchmark_names_what_it_leaves_out(tmp_path, videos):
     said = execute("benchmark_from_annotations", tmp_path, folder=str(tmp_path), methods="mean")
     assert "1 clips have a verb of no pair: waves" in said
     clips = read_clips(tmp_path / "clips.csv")
-    assert len(clips) == 6 and clips.groupby("split").size().to_dict() == {
-        "train": 4,
-        "test": 2,
-    }
+    assert len(clips) == 6 and clips.groupby("split").size().to_dict() == {"train": 4, "test": 2}
 
 
 def test_is_my_model_blind(tmp_path, videos):
