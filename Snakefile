@@ -196,4 +196,4 @@ rule notebook:
         values=lambda w: f"-p profile {PROFILE}" if PATHS[w.name].parent.name == "paper" else f"-p figures_dir $PWD/{RUN}/figures/{w.name}",
         made_with=lambda w: made_with(PATHS[w.name], settings=json.dumps(config, sort_keys=True)),
     shell:
-        "mkdir -p {output.figures}; papermill {input.notebook} {output.notebook} --cwd {params.folder} --no-progress-bar {params.values}"
+        "mkdir -p {output.figures}; papermill {input.notebook} {output.notebook} --cwd {params.folder} --no-progress-bar --start-timeout 300 {params.values}"
