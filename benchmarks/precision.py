@@ -32,7 +32,7 @@ def extracted(table: Path, clips: pd.DataFrame, folder: Path, backbone: str) -> 
         raise SystemExit(
             f"{len(report.failed)} clips failed, the first: {next(iter(report.failed))}"
         )
-    return FeatureStore(folder)
+    return FeatureStore.open(folder)
 
 
 def least_cosine(stores: list[FeatureStore], ids: list[str]) -> float:
