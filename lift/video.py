@@ -10,7 +10,8 @@ __all__ = ['DEFAULT_OPTIONS', 'sample_indices', 'write_video', 'probe_video', 'f
 import math
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -68,6 +69,18 @@ def _checked_frames(path: Path, frames: Iterable[np.ndarray]) -> Iterable[np.nda
         raise VideoError(path, "there is no frame to write")
 
 # %% ../nbs/03_video.ipynb #vdo00001
+@contextmanager
+def _usual_scheduling() -> Iterator[None]:
+    """Give this thread its scheduling back: as root, SVT-AV1 makes its caller a real-time one."""
+    known = hasattr(os, "sched_getscheduler")  # on Linux
+    before = (os.sched_getscheduler(0), os.sched_getparam(0)) if known else None
+    try:
+        yield
+    finally:
+        if before and os.sched_getscheduler(0) != before[0]:
+            os.sched_setscheduler(0, *before)
+
+
 def _encode(
     path: Path, frames: Iterable[np.ndarray], rate: Fraction, codec: str, options: dict[str, str]
 ) -> None:
@@ -76,7 +89,10 @@ def _encode(
 
     stream: Any = None
     settings = DEFAULT_OPTIONS.get(codec, {}) | options
-    with av.open(_url(path), "w", options={"fflags": "+bitexact"}) as container:
+    with (
+        _usual_scheduling(),
+        av.open(_url(path), "w", options={"fflags": "+bitexact"}) as container,
+    ):
         for number, array in enumerate(frames):
             if stream is None:
                 stream = container.add_stream(codec, rate=rate, options=settings)

@@ -284,6 +284,15 @@ def test_a_seek_that_lands_too_late_is_done_again_from_an_earlier_key_frame(clip
     assert stamps(decoding.PyAVReader(late, WIDTH, HEIGHT).read(np.array([30, 31]))) == [30, 31]
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="scheduling is Linux's")
+@pytest.mark.parametrize("codec", ["libx264", "libsvtav1"])
+def test_a_process_that_wrote_a_video_is_scheduled_as_before(tmp_path, codec):
+    frames = np.zeros((4, 64, 64, 3), np.uint8)
+    before = os.sched_getscheduler(0)
+    write_video(tmp_path / "v.mp4", frames, codec=codec)
+    assert os.sched_getscheduler(0) == before == os.SCHED_OTHER
+
+
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize("decoder", ["pyav", DECORD])
