@@ -379,14 +379,21 @@ def _decoded_order(path: str | Path) -> list[int]:
         return [picture.pts for picture in _by_packet(packets, 0) if picture.pts is not None]
 
 
-def _by_packet(packets: Iterable, number: int, skipped: frozenset[int] = frozenset()) -> Iterator:
-    """Decoded pictures whose pts is the number of their packet; the first packet has `number`."""
+def _by_packet(
+    packets: Iterable, number: int, skipped: frozenset[int] = frozenset(),
+    announce: Callable[[int], None] = lambda number: None,
+) -> Iterator:  # fmt: skip
+    """Decoded pictures whose pts is the number of their packet; the first packet has `number`.
+
+    `announce` gets the number of each packet before it is decoded.
+    """
     for packet in packets:
         if packet.size:
             packet.pts = packet.dts = number
             number += 1
             if number - 1 in skipped:
                 continue
+            announce(number - 1)
         yield from packet.decode()
 
 # %% ../nbs/03_decoding.ipynb #9bee836e
@@ -749,6 +756,12 @@ class PyAVReader:
     def __init__(self, index: VideoIndex, width: int, height: int):
         self.index, self.shape = index, (height, width, 3)
         self.convert = _Converter(index, width, height)
+        # a frame of H.264 says itself whether others are predicted from it; in other codecs not
+        # always, and a packet without a frame may be half of one
+        frames = index.frames
+        known = frames is not None and frames.min() >= 0 and index.info.codec == "h264"
+        self.frames = frames.tolist() if known else None
+        self.wanted, self.last = frozenset[int](), -1
         self._open()
 
     def close(self) -> None:
@@ -765,8 +778,17 @@ class PyAVReader:
 
     def _start(self, packets: Iterable[Any], first: int) -> None:
         """Continue with these packets, the first of which has the number `first`."""
-        index, pictures = self.index, _by_packet(packets, first, self.index.skipped)
-        self.pictures, self.position, self.tainted = _numbered(pictures, index), -1, False
+        pictures = _by_packet(packets, first, self.index.skipped, self._announce)
+        self.pictures, self.position, self.tainted = _numbered(pictures, self.index), -1, False
+
+    def _announce(self, number: int) -> None:
+        """Let the decoder pass over packet `number` if nothing needs its frame.
+
+        A frame after the last wanted one may be wanted by the next clip.
+        """
+        frame = self.frames[number] if self.frames else self.last
+        needed = frame >= self.last or frame in self.wanted
+        self.stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
 
     def _seek(self, key: int) -> None:
         """Continue from about keyframe `key`, where its mark is known."""
@@ -788,7 +810,9 @@ class PyAVReader:
     def read(self, wanted: np.ndarray) -> np.ndarray:
         """Sorted frame numbers `(T,)` to `(T, H, W, 3)` uint8."""
         frames = np.empty((len(wanted), *self.shape), np.uint8)
-        for row, number in enumerate(wanted.tolist()):
+        numbers = wanted.tolist()
+        self.wanted, self.last = frozenset(numbers), max(numbers, default=-1)
+        for row, number in enumerate(numbers):
             try:
                 frames[row] = self.convert(self._picture(number))
             except (DecoderFault, VideoError):
@@ -798,6 +822,16 @@ class PyAVReader:
         return frames
 
     def _picture(self, number: int) -> Any:
+        """The picture of a frame; if it cannot be had by passing over others, all are decoded."""
+        if self.last >= 0:
+            # a decoder that passes over frames shows the others later, so that damage after them
+            # is met first; and a damaged frame may say of itself that nothing is predicted from it
+            with suppress(Exception):
+                return self._reached(number)
+            self.last = -1
+        return self._reached(number)
+
+    def _reached(self, number: int) -> Any:
         """The picture of a frame, decoded from here or from one of three keyframes before it."""
         key = self.index.key_number(number)
         near = self.position + 1 >= self.index.keys[key]
@@ -830,6 +864,7 @@ class PyAVReader:
     def sound(self, frames: range) -> np.ndarray:
         """Which frames of a range decode without a fault since their keyframe: `(N,)`."""
         found: set[int] = set()
+        self.last = -1  # decode all
         stops = [*self.index.keys[1:].tolist(), self.index.info.frame_count]
         first, last = (max(self.index.key_number(n), 0) for n in (frames.start, frames.stop - 1))
         for key in range(first, last + 1):

@@ -464,6 +464,32 @@ def test_the_frames_before_a_range_are_not_decoded(long_clip, monkeypatch):
     assert 2 <= len(decoded) <= 2 * 250  # x264 sets a key frame every 250 frames
 
 
+def test_frames_that_nothing_needs_are_passed_over(tmp_path, monkeypatch):
+    options = {"g": "48", "bf": "3", "preset": "medium"}
+    path = write_video(tmp_path / "b.mp4", map(stamped, range(96)), options=options)
+    decoded = []
+    numbering = decoding._by_packet
+
+    def counted(*arguments):
+        for picture in numbering(*arguments):
+            decoded.append(picture.pts)
+            yield picture
+
+    monkeypatch.setattr(decoding, "_by_packet", counted)
+    with VideoFile(path, decoder="pyav") as opened:
+        whole = opened.read(range(96))
+        assert stamps(whole) == list(range(96)) and len(decoded) == 96
+        for step in (2, 5, 7, 11):
+            decoded.clear()
+            assert (opened.read(range(0, 96, step)) == whole[::step]).all()
+        assert len(decoded) < 80
+        decoded.clear()
+        assert stamps(opened.read([3, 20])) == [3, 20]
+        # the next clip begins among the frames that the decoder has had already
+        assert stamps(opened.read([21, 22, 23])) == [21, 22, 23]
+        assert len(decoded) == len(set(decoded)) <= 30
+
+
 # stamps that are wrong, missing, shared, or of several clocks
 
 
@@ -558,9 +584,9 @@ def test_an_avi_is_counted_and_sought_without_decoding_it(clips, tmp_path, monke
     decoded = []
     numbering = decoding._by_packet
 
-    def counted(packets, number, spoilt=frozenset()):
-        for picture in numbering(packets, number, spoilt):
-            decoded.append(number)
+    def counted(*arguments):
+        for picture in numbering(*arguments):
+            decoded.append(picture.pts)
             yield picture
 
     monkeypatch.setattr(decoding, "_by_packet", counted)
