@@ -758,9 +758,8 @@ class PyAVReader:
         self.convert = _Converter(index, width, height)
         # a frame of H.264 says itself whether others are predicted from it; in other codecs not
         # always, and a packet without a frame may be half of one
-        frames = index.frames
-        known = frames is not None and frames.min() >= 0 and index.info.codec == "h264"
-        self.frames = frames.tolist() if known else None
+        frames = index.frames if index.info.codec == "h264" else None
+        self.frames = frames.tolist() if frames is not None and frames.min() >= 0 else None
         self.wanted, self.last = frozenset[int](), -1
         self._open()
 
