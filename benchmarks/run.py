@@ -147,8 +147,7 @@ def extraction(
     """From files to features: both times, what was compared, and the share of the peak (%)."""
     plain = create_backbone(name, weights, device="cpu", precision="float32", fast=False)
     backbone = create_backbone(name, weights, device="cpu")
-    if backbone.precision == torch.float32 or name.startswith("efficientnet"):
-        # a transformer gains more by bfloat16; a small convolutional network does not
+    if backbone.precision == torch.float32:
         options = {"precision": "float32", "compile": True}
         backbone = create_backbone(name, weights, device="cpu", **options)
     transform = reference_transform(plain.description["preprocessing"], plain.input_size)

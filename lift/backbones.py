@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import timm
 import torch
-from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,7 +24,6 @@ from lift.acceleration import (
     GridNetwork,
     compile_network,
     fold_batch_norms,
-    mix_precision,
     split_attention,
 )
 from .catalogue import CATALOGUE, HUB_FILES, BackboneEntry, cached_weights, find_entry
@@ -223,7 +221,7 @@ def best_device(device: str) -> torch.device:
 
 # %% ../nbs/04_backbones.ipynb #51cdfd08
 def best_precision(
-    precision: str, name: str, network: nn.Module, device: torch.device, fast: bool
+    precision: str, network: nn.Module, device: torch.device, fast: bool
 ) -> torch.dtype:
     """The precision by name, or for "auto" the fastest that keeps the features."""
     if precision != "auto":
@@ -232,11 +230,8 @@ def best_precision(
         return getattr(torch, precision)
     transformer = any(isinstance(module, nn.LayerNorm) for module in network.modules())
     on_cpu = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
-    if transformer:
-        halved = on_cpu or device.type == "cuda"
-    else:
-        halved = on_cpu and name == "efficientnet_lite0"  # others lose too much
-    return torch.bfloat16 if halved and fast else torch.float32
+    halved = transformer and fast and (on_cpu or device.type == "cuda")
+    return torch.bfloat16 if halved else torch.float32
 
 # %% ../nbs/04_backbones.ipynb #bbk00004
 @dataclass(frozen=True)
@@ -246,7 +241,6 @@ class BackbonePlan:
     device: torch.device
     precision: torch.dtype
     fast: bool = True  # batch norms folded into the convolutions
-    mixed: bool = False  # bfloat16 convolutions where they lose little, instead of autocast
     compiled: bool = False
     layout: torch.memory_format = torch.contiguous_format  # of the frames and the weights
     chunk: int = 256  # frames per pass
@@ -255,21 +249,20 @@ class BackbonePlan:
 
 # %% ../nbs/04_backbones.ipynb #2ba9c22a
 def _plan(
-    name: str, network: nn.Module, device: str, precision: str, compile: bool, fast: bool,
-    grid: int, middle: int | None,
+    network: nn.Module, device: str, precision: str, compile: bool, fast: bool, grid: int,
+    middle: int | None,
 ) -> BackbonePlan:  # fmt: skip
     """The plan for a network; `ValueError` for what this machine or network does not have."""
     target = best_device(device)
     on_cpu = target.type == "cpu"
     single = compile and on_cpu  # ONNX Runtime: float32, contiguous
-    dtype = best_precision(precision, name, network, target, fast and not single)
+    dtype = best_precision(precision, network, target, fast and not single)
     if single and dtype != torch.float32:
         raise InputError(f"compiled for a CPU a network computes in float32, not {precision}")
     return BackbonePlan(
         device=target,
         precision=dtype,
         fast=fast,
-        mixed=fast and dtype == torch.bfloat16 and isinstance(network, EfficientNet),
         compiled=compile,
         layout=torch.channels_last if fast and not single else torch.contiguous_format,
         chunk=8 if on_cpu and not compile else 256,  # more would not fit into the caches of a CPU
@@ -311,8 +304,6 @@ def _arranged(network: _Timm, plan: BackbonePlan, size: int) -> nn.Module:
     if plan.fast:
         fold_batch_norms(network, size)
         network.to(memory_format=plan.layout)
-    if plan.mixed:
-        mix_precision(network)
     if plan.precision == torch.bfloat16 and plan.device.type == "cpu":
         split_attention(network)
     network.to(plan.device)
@@ -365,8 +356,8 @@ class FrozenBackbone(nn.Module):
             raise InputError(f"expected frames (B, T, 3, {size}, {size}), got {given}")
 
     def _autocast(self) -> torch.autocast:
-        """Autocast to the planned precision; off where the network itself is in mixed precision."""
-        enabled = self.precision != torch.float32 and not self.plan.mixed
+        """Autocast to the planned precision."""
+        enabled = self.precision != torch.float32
         return torch.autocast(self.device.type, self.precision, enabled=enabled)
 
 # %% ../nbs/04_backbones.ipynb #bf016dcb
@@ -452,7 +443,7 @@ def create_backbone(
     if grid < 0:
         raise InputError(f"grid is the number of cells along a side, 0 for none, got {grid}")
     network, origin = _make_network(name, weights)
-    plan = _plan(name, network, device, precision, compile, fast, grid, middle)
+    plan = _plan(network, device, precision, compile, fast, grid, middle)
     backbone = Backbone(name, network, origin, plan)
     if weights is None:
         check_reference(backbone, _entry(name))

@@ -491,7 +491,7 @@ def create_video_backbone(
     target = best_device(device)
     _check_pooling(name, pooling)
     loaded = _load(name, entry, weights)
-    dtype = best_precision(precision, name, loaded.network, target, fast=True)
+    dtype = best_precision(precision, loaded.network, target, fast=True)
     plan = BackbonePlan(target, dtype, chunk=1 if target.type == "cpu" else 8)
     backbone = VideoBackbone(name, loaded, plan, pooling, frames)
     if weights is None and entry is not None:
