@@ -20,12 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lift.acceleration import (
-    GridNetwork,
-    compile_network,
-    fold_batch_norms,
-    split_attention,
-)
+from .acceleration import GridNetwork, compile_network, fold_batch_norms, split_attention
 from .catalogue import CATALOGUE, HUB_FILES, BackboneEntry, cached_weights, find_entry
 from .equivariant import MIDDLE_GRID
 from .fingerprint import reference_embedding, reference_fault
