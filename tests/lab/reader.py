@@ -42,7 +42,7 @@ SEEN = """async index => {
     return {
         errors: outputs.filter(output => output.output_type === 'error')
             .map(output => `${output.ename}: ${output.evalue}`),
-        pictures: shown('image/png') + shown('image/svg+xml'),
+        pictures: shown('image/png') + shown('image/jpeg') + shown('image/svg+xml'),
         drawn: images.filter(image => image.naturalWidth > 10 && image.clientWidth > 10).length
             + view('.jp-RenderedSVG svg').length,
         undrawn: outputs.some(output => /^<?Figure\\b/.test([output.data?.['text/plain']].flat().join(''))
@@ -102,7 +102,7 @@ class Reader:
     """Opens notebooks of a JupyterLab in a page of the browser and runs them as one reads them."""
 
     def __init__(self, page, server: dict):
-        self.page, self.server = page, server
+        self.page, self.server, self.stored = page, server, False
 
     def open(self, name: str) -> list[dict]:
         """The cells of a notebook whose kernel was found without being chosen."""
@@ -114,8 +114,9 @@ class Reader:
 
     def run(self, name: str) -> list[str]:
         """What is wrong with a notebook, one line per fault; the first error ends it."""
-        faults = []
-        for index, cell in enumerate(self.open(name)):
+        faults, cells = [], self.open(name)
+        self.stored = any(cell.get("outputs") for cell in cells)
+        for index, cell in enumerate(cells):
             found = self.run_cell(index, cell)
             faults += [f"cell {index} ({cell['id']}): {fault}" for fault in found]
             if found or cell["cell_type"] == "code":
@@ -134,7 +135,7 @@ class Reader:
                 self.page.wait_for_function(DONE, arg=index, timeout=SLOWEST * 1000)
             except self.page.slow:
                 return [f"error: runs longer than {SLOWEST} s"]
-        faults = complaints(cell, self.page.evaluate(SEEN, index))
+        faults = complaints(cell, self.page.evaluate(SEEN, index), self.stored)
         return faults or self.move_slider(index)
 
     def move_slider(self, index: int) -> list[str]:
@@ -170,8 +171,11 @@ class Reader:
         self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.shutdown()")
 
 
-def complaints(cell: dict, seen: dict) -> list[str]:
-    """What is wrong with a cell that ran, given what the browser shows of it."""
+def complaints(cell: dict, seen: dict, stored: bool) -> list[str]:
+    """What is wrong with a cell that ran, given what the browser shows of it.
+
+    `stored`: the notebook came with outputs, and they say which cells show a figure.
+    """
     source = "".join(cell["source"])
     before = [kind for output in cell.get("outputs", []) for kind in output.get("data", {})]
     if seen["errors"]:
@@ -179,9 +183,8 @@ def complaints(cell: dict, seen: dict) -> list[str]:
     faults = []
     if seen["drawn"] < seen["pictures"] or seen["undrawn"]:
         faults.append(f"{seen['pictures']} figures, {seen['drawn']} of them drawn")
-    if ("save_figure(" in source or "image/png" in before) and not seen["pictures"] + seen[
-        "widgets"
-    ]:
+    made = any("image/" in kind for kind in before) if stored else "save_figure(" in source
+    if made and not seen["pictures"] + seen["widgets"]:
         faults.append("a figure is made, and none is shown")
     if seen["late"]:
         faults.append(f"{seen['widgets']} widgets, and not all of them appear")
