@@ -195,5 +195,6 @@ rule notebook:
         folder=lambda w: PATHS[w.name].parent,
         values=lambda w: f"-p profile {PROFILE}" if PATHS[w.name].parent.name == "paper" else f"-p figures_dir $PWD/{RUN}/figures/{w.name}",
         made_with=lambda w: made_with(PATHS[w.name], settings=json.dumps(config, sort_keys=True)),
+    retries: 1  # another program may take the port that a kernel was given
     shell:
         "mkdir -p {output.figures}; papermill {input.notebook} {output.notebook} --cwd {params.folder} --no-progress-bar --start-timeout 300 {params.values}"
