@@ -21,7 +21,7 @@ pages.write_pages(ROOT / "docs")
 _tables = [str(path.with_suffix(".md").relative_to(ROOT)) for path in ROOT.glob("figures/**/*.csv")]
 include_patterns = [
     "docs/**.md", "nbs/**.ipynb", "figures/*/README.md", "lift/weights/*/README.md",
-    "CONTRIBUTING.md", "CHANGELOG.md", *_tables,
+    "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", *_tables,
 ]  # fmt: skip
 exclude_patterns = [".venv", "**/.ipynb_checkpoints", "_docs", "runs", "build", "dist"]
 root_doc = "docs/index"

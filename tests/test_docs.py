@@ -170,3 +170,11 @@ def test_the_citation_is_that_of_the_readme_and_of_the_package():
     (paper,) = citation["references"]
     assert f"{{{paper['title']}}}" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert {"cff-version", "message", "title", "authors", "license"} <= set(citation)
+
+
+def test_pages_that_the_readme_links_are_on_the_site():
+    settings = (ROOT / "docs" / "conf.py").read_text(encoding="utf-8")
+    texts = [(ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "CONTRIBUTING.md")]
+    linked = {name for text in texts for name in re.findall(r"\]\((\w+\.md)\)", text)}
+    assert "SECURITY.md" in linked
+    assert not [name for name in linked if f'"{name}"' not in settings]
