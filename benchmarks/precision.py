@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
+from run import plain_and_ours
 
-from lift.backbones import Backbone, create_backbone
+from lift.backbones import Backbone
 from lift.data.clips import read_clips
 from lift.embedding import embed_store
 from lift.equivariant import EquivariantCode
@@ -24,15 +24,6 @@ from lift.store import FeatureStore
 from lift.tables import provenance, save_json, save_table
 
 ENCODERS = {"efficientnet_lite0": None, "dinov2_vits14_reg": "random"}  # with their weights
-
-
-def both(name: str, weights: str | None) -> list[Backbone]:
-    """The plain network, and the one that `lift` would use here."""
-    plain = create_backbone(name, weights, "cpu", precision="float32", fast=False)
-    ours = create_backbone(name, weights, "cpu")
-    if ours.precision == torch.float32:
-        ours = create_backbone(name, weights, "cpu", compile=True)
-    return [plain, ours]
 
 
 def extracted(network: Backbone, table: Path, clips: pd.DataFrame, folder: Path) -> FeatureStore:
@@ -81,7 +72,7 @@ def compared(stores: list[FeatureStore], clips: pd.DataFrame) -> pd.DataFrame:
 
 def of_encoder(name: str, table: Path, clips: pd.DataFrame) -> pd.DataFrame:
     """The rows of one encoder."""
-    networks = both(name, ENCODERS[name])
+    networks = plain_and_ours(name, ENCODERS[name])
     with tempfile.TemporaryDirectory() as folder:
         stores = [
             extracted(network, table, clips, Path(folder, str(number)))

@@ -141,15 +141,20 @@ def decoding(paths: list[str], backbone: Backbone, repeats: int) -> tuple[float,
     return in_turn(lambda: [reference_clip(path, transform) for path in paths], ours, repeats)
 
 
+def plain_and_ours(name: str, weights: str | None) -> tuple[Backbone, Backbone]:
+    """The network as timm makes it, in float32, and as `lift` uses it here; compiled in float32."""
+    plain = create_backbone(name, weights, "cpu", precision="float32", fast=False)
+    ours = create_backbone(name, weights, "cpu")
+    if ours.precision == torch.float32:
+        ours = create_backbone(name, weights, "cpu", precision="float32", compile=True)
+    return plain, ours
+
+
 def extraction(
     paths: list[str], name: str, weights: str | None, repeats: int
 ) -> tuple[float, float, str, float]:
     """From files to features: both times, what was compared, and the share of the peak (%)."""
-    plain = create_backbone(name, weights, device="cpu", precision="float32", fast=False)
-    backbone = create_backbone(name, weights, device="cpu")
-    if backbone.precision == torch.float32:
-        options = {"precision": "float32", "compile": True}
-        backbone = create_backbone(name, weights, device="cpu", **options)
+    plain, backbone = plain_and_ours(name, weights)
     transform = reference_transform(plain.description["preprocessing"], plain.input_size)
     table, kept = clip_table(paths), {}
 

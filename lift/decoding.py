@@ -785,9 +785,9 @@ class PyAVReader:
 
         A frame after the last wanted one may be wanted by the next clip.
         """
-        frame = self.frames[number] if self.frames else self.last
-        needed = frame >= self.last or frame in self.wanted
-        self.stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
+        if self.frames:
+            needed = self.frames[number] >= self.last or self.frames[number] in self.wanted
+            self.stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
 
     def _seek(self, key: int) -> None:
         """Continue from about keyframe `key`, where its mark is known."""
@@ -810,7 +810,8 @@ class PyAVReader:
         """Sorted frame numbers `(T,)` to `(T, H, W, 3)` uint8."""
         frames = np.empty((len(wanted), *self.shape), np.uint8)
         numbers = wanted.tolist()
-        self.wanted, self.last = frozenset(numbers), max(numbers, default=-1)
+        if self.frames:
+            self.wanted, self.last = frozenset(numbers), max(numbers, default=-1)
         for row, number in enumerate(numbers):
             try:
                 frames[row] = self.convert(self._picture(number))

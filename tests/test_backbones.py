@@ -351,7 +351,8 @@ def test_auto_precision_is_float32_where_bfloat16_loses(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     made = partial(create_backbone, "test_vit", "random", "cpu")
     assert made().precision == torch.bfloat16 and made(fast=False).precision == torch.float32
-    assert create_backbone("efficientnet_lite0", device="cpu").precision == torch.float32
+    for name in ("efficientnet_lite0", "efficientnet_lite1"):
+        assert create_backbone(name, device="cpu").precision == torch.float32
     with pytest.raises(ValueError, match="precision is 'int8'"):
         made("int8")
 

@@ -449,33 +449,29 @@ def test_many_ranges_of_a_long_file_opened_once(long_clip, decoder):
             )
 
 
-def test_the_frames_before_a_range_are_not_decoded(long_clip, monkeypatch):
-    decoded = []
-    numbering = decoding._by_packet
+@pytest.fixture
+def decoded(monkeypatch) -> list[int]:
+    """The packets of the pictures that PyAV's reader has decoded, as they come."""
+    seen, numbering = [], decoding._by_packet
 
     def counted(*arguments):
         for picture in numbering(*arguments):
-            decoded.append(picture.pts)
+            seen.append(picture.pts)
             yield picture
 
     monkeypatch.setattr(decoding, "_by_packet", counted)
+    return seen
+
+
+def test_the_frames_before_a_range_are_not_decoded(long_clip, decoded):
     with VideoFile(long_clip, decoder="pyav") as opened:
         assert stamps(opened.read([2900, 2905])) == [2900, 2905]
     assert 2 <= len(decoded) <= 2 * 250  # x264 sets a key frame every 250 frames
 
 
-def test_frames_that_nothing_needs_are_passed_over(tmp_path, monkeypatch):
+def test_frames_that_nothing_needs_are_passed_over(tmp_path, decoded):
     options = {"g": "48", "bf": "3", "preset": "medium"}
     path = write_video(tmp_path / "b.mp4", map(stamped, range(96)), options=options)
-    decoded = []
-    numbering = decoding._by_packet
-
-    def counted(*arguments):
-        for picture in numbering(*arguments):
-            decoded.append(picture.pts)
-            yield picture
-
-    monkeypatch.setattr(decoding, "_by_packet", counted)
     with VideoFile(path, decoder="pyav") as opened:
         whole = opened.read(range(96))
         assert stamps(whole) == list(range(96)) and len(decoded) == 96
@@ -575,21 +571,12 @@ def test_dropped_frames_of_an_avi_keep_their_time(tmp_path, codec, bf):
     assert info.duration == pytest.approx(6.1, abs=0.3)
 
 
-def test_an_avi_is_counted_and_sought_without_decoding_it(clips, tmp_path, monkeypatch):
+def test_an_avi_is_counted_and_sought_without_decoding_it(tmp_path, decoded):
     path = write_video(
         tmp_path / "long.avi",
         map(stamped, range(600)),
         options={"g": "30", "preset": "ultrafast", "bf": "2"},
     )
-    decoded = []
-    numbering = decoding._by_packet
-
-    def counted(*arguments):
-        for picture in numbering(*arguments):
-            decoded.append(picture.pts)
-            yield picture
-
-    monkeypatch.setattr(decoding, "_by_packet", counted)
     with VideoFile(path) as opened:
         assert opened.info.frame_count == 600 and not decoded
         assert stamps(opened.read([500, 505])) == [500, 505] and len(decoded) <= 60
