@@ -27,7 +27,6 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperCommand
 
-from .config import read_section
 from .io import InputError, LiftError, first_five
 
 # %% ../nbs/30_cli.ipynb #0543fe5e
@@ -68,6 +67,8 @@ class ConfiguredCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; `ValueError` for a field that is no option."""
+        from lift.config import read_section
+
         given, _, _ = self.make_parser(ctx).parse_args(list(args))
         if given.get("config"):
             fields = read_section(given["config"], given.get("section") or "")
@@ -284,6 +285,7 @@ def train(context: typer.Context) -> None:
     """Train LiFT on a feature store. Every field of LiFTConfig and TrainingConfig is an option."""
     import tyro
 
+    from lift.config import read_section
     from lift.data.clips import read_clips
     from lift.store import FeatureStore
     from lift.training import fit as fit_model
@@ -792,6 +794,15 @@ def _state(status: Any) -> str:
         return "found"
     return "incomplete" if Path(status.root).is_dir() else "absent"
 
+# %% ../nbs/30_cli.ipynb #5d1a70e3
+def _as_text(table: Any) -> str:
+    """A table as lines; its last column, the long one, begins under its name."""
+    last = table.columns[-1]
+    width = max(len(last), int(table[last].str.len().max()))
+    padded = table[last].str.ljust(width)
+    shown = table.drop(columns=last).assign(**{last.ljust(width): padded})
+    return "\n".join(map(str.rstrip, shown.to_string(index=False).splitlines()))
+
 # %% ../nbs/30_cli.ipynb #2ca6c9c1
 def _datasets_table(datasets: list) -> str:
     """One row per data set: is it complete, usable clips, faulty rows, size, licence, source."""
@@ -809,7 +820,7 @@ def _datasets_table(datasets: list) -> str:
         }
         for status in datasets
     ]  # fmt: skip
-    return pd.DataFrame(rows).to_string(index=False)
+    return _as_text(pd.DataFrame(rows))
 
 # %% ../nbs/30_cli.ipynb #0ec1c34a
 def _backbones_table(backbones: Any) -> str:
@@ -824,7 +835,7 @@ def _backbones_table(backbones: Any) -> str:
         for note, names in notes.groupby("note")["name"]
     ]
     empty = "an empty licence or gate: not confirmed, look it up before you use the weights"
-    return "\n".join([shown.to_string(index=False), empty, *lines])
+    return "\n".join([_as_text(shown), empty, *lines])
 
 # %% ../nbs/30_cli.ipynb #2adae686
 @app.command(epilog="Example: lift doctor --data data")
