@@ -2,16 +2,19 @@
 
 Plain is float32, as timm makes the network. Ours is the precision that `lift` chooses on this
 machine, and a network in float32 is compiled. Give it the clip table of a chiral benchmark:
-`python benchmarks/precision.py runs/demo/synthetic/clips.csv`.
+`python benchmarks/precision.py runs/demo/synthetic/clips.csv`. With `--emulate`, a processor
+without bfloat16 computes what one with bfloat16 would, several times more slowly.
 """
 
 import argparse
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
-from run import plain_and_ours
+from run import plain_and_ours, processor
 
 from lift.backbones import Backbone
 from lift.data.clips import read_clips
@@ -93,16 +96,20 @@ def main() -> None:
     parser.add_argument("clips", type=Path, help="clip table; its paths are relative to it")
     parser.add_argument("--groups", type=int, default=2, help="chiral groups to take, in order")
     parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of the result")
+    parser.add_argument("--emulate", action="store_true", help="bfloat16 where it is not there")
     arguments = parser.parse_args()
+    machine = processor() + (", emulated" if arguments.emulate else "")
     clips = read_clips(arguments.clips)
     groups = clips["group"].unique()[: arguments.groups]
     clips = clips[clips["group"].isin(groups)].reset_index(drop=True)
-    tables = [of_encoder(name, arguments.clips, clips) for name in ENCODERS]
+    as_if = patch("torch.cpu._is_avx512_bf16_supported", return_value=True)
+    with as_if if arguments.emulate else nullcontext():
+        tables = [of_encoder(name, arguments.clips, clips) for name in ENCODERS]
     table = pd.concat(tables, ignore_index=True)
     caption = (
         "Chiral accuracy (%) of features by the plain network in float32 and as `lift` computes "
-        f"them, groups {', '.join(groups)}; difference in points with its 95 % interval, paired "
-        "by clip. `least_cosine`: of a frame's features in both."
+        f"them ({machine}), groups {', '.join(groups)}; difference in points with its "
+        "95 % interval, paired by clip. `least_cosine`: of a frame's features in both."
     )
     save_table(table, arguments.out, "benchmark_precision", caption, {"least_cosine": 5})
     numbers = {"rows": table.to_dict("records"), "provenance": provenance("benchmark", 0)}

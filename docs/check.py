@@ -53,9 +53,16 @@ def missing_names(site: Path) -> list[str]:
     return [f"{name} is not in the reference" for name in missing]
 
 
+def silent_tutorials(site: Path) -> list[str]:
+    """Tutorials that are shown without outputs."""
+    pages = sorted((site / "nbs" / "tutorials").glob("*.html"))
+    silent = [page for page in pages if "cell_output" not in page.read_text(encoding="utf-8")]
+    return [f"{page.stem} has no output: make docs executes it" for page in silent]
+
+
 if __name__ == "__main__":
     site = Path(sys.argv[1])
-    faults = broken_links(site) + missing_names(site)
+    faults = broken_links(site) + missing_names(site) + silent_tutorials(site)
     print(
         "\n".join(faults) or f"{len(list(site.rglob('*.html')))} pages, every link leads somewhere"
     )

@@ -67,6 +67,9 @@ html_theme_options = {
 def read_source(app, docname: str, source: list[str]) -> None:
     """Prepare what is no page yet: a notebook, or a table."""
     if docname.startswith("nbs/"):
+        executed = ROOT / "_docs" / f"{docname.removeprefix('nbs/')}.ipynb"
+        if executed.exists():  # a tutorial, which is committed without outputs
+            source[0] = executed.read_text(encoding="utf-8")
         source[0] = pages.notebook_page(source[0])
         if docname.startswith("nbs/paper/"):
             notebook = json.loads(source[0])

@@ -16,7 +16,7 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "docs")]
 import made_by  # noqa: E402
 import made_with  # noqa: E402
 import pages  # noqa: E402
-from check import broken_links  # noqa: E402
+from check import broken_links, silent_tutorials  # noqa: E402
 
 PUBLIC = {}
 for path in sorted((ROOT / "lift").rglob("*.py")):
@@ -95,6 +95,13 @@ def test_a_link_to_nowhere_is_found(tmp_path):
     assert broken_links(tmp_path) == ["a.html: b.html#there leads nowhere"]
     (tmp_path / "b.html").write_text('<p id="there"><img src="no.png">')
     assert broken_links(tmp_path) == ["b.html: no.png leads nowhere"]
+
+
+def test_a_tutorial_without_outputs_is_found(tmp_path):
+    (folder := tmp_path / "nbs" / "tutorials").mkdir(parents=True)
+    (folder / "shown.html").write_text('<div class="cell_output docutils">')
+    (folder / "bare.html").write_text('<div class="cell_input docutils">')
+    assert silent_tutorials(tmp_path) == ["bare has no output: make docs executes it"]
 
 
 @pytest.fixture

@@ -10,10 +10,14 @@ faults: .venv/installed
 lab-test: .venv/installed
 	$(MAKE) reproduce PROFILE=smoke
 	OMP_NUM_THREADS=1 pytest tests/lab -m "all_notebooks or not all_notebooks" --durations 5
-docs: .venv/docs
+docs: .venv/docs $(patsubst nbs/%,_docs/%,$(wildcard nbs/tutorials/*.ipynb))
 	python -m sphinx -q -W --keep-going -j auto -c docs -b html -d _docs/doctrees . _docs/html
 	python docs/check.py _docs/html
 	@echo "the site: _docs/html/index.html"
+_docs/tutorials/%.ipynb: nbs/tutorials/%.ipynb $(wildcard lift/*.py lift/data/*.py) | .venv/docs
+	@mkdir -p $(@D)
+	env -u IN_TEST papermill --no-progress-bar $< $@ --cwd nbs/tutorials
+.DELETE_ON_ERROR:
 .venv/docs: .venv/installed
 	$(BIN)/pip install --quiet -e ".[docs]" -c constraints.txt
 	@touch $@
