@@ -1,5 +1,6 @@
-"""What is wrong with a built site: links that lead nowhere, public names that it does not have."""
+"""What is wrong with a built site: links that lead nowhere, names and outputs that it lacks."""
 
+import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -41,6 +42,16 @@ def broken_links(site: Path) -> list[str]:
     return broken
 
 
+def fetched_parts(site: Path) -> list[str]:
+    """Scripts and pictures that a page would fetch from another site."""
+    fetched = re.compile(r'<(?:script|img)\b[^>]*\bsrc="(https?:[^"]+)"')
+    return [
+        f"{page.relative_to(site)}: fetches {address}"
+        for page in sorted(site.rglob("*.html"))
+        for address in fetched.findall(page.read_text(encoding="utf-8"))
+    ]
+
+
 def missing_names(site: Path) -> list[str]:
     """Public names without an anchor on the page of their module."""
     missing = []
@@ -62,7 +73,7 @@ def silent_tutorials(site: Path) -> list[str]:
 
 if __name__ == "__main__":
     site = Path(sys.argv[1])
-    faults = broken_links(site) + missing_names(site) + silent_tutorials(site)
+    faults = broken_links(site) + missing_names(site) + silent_tutorials(site) + fetched_parts(site)
     print(
         "\n".join(faults) or f"{len(list(site.rglob('*.html')))} pages, every link leads somewhere"
     )

@@ -183,7 +183,9 @@ def notebook_page(text: str) -> str:
         if cell["cell_type"] == "code" and (not bare or "#| hide" in source):
             continue
         kept.append(cell | {"source": bare if cell["cell_type"] == "code" else source})
-    return json.dumps(notebook | {"cells": kept})
+    # the state of widgets, which no page shows, would fetch scripts from another site
+    metadata = {key: value for key, value in notebook["metadata"].items() if key != "widgets"}
+    return json.dumps(notebook | {"cells": kept, "metadata": metadata})
 
 
 def paper_note(notebook: str) -> str:

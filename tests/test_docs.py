@@ -16,7 +16,7 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "docs")]
 import made_by  # noqa: E402
 import made_with  # noqa: E402
 import pages  # noqa: E402
-from check import broken_links, silent_tutorials  # noqa: E402
+from check import broken_links, fetched_parts, silent_tutorials  # noqa: E402
 
 PUBLIC = {}
 for path in sorted((ROOT / "lift").rglob("*.py")):
@@ -77,15 +77,17 @@ def test_every_committed_figure_says_what_made_it():
                     assert fact in line, name
 
 
-def test_a_notebook_loses_its_directives_and_nothing_else():
+def test_a_notebook_loses_its_directives_and_its_widgets_and_nothing_else():
     cells = [
         {"cell_type": "code", "source": ["#| default_exp model"]},
         {"cell_type": "code", "source": ["#| export\n", "x = 1  # | y\n", "# why"]},
         {"cell_type": "code", "source": ["#| hide\n", "secret()"]},
         {"cell_type": "markdown", "source": ["#| no directive"]},
     ]
-    kept = json.loads(pages.notebook_page(json.dumps({"cells": cells})))["cells"]
-    texts = ["".join(cell["source"]) for cell in kept]
+    notebook = {"cells": cells, "metadata": {"kernelspec": {}, "widgets": {}}}
+    page = json.loads(pages.notebook_page(json.dumps(notebook)))
+    assert page["metadata"] == {"kernelspec": {}}
+    texts = ["".join(cell["source"]) for cell in page["cells"]]
     assert texts == ["x = 1  # | y\n# why", "#| no directive"]
 
 
@@ -95,6 +97,11 @@ def test_a_link_to_nowhere_is_found(tmp_path):
     assert broken_links(tmp_path) == ["a.html: b.html#there leads nowhere"]
     (tmp_path / "b.html").write_text('<p id="there"><img src="no.png">')
     assert broken_links(tmp_path) == ["b.html: no.png leads nowhere"]
+
+
+def test_a_script_of_another_site_is_found(tmp_path):
+    (tmp_path / "a.html").write_text('<script src="https://x.org/s.js"></script><img src="b.png">')
+    assert fetched_parts(tmp_path) == ["a.html: fetches https://x.org/s.js"]
 
 
 def test_a_tutorial_without_outputs_is_found(tmp_path):
