@@ -40,6 +40,7 @@ def make_store(path: Path, clips: int) -> None:
         some = ids[start : start + SHARD]
         sources = [ClipSource(f"{clip_id}.mp4", size=1, modified=1) for clip_id in some]
         store.append(some, torch.randn(len(some), FRAMES, DIM), sources)
+    store.sum_up()  # as `extract` ends
 
 
 def opened(path: Path, clips: int, limit: int) -> Callable[[], object]:

@@ -536,6 +536,7 @@ def extract(
     writer = kind(store, backbone, check.sources, batch_size, shard_clips, shard_seconds)
     stream = decode(items, backbone.transform, frames, size, workers, timeout, on_damage)
     _write(stream, writer, len(todo), progress)
+    store.sum_up()
     seconds, skipped = time.monotonic() - started, len(clips) - len(todo)
     counts = (writer.done, skipped, writer.failed, seconds)
     mended = {clip_id: n for clip_id, n in store.damaged.items() if clip_id in check.sources}

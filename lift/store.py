@@ -168,6 +168,7 @@ class _Index:
         self._summary: pa.Table | None = None  # its sources are read when they are asked for
         self._summed = 0  # parts in the summary on the disk
         self.refresh()
+        self.sum_up()
 
     @property
     def ids(self) -> list[str]:
@@ -192,7 +193,12 @@ class _Index:
                 if entry.shard in committed:  # otherwise its damaged shard was deleted by hand
                     self._enter(part, entry)
             self._indexed.add(part)
-        if len(self._indexed) - self._summed >= max(16, self._summed // 64):
+        # a quarter more each time, so that all summaries together cost a few times the last one
+        self.sum_up(max(16, self._summed // 4))
+
+    def sum_up(self, parts: int = 16) -> None:
+        """Write the summary if so many parts are not in it; a store with one is opened quickly."""
+        if len(self._indexed) - self._summed >= parts:
             self._write_summary()
 
     def _take_summary(self, committed: set[str]) -> None:

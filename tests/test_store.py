@@ -314,6 +314,23 @@ def test_a_summary_holds_what_the_parts_hold(many, monkeypatch):
     assert summed.source("clip-0005").size == 7 and len(summed) == 37
 
 
+def test_all_summaries_together_cost_a_few_times_the_last_one(tmp_path, monkeypatch):
+    write, sizes = FeatureStore._write_summary, []
+    monkeypatch.setattr(
+        FeatureStore, "_write_summary", lambda self: sizes.append(len(self)) or write(self)
+    )
+    store = make_store(tmp_path / "many")
+    for ids in ([f"clip-{n:04d}"] for n in range(200)):
+        store.append(ids, features_of(ids))
+    assert len(sizes) > 5 and sum(sizes) <= 5 * len(store)
+
+
+def test_opening_a_store_sums_up_what_its_writer_left(many):
+    (many.path / "index" / "summary").unlink()
+    FeatureStore.open(many.path)
+    assert (many.path / "index" / "summary").exists()
+
+
 def test_damaged_clips_are_known_to_a_reader_of_the_summary(many):
     many.append(["clip-0100"], features_of(["clip-0100"]), [ClipSource("a.mp4", replaced=3)])
     for name in map("clip-02{:02d}".format, range(16)):  # so many parts make a new summary
