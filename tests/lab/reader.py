@@ -31,7 +31,7 @@ SEEN = """async index => {
     const view = selector => [...cell.node.querySelectorAll(selector)];
     cell.node.scrollIntoView();
     const outputs = cell.model.outputs?.toJSON() ?? [];
-    const shown = kind => outputs.filter(output => output.data?.[kind]).length;
+    const shown = (...kinds) => outputs.filter(output => kinds.some(kind => output.data?.[kind])).length;
     const expected = shown('application/vnd.jupyter.widget-view+json');
     const late = () => view('.jp-OutputArea .jupyter-widgets').length < expected;
     for (let wait = 0; wait < 100 && late(); wait++)
@@ -42,7 +42,7 @@ SEEN = """async index => {
     return {
         errors: outputs.filter(output => output.output_type === 'error')
             .map(output => `${output.ename}: ${output.evalue}`),
-        pictures: shown('image/png') + shown('image/jpeg') + shown('image/svg+xml'),
+        pictures: shown('image/png', 'image/jpeg', 'image/svg+xml'),  // one output may hold two
         drawn: images.filter(image => image.naturalWidth > 10 && image.clientWidth > 10).length
             + view('.jp-RenderedSVG svg').length,
         undrawn: outputs.some(output => /^<?Figure\\b/.test([output.data?.['text/plain']].flat().join(''))

@@ -68,7 +68,10 @@ VBox([FloatSlider(), Image(value=b"GIF89a")])""",
 
 def test_a_reader_complains_of_each_fault(reader):
     cells = [nbformat.v4.new_markdown_cell("# Faults")]
-    cells += [nbformat.v4.new_code_cell(source) for source in FAULTS.values()]
+    picture = (
+        "from PIL import Image\nImage.new('RGB', (64, 64))"  # drawn once, kept as PNG and JPEG
+    )
+    cells += [nbformat.v4.new_code_cell(source) for source in (*FAULTS.values(), picture)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
     nbformat.write(notebook, Path(reader.server["root_dir"]) / "faults.ipynb")
