@@ -179,7 +179,7 @@ def save(found: list[dict[str, object]], folder: Path, limit: int) -> None:
     caption = (
         f"Cost by number of clips, on a store of random numbers ({FRAMES} frames of {DIM} "
         f"dimensions); probes take at most {limit} clips; `added MiB` is what the work adds to "
-        "the peak of its process. The machine also had other work: processor time is the safer."
+        "the peak of its process. The host was shared: processor time is the safer."
     )
     digits = {"wall s": 3, "processor s": 3, "added MiB": 0}
     save_table(table, folder, "benchmark_scaling", caption, digits)
