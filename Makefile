@@ -3,7 +3,7 @@ PROFILE ?= demo
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-export LIFT_DATA IN_TEST := 1
+export LIFT_DATA
 # glibc gives memory back after every batch and pays for each page again: up to half of the time of a training
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 export MALLOC_MMAP_THRESHOLD_ := 1073741824

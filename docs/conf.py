@@ -70,6 +70,7 @@ def read_source(app, docname: str, source: list[str]) -> None:
         executed = ROOT / "_docs" / f"{docname.removeprefix('nbs/')}.ipynb"
         if executed.exists():  # a tutorial, which is committed without outputs
             source[0] = executed.read_text(encoding="utf-8")
+            app.env.note_dependency(str(executed), docname=docname)
         source[0] = pages.notebook_page(source[0])
         if docname.startswith("nbs/paper/"):
             notebook = json.loads(source[0])

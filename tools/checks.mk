@@ -16,7 +16,7 @@ docs: .venv/docs $(patsubst nbs/%,_docs/%,$(wildcard nbs/tutorials/*.ipynb))
 	@echo "the site: _docs/html/index.html"
 _docs/tutorials/%.ipynb: nbs/tutorials/%.ipynb $(wildcard lift/*.py lift/data/*.py) | .venv/docs
 	@mkdir -p $(@D)
-	papermill --no-progress-bar $< $@ --cwd nbs/tutorials
+	IN_TEST=1 papermill --no-progress-bar $< $@ --cwd nbs/tutorials
 .DELETE_ON_ERROR:
 .venv/docs: .venv/installed
 	$(BIN)/pip install --quiet -e ".[docs]" -c constraints.txt
