@@ -31,7 +31,7 @@ hooks: .venv/installed
 	pre-commit install
 LAB ?= nbs
 lab: .venv/installed
-	env -u IN_TEST jupyter lab $(LAB)
+	jupyter lab $(LAB)
 include tools/checks.mk
 .venv/installed: settings.ini setup.py constraints.txt
 	$(PYTHON) -m venv .venv

@@ -194,11 +194,11 @@ class _Index:
                     self._enter(part, entry)
             self._indexed.add(part)
         # a quarter more each time, so that all summaries together cost a few times the last one
-        self.sum_up(max(16, self._summed // 4))
+        self.sum_up(share=4)
 
-    def sum_up(self, parts: int = 16) -> None:
-        """Write the summary if so many parts are not in it; a store with one is opened quickly."""
-        if len(self._indexed) - self._summed >= parts:
+    def sum_up(self, share: int = 64) -> None:
+        """Write the summary if 16 parts, and one per `share` of those in it, are not in it."""
+        if len(self._indexed) - self._summed >= max(16, self._summed // share):
             self._write_summary()
 
     def _take_summary(self, committed: set[str]) -> None:
