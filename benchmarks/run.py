@@ -40,7 +40,7 @@ from lift.data.synthetic import synthesise
 from lift.equivariant import EquivariantCode
 from lift.extraction import decode_items, extract, work_items
 from lift.figures import benchmark_ratios, save_figure, set_style
-from lift.model import LiFT, LiFTConfig
+from lift.model import LiFT, LiFTConfig, LineEncoder
 from lift.probes import probe_groups
 from lift.store import FeatureStore
 from lift.tables import provenance, save_json, save_table
@@ -174,15 +174,36 @@ def extraction(
     return (*times, f"{precision}, cosine of features at least {cosine:.5f}", share)
 
 
+class PlainEncoder(LineEncoder):
+    """LiFT's encoder by torch's transformer alone: all tokens in all layers, torch's dropout."""
+
+    def __init__(self, config: LiFTConfig):
+        super().__init__(config)
+        for layer in self.transformer.layers:
+            for name in ("dropout", "dropout1", "dropout2"):
+                setattr(layer, name, torch.nn.Dropout(config.dropout))
+
+    def code_tokens(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`(B, T, D)` to static and dynamic tokens, both `(B, d)`."""
+        static, dynamic, _ = self(x)
+        return static, dynamic
+
+
+class PlainLiFT(LiFT):
+    """LiFT as the paper describes it, without a shortcut."""
+
+    make_encoder = PlainEncoder
+
+
 @torch.inference_mode()
 def embedding(repeats: int) -> tuple[float, float]:
     """512 clips through LiFT: one full forward pass per clip, against codes alone in batches."""
-    model = LiFT(LiFTConfig()).eval()
+    plain, model = PlainLiFT(LiFTConfig()).eval(), LiFT(LiFTConfig()).eval()
     features = torch.randn(512, FRAMES, 384)
 
     def reference() -> None:
         for clip in features:
-            output = model(clip[None])
+            output = plain(clip[None])
             torch.cat([output.static, output.dynamic], dim=-1)
 
     return in_turn(reference, lambda: [model.embed(batch) for batch in features.split(64)], repeats)
@@ -220,8 +241,9 @@ def training(repeats: int, clips: int = 1024) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as folder:
         store = random_store(Path(folder), clips)
         train, _ = split_ids(store.ids, recipe.validation_fraction, 0)
-        module = LiFTModule(LiFT(LiFTConfig()), recipe)
-        optimiser = module.configure_optimizers()["optimizer"]
+        module = LiFTModule(PlainLiFT(LiFTConfig()), recipe)
+        rate, decay = recipe.learning_rate, recipe.weight_decay
+        optimiser = torch.optim.Adam(module.parameters(), lr=rate, weight_decay=decay)
         after = iter(range(EPOCHS, EPOCHS * (repeats + 2), EPOCHS))  # `fit` goes on where it was
 
         def reference() -> None:
@@ -238,7 +260,8 @@ def training(repeats: int, clips: int = 1024) -> tuple[float, float, float]:
 
         plain, taken = in_turn(reference, ours, repeats)
         x = torch.randn(recipe.batch_size, FRAMES, 384)
-        work = EPOCHS * len(train) / len(x) * gflops(lambda: lift_loss(module, x).backward())
+        used = LiFTModule(LiFT(LiFTConfig()), recipe)
+        work = EPOCHS * len(train) / len(x) * gflops(lambda: lift_loss(used, x).backward())
     share = 100 * work / taken / peak(torch.bfloat16 if bf16 else torch.float32)
     return plain, taken, share
 

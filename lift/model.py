@@ -65,6 +65,20 @@ def code_head(dim: int, parts: int = 1) -> nn.Sequential:
     """Linear layer and LayerNorm that make a code of `parts * dim` numbers out of a token."""
     return nn.Sequential(nn.Linear(dim, parts * dim), nn.LayerNorm(parts * dim))
 
+# %% ../nbs/01_model.ipynb #mdl00001
+class _Dropout(nn.Dropout):
+    """torch's dropout, with random numbers of 16 bits on the CPU: `p` in steps of 2**-16."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """A tensor of any shape to one of that shape; on other devices by torch's own."""
+        dropped = round(self.p * 2**16)
+        if not (self.training and dropped and input.device.type == "cpu"):
+            return super().forward(input)
+        bits = torch.empty(-(-input.numel() // 4), dtype=torch.int64)  # four decisions in each
+        coins = bits.random_(-(2**63), None).view(torch.int16)[: input.numel()]
+        kept = (coins >= dropped - 2**15).view(input.shape).to(input.dtype)
+        return input * kept.mul_(2**16 / (2**16 - dropped))
+
 # %% ../nbs/01_model.ipynb #43e73375
 def _first_tokens(layer: Any, tokens: Tensor, count: int) -> Tensor:
     """What a layer of the transformer makes of the first `count` tokens: `(B, count, d)`."""
@@ -89,6 +103,7 @@ class TokenEncoder(nn.Module):
         layer = nn.TransformerEncoderLayer(
             dim, heads, 4 * dim, dropout, batch_first=True, norm_first=True
         )
+        layer.dropout, layer.dropout1, layer.dropout2 = (_Dropout(dropout) for _ in range(3))
         self.transformer = nn.TransformerEncoder(layer, config.depth, enable_nested_tensor=False)
 
     def tokens(self, x: Tensor) -> Tensor:
@@ -129,8 +144,7 @@ class LineEncoder(TokenEncoder):
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`(B, T, D)` to the codes `(B, d)`, `(B, d)`."""
-        # in training dropout is drawn for all tokens
-        static, dynamic = self(x)[:2] if self.training else self.code_tokens(x)
+        static, dynamic = self.code_tokens(x)
         return self.static_head(static), self.dynamic_head(dynamic)
 
     def path(self, static: Tensor, dynamic: Tensor, times: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import pickle
 import shutil
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
@@ -249,7 +250,9 @@ class LiFTModule(lightning.LightningModule):
         """Adam, and a learning rate that falls when the validation loss does not (paper 3)."""
         training = self.training_config
         rate, decay = training.learning_rate, training.weight_decay
-        optimiser = torch.optim.Adam(self.parameters(), lr=rate, weight_decay=decay)
+        optimiser = torch.optim.Adam(
+            self.parameters(), lr=rate, weight_decay=decay, fused=True
+        )
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimiser, factor=training.plateau_factor, patience=training.plateau_patience
         )
@@ -352,6 +355,24 @@ def _trainer(training: TrainingConfig, out: Path, progress: bool) -> lightning.T
         enable_progress_bar=progress,
         enable_model_summary=False,
     )
+
+# %% ../nbs/07_training.ipynb #trn00021
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Deterministic algorithms; afterwards torch is as it was.
+
+    Without torch's filling of fresh memory, which changes no result and takes a tenth of a step.
+    """
+    settings: Any = torch.utils.deterministic
+    mode = torch.get_deterministic_debug_mode()
+    filled = settings.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    settings.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        settings.fill_uninitialized_memory = filled
 
 # %% ../nbs/07_training.ipynb #02b4c729
 def losses_by_epoch(out: str | Path) -> pd.DataFrame:
@@ -468,5 +489,6 @@ def fit(
     if training.standardise == "dimension":
         model.set_feature_statistics(*store.statistics(train_ids))  # (D,), (D,)
     module = LiFTModule(model, training)
-    loss = _run(module, store, train_ids, validation_ids, out, progress)
+    with _deterministic():
+        loss = _run(module, store, train_ids, validation_ids, out, progress)
     return _save(model, loss, out, {"training_data": f"{len(train_ids)} clips", **(card or {})})

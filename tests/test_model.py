@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
 from lift.geometry import curvature, reverse_time
-from lift.model import LiFT, LiFTConfig, sinusoidal_positions
+from lift.model import LiFT, LiFTConfig, _Dropout, sinusoidal_positions
 
 SMALL = {"feature_dim": 24, "latent_dim": 16, "depth": 2, "heads": 8}
 
@@ -60,6 +61,52 @@ def test_the_code_tokens_alone_are_those_of_the_whole_transformer(depth, frames)
     (expected,) = torch.autograd.grad((weights * whole).sum(), x)
     (found,) = torch.autograd.grad((weights * alone).sum(), x)
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+
+
+def test_training_computes_the_gradients_of_the_whole_transformer():
+    torch.manual_seed(0)
+    model = LiFT(LiFTConfig(**SMALL | {"dropout": 0.0})).double().train()
+    encoder, x = model.encoder, torch.randn(3, 7, 24, dtype=torch.float64)
+    static, dynamic = model.encode(x)
+    weights = torch.randn(2, *static.shape, dtype=torch.float64)
+    tokens = encoder.transformer(encoder.tokens(x))  # every token in every layer
+    whole = torch.stack([encoder.static_head(tokens[:, 0]), encoder.dynamic_head(tokens[:, 1])])
+    parameters = list(encoder.parameters())
+    found = torch.autograd.grad((weights * torch.stack([static, dynamic])).sum(), parameters)
+    expected = torch.autograd.grad((weights * whole).sum(), parameters)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_dropout_has_the_distribution_of_torchs(share, dtype):
+    torch.manual_seed(0)
+    x = torch.full((401, 499), 2.0, dtype=dtype, requires_grad=True)  # an odd number of them
+    out = _Dropout(share)(x)
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    dropped, kept = out == 0, out[out != 0]
+    torch.testing.assert_close(kept, nn.Dropout(share)(x).max().expand_as(kept), rtol=0.01, atol=0)
+    assert torch.equal(gradient, out / 2), "what is dropped has no gradient"
+    deviation = (share * (1 - share) / x.numel()) ** 0.5
+    assert abs(dropped.double().mean() - share) < 5 * deviation + 2**-17
+    for by in (dropped[:, 1:] == dropped[:, :-1], dropped[1:] == dropped[:-1]):  # neighbours
+        alike = share**2 + (1 - share) ** 2
+        assert (
+            abs(by.double().mean() - alike) < 5 * (alike * (1 - alike) / by.numel()) ** 0.5 + 1e-4
+        )
+
+
+def test_dropout_follows_the_seed_and_is_off_where_torchs_is():
+    x, dropout = torch.randn(5, 3), _Dropout(0.5)
+    torch.manual_seed(1)
+    first, second = dropout(x), dropout(x)
+    torch.manual_seed(1)
+    assert torch.equal(dropout(x), first) and not torch.equal(first, second)
+    assert torch.equal(dropout.eval()(x), x)
+    assert torch.equal(_Dropout(0.0)(x), x)
+    assert dropout.train()(torch.empty(0, 3)).shape == (0, 3)
+    assert dropout(torch.empty(2, 3, device="meta")).device.type == "meta"
 
 
 def test_the_published_model_is_not_equivariant(small):

@@ -124,6 +124,21 @@ def test_resuming_goes_on_and_ends_as_an_undisturbed_run(store, tmp_path):
     )
 
 
+@pytest.mark.parametrize("mode, filled", [("default", True), ("warn", False)])
+def test_fit_leaves_torch_as_it_was(store, tmp_path, mode, filled):
+    settings, kept = torch.utils.deterministic, torch.utils.deterministic.fill_uninitialized_memory
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode(mode)
+    settings.fill_uninitialized_memory = filled
+    try:
+        fit(store, CONFIG, RECIPE, tmp_path / "m", progress=False)
+        assert torch.get_deterministic_debug_mode() == {"default": 0, "warn": 1}[mode]
+        assert settings.fill_uninitialized_memory is filled
+    finally:
+        torch.set_deterministic_debug_mode(before)
+        settings.fill_uninitialized_memory = kept
+
+
 def test_a_killed_run_resumes(tmp_path):
     make_store(tmp_path / "store")
     script = textwrap.dedent("""
