@@ -197,11 +197,18 @@ def paper_note(notebook: str) -> str:
     )
 
 
+def measured_by(name: str) -> str:
+    """The command that makes a table of speed: that of the script that writes it."""
+    scripts = (ROOT / "benchmarks").glob("*.py")
+    (found,) = [path for path in scripts if f'"{name}", caption' in path.read_text("utf-8")]
+    return "make bench" if found.name == "run.py" else f"python benchmarks/{found.name}"
+
+
 def table_page(docname: str, text: str) -> str:
     """The page of one table: a title, the table, its files, and the line that says what made it."""
     folder, name = docname.split("/")[-2:]
     where = f"[The run that made it](../README.md#{slug(folder)})"
     if folder == "figures":
-        where = "`make bench` makes it again"
+        where = f"`{measured_by(name)}` makes it again"
     links = f"{where} · [csv]({name}.csv) · [tex]({name}.tex)"
     return f"---\norphan: true\n---\n# {folder}: {name}\n\n{links}\n\n{text}\n"

@@ -91,6 +91,14 @@ def test_a_notebook_loses_its_directives_and_its_widgets_and_nothing_else():
     assert texts == ["x = 1  # | y\n# why", "#| no directive"]
 
 
+def test_each_table_of_speed_names_the_command_that_makes_it():
+    names = {path.stem for path in (ROOT / "figures").glob("*.csv")}
+    made = {name: pages.measured_by(name) for name in names}
+    assert made.pop("benchmark") == "make bench"
+    assert made == {name: f"python benchmarks/{name.split('_')[1]}.py" for name in made}
+    assert "`make bench` makes it again" in pages.table_page("figures/benchmark", "")
+
+
 def test_a_link_to_nowhere_is_found(tmp_path):
     (tmp_path / "a.html").write_text('<p id="here"><a href="b.html#there">b</a>')
     (tmp_path / "b.html").write_text('<a href="a.html#here"></a><a href="https://x.org/y"></a>')
