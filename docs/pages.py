@@ -198,10 +198,9 @@ def paper_note(notebook: str) -> str:
 
 
 def measured_by(name: str) -> str:
-    """The command that makes a table of speed: that of the script that writes it."""
-    scripts = (ROOT / "benchmarks").glob("*.py")
-    (found,) = [path for path in scripts if f'"{name}", caption' in path.read_text("utf-8")]
-    return "make bench" if found.name == "run.py" else f"python benchmarks/{found.name}"
+    """The command that makes a table of speed: its own script, or `make bench`."""
+    script = f"benchmarks/{name.removeprefix('benchmark_')}.py"
+    return f"python {script}" if (ROOT / script).exists() else "make bench"
 
 
 def table_page(docname: str, text: str) -> str:
