@@ -72,10 +72,11 @@ class _Dropout(nn.Dropout):
     def forward(self, input: Tensor) -> Tensor:
         """A tensor of any shape to one of that shape; on other devices by torch's own."""
         dropped = round(self.p * 2**16)
-        if not (self.training and dropped and input.device.type == "cpu"):
+        if not (self.training and 0 < dropped < 2**16 and input.device.type == "cpu"):
             return super().forward(input)
-        bits = torch.empty(-(-input.numel() // 4), dtype=torch.int64)  # four decisions in each
-        coins = bits.random_(-(2**63), None).view(torch.int16)[: input.numel()]
+        words = -(-input.numel() // 4)  # of 64 bits, for four decisions each
+        bits = torch.empty(words, dtype=torch.int64, device="cpu").random_(-(2**63), None)
+        coins = bits.view(torch.int16)[: input.numel()]
         kept = (coins >= dropped - 2**15).view(input.shape).to(input.dtype)
         return input * kept.mul_(2**16 / (2**16 - dropped))
 

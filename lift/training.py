@@ -250,9 +250,7 @@ class LiFTModule(lightning.LightningModule):
         """Adam, and a learning rate that falls when the validation loss does not (paper 3)."""
         training = self.training_config
         rate, decay = training.learning_rate, training.weight_decay
-        optimiser = torch.optim.Adam(
-            self.parameters(), lr=rate, weight_decay=decay, fused=True
-        )
+        optimiser = torch.optim.Adam(self.parameters(), lr=rate, weight_decay=decay, fused=True)
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimiser, factor=training.plateau_factor, patience=training.plateau_patience
         )

@@ -104,7 +104,8 @@ def test_dropout_follows_the_seed_and_is_off_where_torchs_is():
     torch.manual_seed(1)
     assert torch.equal(dropout(x), first) and not torch.equal(first, second)
     assert torch.equal(dropout.eval()(x), x)
-    assert torch.equal(_Dropout(0.0)(x), x)
+    assert torch.equal(_Dropout(0.0)(x), x) and torch.equal(_Dropout(1e-9)(x), x)
+    assert not _Dropout(1 - 1e-9)(x).any() and not _Dropout(1.0)(x).any()
     assert dropout.train()(torch.empty(0, 3)).shape == (0, 3)
     assert dropout(torch.empty(2, 3, device="meta")).device.type == "meta"
 
