@@ -33,16 +33,14 @@ LIFT = Path(sys.executable).parent / "lift"
 
 def lift(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
     """The command in this process: a new one needs seconds for its imports."""
-    command, out, err = (
-        ["lift", *map(str, arguments)],
-        io.TextIOWrapper(io.BytesIO()),
-        io.StringIO(),
-    )
+    command = ["lift", *map(str, arguments)]
+    out, err = io.TextIOWrapper(io.BytesIO()), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", command)
         patch.chdir(cwd or Path.cwd())
+        status = 0
         try:
-            status = main() or 0
+            main()
         except SystemExit as end:
             status = end.code or 0
     out.seek(0)
